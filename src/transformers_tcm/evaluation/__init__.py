@@ -1,0 +1,39 @@
+"""Evaluation protocols as plain classes: `update` with each image, `compute` at the end.
+
+They agree with the scripts that published numbers come from. `load_evaluate_module` gives the same as modules of the
+`evaluate` library.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .iou import BestOfThresholdsIoU, BestOfThresholdsResult, DetectionIoU
+from .scores import EvaluationResult, ImageResult
+
+if TYPE_CHECKING:
+    from evaluate import EvaluationModule
+
+__all__ = [
+    "BestOfThresholdsIoU",
+    "BestOfThresholdsResult",
+    "DetectionIoU",
+    "EvaluationResult",
+    "ImageResult",
+    "load_evaluate_module",
+]
+
+_MODULES = Path(__file__).parent / "evaluate_modules"
+
+
+def load_evaluate_module(name: str) -> "EvaluationModule":
+    """Load a protocol as a module of the `evaluate` library (extra `train`), by name: `text_detection_iou`.
+
+    Raises:
+        ValueError: if there is no such module; the message lists those there are.
+    """
+    names = sorted(script.stem for script in _MODULES.glob("*/[!_]*.py"))
+    if name not in names:
+        raise ValueError(f"no evaluate module {name!r}; there are {', '.join(names)}")
+    import evaluate
+
+    return evaluate.load(str(_MODULES / name))

@@ -1,0 +1,115 @@
+"""Detection by intersection over union, the protocol of ICDAR 2015 (Robust Reading Competition, challenge 4, task 1).
+
+D. Karatzas et al., ICDAR 2015 Competition on Robust Reading. Nearly every paper on text detection reports it, also on
+polygons (Total-Text, CTW1500).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..instances import TextInstances
+from .matching import greedy_pairs, overlap
+from .scores import EvaluationResult, ImageResult
+
+__all__ = ["BestOfThresholdsIoU", "BestOfThresholdsResult", "DetectionIoU"]
+
+
+class DetectionIoU:
+    """Precision, recall and their harmonic mean of detected polygons.
+
+    A detection matches a ground truth if their IoU exceeds `iou_threshold` and neither is taken; ground truths choose
+    in their order, among detections in theirs (not by score, not optimally). Detections that lie by more than
+    `area_precision_threshold` inside a single ignored ground truth are left out before matching, whatever else they
+    hit, and so are polygons that intersect themselves.
+
+    ```python
+    metric = DetectionIoU()
+    for ground_truth, detections in images:
+        metric.update(ground_truth, detections)
+    print(metric.compute().hmean)
+    ```
+    """
+
+    def __init__(self, iou_threshold: float = 0.5, area_precision_threshold: float = 0.5) -> None:
+        self.iou_threshold = iou_threshold
+        self.area_precision_threshold = area_precision_threshold
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget all images."""
+        self.images: list[ImageResult] = []
+
+    def update(
+        self, ground_truth: TextInstances, detections: TextInstances, image_id: str | int | None = None
+    ) -> ImageResult:
+        """Add an image, numbered in order where it has no `image_id`, and return its own result."""
+        areas = overlap(ground_truth, detections)
+        wanted = ~ground_truth.ignored & (areas.ground_truth_area > 0)
+        judged = ~areas.inside_any(ground_truth.ignored, self.area_precision_threshold) & (areas.detection_area > 0)
+        pairs = list(greedy_pairs((areas.iou > self.iou_threshold) & np.outer(wanted, judged)))
+        image = ImageResult(
+            image_id=len(self.images) if image_id is None else image_id,
+            found=len(pairs),
+            correct=len(pairs),
+            ground_truths=int(wanted.sum()),
+            detections=int(judged.sum()),
+            pairs=pairs,
+        )
+        self.images.append(image)
+        return image
+
+    def compute(self) -> EvaluationResult:
+        """Totals over the images so far."""
+        return EvaluationResult.from_images(self.images)
+
+
+@dataclass(frozen=True)
+class BestOfThresholdsResult:
+    """The best hmean among several score thresholds, the threshold that gave it, and what each of them gives."""
+
+    best: EvaluationResult
+    threshold: float
+    by_threshold: dict[float, EvaluationResult]
+
+
+class BestOfThresholdsIoU:
+    """`DetectionIoU` at the score threshold that is best *for the evaluated images themselves*.
+
+    Optimistic: the threshold is tuned on the ground truth, so the result is higher than what any threshold fixed
+    beforehand would give. It exists only to be compared with published numbers made this way (mmocr, hence the TCM
+    papers). Never select a model, a checkpoint or a threshold with it.
+
+    Detections must score above `floor`, then at least the threshold. Scores are compared as float32, so that a score
+    of 0.7 passes a threshold of 0.7. Among equal results the lowest threshold is reported.
+    """
+
+    def __init__(self, thresholds: tuple[float, ...] = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9), floor: float = 0.3) -> None:
+        if not thresholds:
+            raise ValueError("`thresholds` is empty; give at least one score threshold in [0, 1]")
+        self.floor = floor
+        self.metrics = {threshold: DetectionIoU() for threshold in sorted(thresholds)}
+
+    def reset(self) -> None:
+        """Forget all images."""
+        for metric in self.metrics.values():
+            metric.reset()
+
+    def update(self, ground_truth: TextInstances, detections: TextInstances, image_id: str | int | None = None) -> None:
+        """Add an image.
+
+        Raises:
+            ValueError: if the detections have no scores.
+        """
+        if detections.scores is None:
+            raise ValueError("the detections have no `scores`, which choosing among thresholds needs")
+        above = detections.scores > np.float32(self.floor)
+        for threshold, metric in self.metrics.items():
+            kept = detections.select(above & (detections.scores >= np.float32(threshold)))
+            metric.update(ground_truth, kept, image_id)
+
+    def compute(self) -> BestOfThresholdsResult:
+        """The best total over the images so far, with its threshold."""
+        by_threshold = {threshold: metric.compute() for threshold, metric in self.metrics.items()}
+        threshold = max(by_threshold, key=lambda threshold: by_threshold[threshold].hmean)
+        return BestOfThresholdsResult(by_threshold[threshold], threshold, by_threshold)

@@ -1,0 +1,17 @@
+"""Fixtures for all tests. Nothing here or in the tests reaches for the network."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Both are read when huggingface_hub and torch are first imported, hence before any test is.
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# The models under test are tiny: more threads would only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+
+
+@pytest.fixture(scope="session")
+def golden_dir() -> Path:
+    """Reference numbers: the folder `TCM_GOLDEN_DIR` where set, otherwise the one among the fixtures."""
+    return Path(os.environ.get("TCM_GOLDEN_DIR") or Path(__file__).parent / "fixtures" / "golden")
