@@ -1,0 +1,60 @@
+# `make` lists the targets. Each one installs what it needs into $(VENV) first, so any of them works on a fresh clone.
+
+PYTHON ?= python3
+VENV ?= .venv
+# Pins torch. CONSTRAINTS=mine.txt takes another file, CONSTRAINTS= none.
+CONSTRAINTS ?= constraints.txt
+# More arguments for pip, for instance another index:
+#   make demo PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"
+PIP_ARGS ?=
+# System packages to install with apt-get first, for instance python3-venv on Debian. None are needed with a full Python.
+APT_PACKAGES ?=
+# The photo of `make demo`, and where its results go.
+IMAGE ?= examples/images/street.jpg
+OUTPUT ?= demo_output
+# More arguments for pytest: make test PYTEST_ARGS="-k geometry"
+PYTEST_ARGS ?=
+
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test test-all test-hf lint format clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+	@echo "Variables: PYTHON VENV CONSTRAINTS PIP_ARGS APT_PACKAGES IMAGE OUTPUT PYTEST_ARGS (see the top of the Makefile)"
+
+install: $(INSTALLED) ## create the virtual environment with the package, editable, and its tools
+
+demo: $(INSTALLED) ## find the text in IMAGE; writes a picture and JSON to OUTPUT
+	$(BIN)/transformers-tcm detect "$(IMAGE)" --draw --output "$(OUTPUT)"
+
+test: $(INSTALLED) ## run the fast tests
+	$(BIN)/python -m pytest -q -m "not slow" $(PYTEST_ARGS)
+
+test-all: $(INSTALLED) ## run all tests of the package
+	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+
+test-hf: $(INSTALLED) ## run the common tests of transformers on the models
+	$(BIN)/python scripts/run_transformers_common_tests.py --pip-args="$(PIP_ARGS)" $(PYTEST_ARGS)
+
+lint: $(INSTALLED) ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(INSTALLED) ## apply the style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove what the other targets wrote, except for the virtual environment
+	rm -rf build dist demo_output .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find src tests scripts examples -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(INSTALLED): setup.cfg pyproject.toml $(CONSTRAINTS)
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.12 …" if sys.version_info < (3, 11) else 0)'
+	$(if $(APT_PACKAGES),apt-get install -y $(APT_PACKAGES))
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q $(PIP_ARGS) $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e ".[dev]"
+	@touch $@
