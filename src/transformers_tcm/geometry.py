@@ -1,0 +1,140 @@
+"""Polygons in pixel coordinates: area, order, clipping, offsetting, minimum-area quads. Numpy in, numpy out.
+
+A polygon is a (K, 2) array of x, y; x grows to the right, y downwards, the image's corners are (0, 0) and (W, H).
+"Clockwise" is meant as seen on the screen. OpenCV, shapely and pyclipper are imported on first use.
+"""
+
+import numpy as np
+
+__all__ = [
+    "bounding_box",
+    "clamp_polygon",
+    "clip_polygon",
+    "min_area_quad",
+    "offset_polygon",
+    "order_clockwise",
+    "perimeter",
+    "signed_area",
+    "transform_points",
+    "unclip_polygon",
+    "unclip_quad",
+]
+
+# pyclipper works on integers; a thousandth of a pixel is finer than any annotation.
+_CLIPPER_SCALE = 1000.0
+
+
+def signed_area(polygon: np.ndarray) -> float:
+    """Area in square pixels by the shoelace formula, positive for clockwise polygons (y down)."""
+    x, y = np.asarray(polygon, dtype=np.float64).T
+    return float(0.5 * (x @ np.roll(y, -1) - y @ np.roll(x, -1)))
+
+
+def perimeter(polygon: np.ndarray) -> float:
+    """Length of the closed outline in pixels."""
+    polygon = np.asarray(polygon, dtype=np.float64)
+    return float(np.linalg.norm(np.roll(polygon, -1, axis=0) - polygon, axis=1).sum())
+
+
+def bounding_box(polygon: np.ndarray) -> np.ndarray:
+    """Axis-aligned box (4,) as x_min, y_min, x_max, y_max."""
+    polygon = np.asarray(polygon)
+    return np.concatenate([polygon.min(axis=0), polygon.max(axis=0)])
+
+
+def order_clockwise(polygon: np.ndarray) -> np.ndarray:
+    """The same outline, clockwise from the top-left corner.
+
+    Quads start with the edge that points most to the right, so that it is the upper edge of the word. Between the two
+    candidates of a quad turned by 45 degrees the longer edge wins. Other polygons start at the vertex nearest to the
+    top-left corner of their bounding box.
+    """
+    polygon = np.asarray(polygon)
+    if signed_area(polygon) < 0:
+        polygon = polygon[::-1]
+    if len(polygon) == 4:
+        edges = np.roll(polygon, -1, axis=0).astype(np.float64) - polygon
+        lengths = np.linalg.norm(edges, axis=1)
+        rightwards = edges[:, 0] / np.maximum(lengths, 1e-9)
+        start = int(np.lexsort((-lengths, -rightwards.round(6)))[0])
+    else:
+        start = int((polygon - polygon.min(axis=0)).sum(axis=1).argmin())
+    return np.roll(polygon, -start, axis=0)
+
+
+def clamp_polygon(polygon: np.ndarray, width: float, height: float) -> np.ndarray:
+    """Move every outside vertex to the nearest point of the image; keeps the number of vertices."""
+    return np.clip(polygon, 0, np.array([width, height], dtype=np.asarray(polygon).dtype))
+
+
+def clip_polygon(polygon: np.ndarray, width: float, height: float) -> np.ndarray | None:
+    """Intersection with the image, the largest piece where there are several, `None` where nothing remains."""
+    polygon = np.asarray(polygon)
+    low, high = polygon.min(axis=0), polygon.max(axis=0)
+    if (low >= 0).all() and high[0] <= width and high[1] <= height:
+        return polygon
+    import shapely
+
+    clipped = shapely.clip_by_rect(shapely.Polygon(polygon), 0, 0, width, height)
+    pieces = [piece for piece in shapely.get_parts(clipped) if piece.geom_type == "Polygon" and piece.area > 0]
+    if not pieces:
+        return None
+    outline = np.asarray(max(pieces, key=lambda piece: piece.area).exterior.coords[:-1], dtype=polygon.dtype)
+    return order_clockwise(outline)
+
+
+def transform_points(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Apply an affine (2, 3) or projective (3, 3) matrix to points (K, 2)."""
+    points = np.asarray(points, dtype=np.float64)
+    moved = points @ matrix[:, :2].T + matrix[:, 2]
+    if len(matrix) == 3:
+        moved = moved[:, :2] / moved[:, 2:]
+    return moved.astype(np.float32)
+
+
+def offset_polygon(polygon: np.ndarray, distance: float) -> list[np.ndarray]:
+    """Move the outline by `distance` pixels, outwards if positive, with round corners.
+
+    Returns every resulting outline as (K, 2) float32: none when a shrunk polygon vanishes, several when it falls apart.
+    """
+    import pyclipper
+
+    offset = pyclipper.PyclipperOffset()
+    path = np.rint(np.asarray(polygon, dtype=np.float64) * _CLIPPER_SCALE).astype(np.int64)
+    # A quarter of a pixel of error in the round corners, instead of hundreds of vertices.
+    offset.ArcTolerance = 0.25 * _CLIPPER_SCALE
+    offset.AddPath(path.tolist(), pyclipper.JT_ROUND, pyclipper.ET_CLOSEDPOLYGON)
+    outlines = offset.Execute(distance * _CLIPPER_SCALE)
+    return [(np.asarray(outline) / _CLIPPER_SCALE).astype(np.float32) for outline in outlines]
+
+
+def unclip_distance(polygon: np.ndarray, ratio: float) -> float:
+    """Offset that undoes DBNet's shrinking: area x ratio / perimeter (Liao et al., AAAI 2020, equation 10)."""
+    return abs(signed_area(polygon)) * ratio / max(perimeter(polygon), 1e-6)
+
+
+def unclip_polygon(polygon: np.ndarray, ratio: float) -> np.ndarray | None:
+    """Grow a shrunk text region of any shape; `None` unless exactly one outline results."""
+    outlines = offset_polygon(polygon, unclip_distance(polygon, ratio))
+    return outlines[0] if len(outlines) == 1 else None
+
+
+def unclip_quad(quad: np.ndarray, ratio: float) -> np.ndarray:
+    """Grow a rectangle (4, 2) by area x ratio / perimeter on every side, in closed form.
+
+    The result is the minimum-area rectangle of the round-cornered outline that `unclip_polygon` draws.
+    """
+    quad = np.asarray(quad, dtype=np.float64)
+    distance = unclip_distance(quad, ratio)
+    along = (quad[1] - quad[0]) / max(np.linalg.norm(quad[1] - quad[0]), 1e-9)
+    down = (quad[3] - quad[0]) / max(np.linalg.norm(quad[3] - quad[0]), 1e-9)
+    signs = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
+    return (quad + distance * (signs[:, :1] * along + signs[:, 1:] * down)).astype(np.float32)
+
+
+def min_area_quad(points: np.ndarray) -> np.ndarray:
+    """Smallest enclosing rectangle of points (K, 2) as a (4, 2) float32 quad, clockwise from the top-left corner."""
+    import cv2
+
+    rectangle = cv2.minAreaRect(np.ascontiguousarray(points, dtype=np.float32).reshape(-1, 1, 2))
+    return order_clockwise(cv2.boxPoints(rectangle))

@@ -1,0 +1,1 @@
+"""The TCM model family."""

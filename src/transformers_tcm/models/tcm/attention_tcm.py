@@ -1,0 +1,80 @@
+"""Multi-head attention on the attention interface of transformers (eager, sdpa, …)."""
+
+import torch
+from torch import nn
+from transformers import PreTrainedConfig
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+__all__ = ["TCMAttention", "key_mask"]
+
+
+def eager_attention_forward(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float,
+    dropout: float = 0.0,
+    **kwargs: object,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attention spelled out: (B, heads, T, d) to (B, T, heads, d) and the weights (B, heads, T, S)."""
+    weights = query @ key.transpose(-1, -2) * scaling
+    if attention_mask is not None:
+        weights = weights + attention_mask
+    weights = nn.functional.softmax(weights, dim=-1, dtype=torch.float32).to(query.dtype)
+    weights = nn.functional.dropout(weights, p=dropout, training=module.training)
+    return (weights @ value).transpose(1, 2).contiguous(), weights
+
+
+def key_mask(valid: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | None:
+    """Additive mask (B, 1, 1, S) from valid keys (B, S) bool, `None` where all keys are valid by construction."""
+    if valid is None:
+        return None
+    mask = torch.zeros(valid.shape, dtype=dtype, device=valid.device)
+    return mask.masked_fill(~valid, torch.finfo(dtype).min)[:, None, None, :]  # (B, S) -> (B, 1, 1, S)
+
+
+class TCMAttention(nn.Module):
+    """Queries attend to keys and values of the same width.
+
+    Args:
+        config: any configuration that carries the chosen attention implementation.
+        hidden_size: width of queries, keys and values.
+        num_heads: attention heads.
+        bias: whether the query, key and value projections have one; the output projection always does.
+        output_size: width of the result, by default `hidden_size`.
+    """
+
+    is_causal = False
+
+    def __init__(
+        self, config: PreTrainedConfig, hidden_size: int, num_heads: int, bias: bool, output_size: int | None = None
+    ):
+        super().__init__()
+        self.config = config
+        self.head_dim = hidden_size // num_heads
+        self.q_proj = nn.Linear(hidden_size, hidden_size, bias=bias)
+        self.k_proj = nn.Linear(hidden_size, hidden_size, bias=bias)
+        self.v_proj = nn.Linear(hidden_size, hidden_size, bias=bias)
+        self.out_proj = nn.Linear(hidden_size, output_size or hidden_size)
+
+    def forward(
+        self, queries: torch.Tensor, memory: torch.Tensor, attention_mask: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """(B, T, D) attending to (B, S, D) under an additive mask (B, 1, 1, S): (B, T, D_out) and the weights, if any."""
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
+        attended, weights = attend(
+            self,
+            self._split_heads(self.q_proj(queries)),
+            self._split_heads(self.k_proj(memory)),
+            self._split_heads(self.v_proj(memory)),
+            attention_mask,
+            scaling=self.head_dim**-0.5,
+            dropout=0.0,
+            is_causal=False,
+        )
+        return self.out_proj(attended.flatten(2)), weights  # (B, T, heads, d) -> (B, T, D)
+
+    def _split_heads(self, states: torch.Tensor) -> torch.Tensor:
+        return states.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, T, D) -> (B, heads, T, d)

@@ -1,0 +1,45 @@
+"""Which image processor backend can be used here. Imports neither transformers nor torchvision until asked."""
+
+import warnings
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .image_processing_pil_tcm import TCMImageProcessorPil
+    from .image_processing_tcm import TCMImageProcessor
+
+__all__ = ["image_processor_class", "torchvision_works"]
+
+
+@cache
+def torchvision_works() -> bool:
+    """Whether torchvision is installed and really imports.
+
+    transformers only looks whether it is installed, but a build for another torch is found and then fails to load,
+    which takes every image processor of transformers down with it. That case gets a warning which says so.
+    """
+    if find_spec("torchvision") is None:
+        return False
+    try:
+        import_module("torchvision.transforms.v2.functional")
+    except Exception as error:  # a broken extension module may raise anything
+        warnings.warn(
+            f"torchvision is installed but cannot be imported ({error}). Image processors of transformers fail in this "
+            "state: uninstall torchvision, which this package does not need, or install the build for your torch.",
+            stacklevel=2,
+        )
+        return False
+    return True
+
+
+def image_processor_class() -> "type[TCMImageProcessor] | type[TCMImageProcessorPil]":
+    """What the public name `TCMImageProcessor` stands for: without a working torchvision the PIL class."""
+    if torchvision_works():
+        from .image_processing_tcm import TCMImageProcessor
+
+        return TCMImageProcessor
+    from .image_processing_pil_tcm import TCMImageProcessorPil
+
+    return TCMImageProcessorPil

@@ -1,0 +1,239 @@
+"""Configuration of TCM and FastTCM: CLIP's ResNet, CLIP's text tower, the prompts between them, and a detection head."""
+
+from dataclasses import asdict
+from typing import Any, ClassVar, Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import CLIPTextConfig, PreTrainedConfig
+from transformers.backbone_utils import BackboneConfigMixin
+
+from .heads import head_class
+
+__all__ = ["DEFAULT_PROMPT", "DEFAULT_PROMPT_TOKEN_IDS", "TCMConfig", "TCMVisionConfig"]
+
+DEFAULT_PROMPT = "the pixels of many arbitrary-shape text instances."
+DEFAULT_PROMPT_TOKEN_IDS = [49406, 518, 34099, 539, 1346, 22702, 856, 268, 6448, 4160, 1264, 3515, 269, 49407]
+
+
+@strict
+class TCMVisionConfig(BackboneConfigMixin, PreTrainedConfig):
+    """CLIP's modified ResNet with dense attention pooling; the defaults are CLIP RN50.
+
+    Args:
+        num_channels (`int`, *optional*, defaults to 3): colour channels of the input.
+        width (`int`, *optional*, defaults to 64): channels after the stem; stage k has 4 x width x 2^(k-1) channels.
+        depths (`list[int]`, *optional*, defaults to `[3, 4, 6, 3]`): bottleneck blocks of the four stages.
+        projection_dim (`int`, *optional*, defaults to 1024): size of CLIP's joint embedding space.
+        num_attention_heads (`int`, *optional*, defaults to 32): heads of the attention pool.
+        positional_grid (`int`, *optional*, defaults to 7): side of the square grid at which the attention pool's positional
+            embedding is stored; it is resized once to the size of each input.
+        batch_norm_eps (`float`, *optional*, defaults to 1e-5): epsilon of the batch norms.
+        initializer_range (`float`, *optional*, defaults to 0.02): standard deviation of new embeddings.
+    """
+
+    model_type = "tcm_clip_resnet"
+    base_config_key = "vision_config"
+
+    num_channels: int = 3
+    width: int = 64
+    depths: list[int] | tuple[int, ...] = (3, 4, 6, 3)
+    projection_dim: int = 1024
+    num_attention_heads: int = 32
+    positional_grid: int = 7
+    batch_norm_eps: float = 1e-5
+    initializer_range: float = 0.02
+    _out_features: list[str] | None = None
+    _out_indices: list[int] | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        self.depths = list(self.depths)
+        self.stage_names = ["stem", *(f"stage{index}" for index in range(1, len(self.depths) + 1))]
+        out_features = kwargs.pop("out_features", None)
+        out_indices = kwargs.pop("out_indices", None)
+        if out_features is None and out_indices is None:
+            out_features = self.stage_names[1:]
+        self.set_output_features_output_indices(out_indices=out_indices, out_features=out_features)
+        super().__post_init__(**kwargs)
+
+    @property
+    def hidden_sizes(self) -> list[int]:
+        """Channels of the four stages (C2 to C5)."""
+        return [4 * self.width * 2**index for index in range(len(self.depths))]
+
+    def validate_architecture(self) -> None:
+        """Called by `@strict` after construction."""
+        if len(self.depths) != 4 or min(self.depths) < 1:
+            raise ValueError(f"`depths` must hold four positive block counts, got {self.depths}")
+        if self.width < 2 or self.width % 2:
+            raise ValueError(f"`width` must be even and positive (the stem starts with width / 2), got {self.width}")
+        if self.hidden_sizes[-1] % self.num_attention_heads:
+            raise ValueError(
+                f"the last stage has {self.hidden_sizes[-1]} channels, which {self.num_attention_heads} attention-pool heads "
+                "do not divide; choose another `num_attention_heads`"
+            )
+        if self.positional_grid < 1:
+            raise ValueError(f"`positional_grid` must be at least 1, got {self.positional_grid}")
+
+
+# Sizes of the presets; `base` is CLIP RN50 and the same as no settings at all.
+_PRESETS: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "vision_config": {"width": 32, "depths": [2, 2, 3, 1], "projection_dim": 256, "num_attention_heads": 16},
+        "text_config": {
+            "hidden_size": 128,
+            "intermediate_size": 512,
+            "projection_dim": 256,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 4,
+        },
+        "decoder_hidden_size": 128,
+        "decoder_num_layers": 2,
+        "head_config": {"neck_channels": 128, "hidden_channels": 32},
+    },
+    "small": {
+        "vision_config": {"width": 48, "depths": [2, 3, 4, 2], "projection_dim": 512, "num_attention_heads": 24},
+        "text_config": {
+            "hidden_size": 256,
+            "intermediate_size": 1024,
+            "projection_dim": 512,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 4,
+        },
+        "decoder_num_layers": 2,
+        "head_config": {"neck_channels": 192, "hidden_channels": 48},
+    },
+    "base": {},
+}
+
+
+@strict
+class TCMConfig(PreTrainedConfig):
+    """Configuration of a TCM text detector or spotter; the defaults build the full-size FastTCM-CR50-DBNet.
+
+    Thresholds of the post-processing are not here but in the image processor's configuration.
+
+    Args:
+        vision_config (`TCMVisionConfig`, *optional*): the image encoder.
+        text_config (`CLIPTextConfig`, *optional*, defaults to CLIP RN50's text tower): the text encoder.
+        variant (`str`, *optional*, defaults to `"fasttcm"`): where the language prompt comes from: `"fasttcm"`, a learned meta
+            query, with bimodal similarity matching; or `"tcm"`, each image's global embedding.
+        prompts (`list[str]`, *optional*): the predefined prompt texts, one for each class.
+        prompt_token_ids (`list[list[int]]`, *optional*): their CLIP token ids, all of one length; made with CLIP's tokenizer
+            when only `prompts` is given.
+        num_context_tokens (`int`, *optional*, defaults to 4): learnable tokens spliced in after the start token.
+        decoder_hidden_size (`int`, *optional*, defaults to 256): width of the visual prompt decoder and the text refiner.
+        decoder_num_heads (`int`, *optional*, defaults to 4): their attention heads.
+        decoder_num_layers (`int`, *optional*, defaults to 3): their layers.
+        decoder_dropout (`float`, *optional*, defaults to 0.1): their dropout.
+        temperature (`float`, *optional*, defaults to 0.07): tau of the score map's logits, cosine / tau.
+        learnable_logit_scale (`bool`, *optional*, defaults to `False`): scale the score map itself by a learned exp(s),
+            which starts at 1 / tau, in place of the fixed temperature.
+        text_refiner (`bool`, *optional*, defaults to `True`): refine the text embedding from the visual context.
+        normalized_matching (`bool`, *optional*, defaults to `False`): normalise both embeddings before they are summed in the
+            bimodal similarity matching; the paper's formula does not.
+        residual_scale (`float`, *optional*, defaults to 1e-3): initial scale of the visual prompt and of the refinement.
+        score_map_loss_weight (`float`, *optional*, defaults to 1.0): lambda of the auxiliary loss.
+        head_type (`str`, *optional*, defaults to `"dbnet"`): the detection head.
+        head_config (`dict`, *optional*): its settings, see the head's own configuration class.
+        recognizer (`dict`, *optional*): settings of the text recogniser; `None` for detectors.
+        fused (`bool`, *optional*, defaults to `False`): the text tower has been folded into a stored text embedding.
+        initializer_range (`float`, *optional*, defaults to 0.02): standard deviation of new linear layers.
+    """
+
+    model_type = "tcm"
+    keys_to_ignore_at_inference: ClassVar[list[str]] = ["loss_dict", "hidden_states", "attentions"]
+    sub_configs_defaults: ClassVar[dict] = {"vision_config": TCMVisionConfig, "text_config": CLIPTextConfig}
+
+    vision_config: dict | TCMVisionConfig | None = None
+    text_config: dict | CLIPTextConfig | None = None
+    variant: Literal["fasttcm", "tcm"] = "fasttcm"
+    prompts: list[str] | tuple[str, ...] = (DEFAULT_PROMPT,)
+    prompt_token_ids: list[list[int]] | None = None
+    num_context_tokens: int = 4
+    decoder_hidden_size: int = 256
+    decoder_num_heads: int = 4
+    decoder_num_layers: int = 3
+    decoder_dropout: float | int = 0.1
+    temperature: float | int = 0.07
+    learnable_logit_scale: bool = False
+    text_refiner: bool = True
+    normalized_matching: bool = False
+    residual_scale: float | int = 1e-3
+    score_map_loss_weight: float | int = 1.0
+    head_type: str = "dbnet"
+    head_config: dict | None = None
+    recognizer: dict | None = None
+    fused: bool = False
+    initializer_range: float = 0.02
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if self.text_config is None:
+            # The text tower of CLIP RN50 projects to 1024 dimensions, transformers' default (ViT-B/32) to 512.
+            self.text_config = {"projection_dim": 1024}
+        self.prompts = list(self.prompts)
+        if self.prompt_token_ids is None:
+            self.prompt_token_ids = _tokenize(self.prompts)
+        head_settings = head_class(self.head_type).config_class(**(self.head_config or {}))
+        self.head_config = asdict(head_settings)
+        if kwargs.get("id2label") is None:
+            kwargs["id2label"], kwargs["label2id"] = {0: "text"}, {"text": 0}
+        super().__post_init__(**kwargs)
+
+    @classmethod
+    def from_preset(cls, name: str, **overrides: Any) -> "TCMConfig":
+        """A configuration by size: `"tiny"`, `"small"` or `"base"` (CLIP RN50); keyword arguments override its settings.
+
+        Raises:
+            ValueError: for an unknown name.
+        """
+        if name not in _PRESETS:
+            raise ValueError(f"unknown preset {name!r}; choose one of {', '.join(_PRESETS)}")
+        return cls(**{**_PRESETS[name], **overrides})
+
+    @property
+    def projection_dim(self) -> int:
+        """Size of CLIP's joint embedding space, in which image and text are compared."""
+        return self.vision_config.projection_dim
+
+    def validate_architecture(self) -> None:
+        """Called by `@strict` after construction."""
+        if self.vision_config.projection_dim != self.text_config.projection_dim:
+            raise ValueError(
+                f"image and text must meet in one space: vision_config.projection_dim is {self.vision_config.projection_dim}, "
+                f"text_config.projection_dim is {self.text_config.projection_dim}"
+            )
+        if self.decoder_hidden_size % self.decoder_num_heads:
+            raise ValueError(
+                f"`decoder_hidden_size` {self.decoder_hidden_size} is not a multiple of `decoder_num_heads` "
+                f"{self.decoder_num_heads}"
+            )
+        if self.temperature <= 0:
+            raise ValueError(f"`temperature` must be positive, got {self.temperature}")
+        if self.num_context_tokens < 0:
+            raise ValueError(f"`num_context_tokens` must not be negative, got {self.num_context_tokens}")
+        if self.fused and self.variant == "tcm":
+            raise ValueError("variant 'tcm' prompts with each image's embedding and cannot be fused; use 'fasttcm'")
+        self._validate_prompts()
+
+    def _validate_prompts(self) -> None:
+        lengths = {len(ids) for ids in self.prompt_token_ids}
+        if not self.prompts or len(self.prompt_token_ids) != len(self.prompts) or len(lengths) != 1:
+            raise ValueError(
+                f"`prompt_token_ids` must hold one list for each of the {len(self.prompts)} prompts, all of one length; got "
+                f"{len(self.prompt_token_ids)} lists of lengths {sorted(lengths)}"
+            )
+        total = lengths.pop() + self.num_context_tokens
+        if total > self.text_config.max_position_embeddings:
+            raise ValueError(
+                f"the prompt and {self.num_context_tokens} context tokens make {total} tokens; the text tower takes "
+                f"{self.text_config.max_position_embeddings}"
+            )
+
+
+def _tokenize(prompts: list[str]) -> list[list[int]]:
+    """CLIP token ids, padded with the end token to one length."""
+    if prompts == [DEFAULT_PROMPT]:
+        return [DEFAULT_PROMPT_TOKEN_IDS]
+    from .tokenization_tcm import clip_tokenizer
+
+    return clip_tokenizer()(prompts, padding=True)["input_ids"]

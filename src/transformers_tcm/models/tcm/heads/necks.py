@@ -1,0 +1,60 @@
+"""Feature pyramids that heads share.
+
+References: FPN, Lin et al., CVPR 2017; DBNet, Liao et al., AAAI 2020; adaptive scale fusion, Liao et al., TPAMI 2022.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+__all__ = ["AdaptiveScaleFusion", "ConcatenatedFPN"]
+
+
+class ConcatenatedFPN(nn.Module):
+    """DBNet's neck: a top-down pyramid whose levels are brought to stride 4 and concatenated.
+
+    Args:
+        in_channels: channels of C2 … C5.
+        channels: width of the lateral connections; every level gives a quarter of it.
+        adaptive_scale_fusion: weigh the levels at each pixel (DBNet++).
+    """
+
+    def __init__(self, in_channels: Sequence[int], channels: int, adaptive_scale_fusion: bool = False):
+        super().__init__()
+        level_channels = channels // len(in_channels)
+        self.lateral = nn.ModuleList(nn.Conv2d(size, channels, 1, bias=False) for size in in_channels)
+        self.smooth = nn.ModuleList(nn.Conv2d(channels, level_channels, 3, padding=1, bias=False) for _ in in_channels)
+        self.fusion = AdaptiveScaleFusion(channels, len(in_channels)) if adaptive_scale_fusion else None
+
+    def forward(self, pyramid: Sequence[torch.Tensor]) -> torch.Tensor:
+        """C2 … C5 (B, C_i, H / stride, W / stride) to (B, channels, H/4, W/4)."""
+        size = pyramid[0].shape[-2:]
+        merged = [lateral(features) for lateral, features in zip(self.lateral, pyramid, strict=True)]
+        for level in range(len(merged) - 1, 0, -1):
+            merged[level - 1] = merged[level - 1] + functional.interpolate(merged[level], size=merged[level - 1].shape[-2:])
+        levels = [smooth(features) for smooth, features in zip(self.smooth, merged, strict=True)]
+        levels = [levels[0], *(functional.interpolate(features, size=size) for features in levels[1:])]
+        fused = torch.cat(levels, dim=1)
+        return fused if self.fusion is None else self.fusion(fused, levels)
+
+
+class AdaptiveScaleFusion(nn.Module):
+    """Weighs pyramid levels against each other at every pixel (DBNet++, section 3.3)."""
+
+    def __init__(self, channels: int, num_levels: int):
+        super().__init__()
+        level_channels = channels // num_levels
+        self.mix = nn.Conv2d(channels, level_channels, 3, padding=1)
+        self.spatial = nn.Sequential(
+            nn.Conv2d(1, 1, 3, padding=1, bias=False), nn.ReLU(), nn.Conv2d(1, 1, 1, bias=False), nn.Sigmoid()
+        )
+        self.weigh = nn.Sequential(nn.Conv2d(level_channels, num_levels, 1, bias=False), nn.Sigmoid())
+
+    def forward(self, fused: torch.Tensor, levels: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Concatenated levels (B, C, H, W) and the levels themselves to weighted (B, C, H, W)."""
+        mixed = self.mix(fused)
+        attended = mixed + self.spatial(mixed.mean(dim=1, keepdim=True))
+        weights = self.weigh(attended).split(1, dim=1)  # one (B, 1, H, W) for each level
+        return torch.cat([weight * level for weight, level in zip(weights, levels, strict=True)], dim=1)

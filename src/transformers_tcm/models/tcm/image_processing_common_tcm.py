@@ -1,0 +1,357 @@
+"""What both image processor backends of TCM share: sizes, padding, annotations, post-processing."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Unpack
+
+import numpy as np
+import PIL.Image
+import torch
+from transformers.image_processing_base import BatchFeature
+from transformers.image_processing_utils import BaseImageProcessor
+from transformers.image_utils import (
+    OPENAI_CLIP_MEAN,
+    OPENAI_CLIP_STD,
+    ImageInput,
+    PILImageResampling,
+    SizeDict,
+    load_image,
+)
+from transformers.processing_utils import ImagesKwargs
+
+from ... import geometry
+from ...instances import TextInstances
+
+__all__ = ["TCMBaseImageProcessor", "TCMImageProcessorKwargs", "padded_size", "resized_size"]
+
+RESIZE_POLICIES = ({"shortest_edge", "longest_edge"}, {"longest_edge"}, {"height", "width"})
+# Square pixels; what rounding leaves of the area of a polygon without any.
+NO_AREA = 1e-6
+
+Annotations = TextInstances | dict[str, Any] | Sequence[TextInstances | dict[str, Any]]
+TargetSizes = torch.Tensor | np.ndarray | Sequence[tuple[int, int]]
+
+
+class TCMImageProcessorKwargs(ImagesKwargs, total=False):
+    r"""
+    size_divisor (`int`, *optional*, defaults to 32): height and width are padded to a multiple of this.
+    threshold (`float`, *optional*, defaults to 0.3): a pixel of the probability map above this is text.
+    box_threshold (`float`, *optional*, defaults to 0.6): smallest score of a detection.
+    unclip_ratio (`float`, *optional*, defaults to 1.5): how far the shrunk text regions are grown again.
+    max_candidates (`int`, *optional*, defaults to 1000): regions looked at in one image.
+    min_size (`float`, *optional*, defaults to 3): smallest side of a detection in pixels of the network input.
+    polygon (`bool`, *optional*, defaults to `False`): outlines that follow curved text instead of quads.
+    """
+
+    size_divisor: int | None
+    threshold: float | int | None
+    box_threshold: float | int | None
+    unclip_ratio: float | int | None
+    max_candidates: int | None
+    min_size: float | int | None
+    polygon: bool | None
+
+
+def resized_size(height: int, width: int, size: SizeDict) -> tuple[int, int]:
+    """Height and width of an image after resizing, each at least 1 pixel.
+
+    `{"height", "width"}` is taken as it is. Otherwise the aspect ratio is kept: `{"longest_edge"}` gives the longer
+    side that length, `{"shortest_edge", "longest_edge"}` the shorter side its length unless the longer one would exceed
+    its own. The longest edge always wins, so that it bounds the memory whatever the shape.
+    """
+    if size.height is not None and size.width is not None:
+        return size.height, size.width
+    assert size.longest_edge is not None, "size policies are checked before"
+    factor = size.longest_edge / max(height, width)
+    if size.shortest_edge is not None:
+        factor = min(factor, size.shortest_edge / min(height, width))
+    return max(1, round(height * factor)), max(1, round(width * factor))
+
+
+def padded_size(sizes: Sequence[tuple[int, int]], divisor: int) -> tuple[int, int]:
+    """The smallest height and width that hold every image (h, w) of a batch and are multiples of `divisor`."""
+    height, width = (-(-max(side) // divisor) * divisor for side in zip(*sizes, strict=True))
+    return height, width
+
+
+class TCMBaseImageProcessor(BaseImageProcessor):
+    """Resizes, normalises and pads images for TCM, moves annotations along, and turns outputs into text instances.
+
+    All settings are attributes, saved in `preprocessor_config.json`; `None` in a call means the stored value.
+
+    - `size`: `{"shortest_edge", "longest_edge"}`, `{"longest_edge"}` or `{"height", "width"}`, see `resized_size`.
+      Only the last one may change the aspect ratio. A plain number means `{"longest_edge": number}`.
+    - `size_divisor`, `do_pad`: zeros are added right and below after normalisation, up to a multiple of `size_divisor`
+      and to the largest image of the batch. Without `do_pad` all images must have the same size after resizing.
+    - `threshold`, `box_threshold`, `unclip_ratio`, `max_candidates`, `min_size`, `polygon`: how detections are read
+      from the outputs of a model, see `TCMImageProcessorKwargs`.
+
+    Raises:
+        ValueError: if a threshold is outside [0, 1], or another setting is out of range.
+    """
+
+    resize: Callable[..., Any]  # of the backend
+
+    valid_kwargs = TCMImageProcessorKwargs
+    model_input_names = ["pixel_values", "pixel_mask"]
+
+    do_convert_rgb = True
+    do_resize = True
+    size = {"shortest_edge": 736, "longest_edge": 1333}
+    resample = PILImageResampling.BILINEAR
+    do_rescale = True
+    do_normalize = True
+    image_mean = OPENAI_CLIP_MEAN
+    image_std = OPENAI_CLIP_STD
+    do_pad = True
+    size_divisor = 32
+
+    threshold = 0.3
+    box_threshold = 0.6
+    unclip_ratio = 1.5
+    max_candidates = 1000
+    min_size = 3
+    polygon = False
+
+    def __init__(self, **kwargs: Unpack[TCMImageProcessorKwargs]) -> None:
+        super().__init__(**kwargs)  # type: ignore[misc]  # typed for the settings of every processor
+        self._decoding_settings()
+
+    def preprocess(
+        self,
+        images: ImageInput | Path | Sequence[Path],
+        annotations: Annotations | None = None,
+        **kwargs: Unpack[TCMImageProcessorKwargs],
+    ) -> BatchFeature:
+        """Prepare images, and their annotations if given, as a batch.
+
+        Args:
+            images: one image or several: paths, URLs, PIL images (turned upright as their EXIF orientation says), numpy
+                arrays or tensors (with three channels, first or last, 0…255 unless `do_rescale=False`).
+            annotations: for each image its text in pixels of the upright image, as `TextInstances` or as the dictionary
+                of `TextInstances.to_json`.
+            kwargs: any setting of this processor, for this call only. `return_tensors` is "pt" unless given.
+
+        Returns:
+            `pixel_values` (B, 3, H, W) float32; `pixel_mask` (B, H, W) int64, 1 = image and 0 = padding; `target_sizes`
+            (B, 2) int64, original height and width; with annotations `labels`, a dict for each image of `points`
+            (sum of K_i, 2) float32 in resized pixels, `counts` (N,) int64 = the K_i, `ignore` (N,) bool, `orig_size`
+            (2,) int64 = original height and width.
+
+        Raises:
+            ValueError: for images without three channels or without pixels, a resize policy other than the three, a
+                number of annotations other than that of the images, or images of several sizes with `do_pad=False`.
+        """
+        given = {name: value for name, value in kwargs.items() if value is not None}
+        return super().preprocess(images, annotations, **given)
+
+    def fetch_images(self, images: Any) -> Any:
+        """Load paths and URLs, turn PIL images upright and make them RGB; arrays and tensors stay as they are."""
+        if isinstance(images, (list, tuple)):
+            return [self.fetch_images(image) for image in images]
+        if isinstance(images, Path):
+            images = str(images)
+        return load_image(images) if isinstance(images, (str, PIL.Image.Image)) else images
+
+    # The three overrides below name the arguments they use; the base class passes all of them by keyword.
+
+    def _standardize_kwargs(self, size: Any = None, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
+        if isinstance(size, int):
+            size = {"longest_edge": size}
+        return super()._standardize_kwargs(size=size, **kwargs)
+
+    def _validate_preprocess_kwargs(  # type: ignore[override]
+        self, size: SizeDict, size_divisor: int, **kwargs: Any
+    ) -> None:
+        super()._validate_preprocess_kwargs(size=size, **kwargs)
+        edges = dict(size)
+        if set(edges) not in RESIZE_POLICIES or min(edges.values()) < 1:
+            raise ValueError(
+                f"`size` is {edges}; expected positive numbers of pixels for shortest_edge and longest_edge, for "
+                "longest_edge alone, or for height and width"
+            )
+        if size_divisor < 1:
+            raise ValueError(f"`size_divisor` is {size_divisor}; expected a positive number of pixels")
+        unsupported = [name for name in ("do_center_crop", "pad_size") if kwargs.get(name)]
+        if unsupported:
+            raise ValueError(
+                f"{unsupported} cannot be used here; `size` and `size_divisor` decide the shape of the batch"
+            )
+
+    def _preprocess_image_like_inputs(  # type: ignore[override]
+        self, images: ImageInput, annotations: Annotations | None = None, **kwargs: Any
+    ) -> BatchFeature:
+        prepared = self._prepare_image_like_inputs(images, **kwargs)
+        if not prepared:
+            raise ValueError("no images were given; expected at least one")
+        original = [_image_size(image) for image in prepared]
+        resized = [resized_size(*size, kwargs["size"]) if kwargs["do_resize"] else size for size in original]
+        features = self._make_batch(prepared, resized, **kwargs)
+        features["target_sizes"] = torch.tensor(original)
+        features.convert_to_tensors(kwargs["return_tensors"])
+        if annotations is not None:
+            several = zip(_as_instances(annotations, len(prepared)), original, resized, strict=True)
+            # One by one: the conversion does not look into a list of dictionaries.
+            features["labels"] = [
+                dict(BatchFeature(_label(*image), tensor_type=kwargs["return_tensors"])) for image in several
+            ]
+        return features
+
+    def _make_batch(
+        self,
+        images: Sequence[Any],
+        sizes: Sequence[tuple[int, int]],
+        resample: PILImageResampling | int,
+        do_pad: bool,
+        size_divisor: int,
+        **kwargs: Any,
+    ) -> BatchFeature:
+        """Images (3, h, w) of the backend's array type, resized to `sizes`, normalised and padded, with their mask."""
+        if not do_pad and len(set(sizes)) > 1:
+            raise ValueError(f"images of several sizes (h, w) {sorted(set(sizes))} make no batch without `do_pad=True`")
+        height, width = padded_size(sizes, size_divisor if do_pad else 1)
+        device = images[0].device if isinstance(images[0], torch.Tensor) else None
+        pixel_values = torch.zeros(len(images), 3, height, width, dtype=torch.float32, device=device)
+        pixel_mask = torch.zeros(len(images), height, width, dtype=torch.int64, device=device)
+        scale, shift = (constant.to(device) for constant in _normalization(**kwargs))
+        for index, (image, (h, w)) in enumerate(zip(images, sizes, strict=True)):
+            if image.shape[1:] != (h, w):
+                image = self.resize(image, SizeDict(height=h, width=w), resample=resample)
+            canvas = pixel_values[index, :, :h, :w]
+            self._copy_into(canvas, image)
+            canvas.mul_(scale).sub_(shift)
+            pixel_mask[index, :h, :w] = 1
+        return BatchFeature({"pixel_values": pixel_values, "pixel_mask": pixel_mask})
+
+    def _copy_into(self, canvas: torch.Tensor, image: Any) -> None:
+        """Write an image (3, h, w) of the backend's array type and of any number type into a float32 view (3, h, w)."""
+        raise NotImplementedError
+
+    def _decoding_settings(self, **given: Any) -> dict[str, Any]:
+        """The settings of `decode`, the stored value for each that is not given."""
+        names = ("threshold", "box_threshold", "unclip_ratio", "max_candidates", "min_size", "polygon")
+        settings: dict[str, Any] = {
+            name: getattr(self, name) if given.get(name) is None else given[name] for name in names
+        }
+        for name in ("threshold", "box_threshold"):
+            if not 0 <= settings[name] <= 1:
+                raise ValueError(f"`{name}` is {settings[name]}; expected a number between 0 and 1")
+        for name, lowest in (("unclip_ratio", 0), ("max_candidates", 1), ("min_size", 0)):
+            if not lowest <= settings[name]:
+                raise ValueError(f"`{name}` is {settings[name]}; expected a number of at least {lowest}")
+        return settings
+
+    def post_process_text_detection(
+        self,
+        outputs: Any,
+        target_sizes: TargetSizes | None = None,
+        threshold: float | None = None,
+        box_threshold: float | None = None,
+        unclip_ratio: float | None = None,
+        max_candidates: int | None = None,
+        min_size: float | None = None,
+        polygon: bool | None = None,
+    ) -> list[dict[str, Any]]:
+        """Text instances of a batch, in pixels of the original images.
+
+        Args:
+            outputs: what a detector returned, with `head_output` and `valid_sizes`.
+            target_sizes: (B, 2) original height and width of each image, as the processor returned them. Without them
+                coordinates are pixels of the network input.
+            threshold, box_threshold, unclip_ratio, max_candidates, min_size, polygon: see `TCMImageProcessorKwargs`;
+                `None` means the stored value. `min_size` is in pixels of the network input.
+
+        Returns:
+            For each image a dict of CPU tensors, sorted by falling score: `scores` (N,) float32, `labels` (N,) int64,
+            all 0 = text, `boxes` (N, 4) float32 x_min, y_min, x_max, y_max, `polygons`, a list of N outlines (K_i, 2)
+            float32 x, y, clockwise from the top-left corner. Points outside the image are moved onto its border.
+
+        Raises:
+            ValueError: if `target_sizes` has not one (h, w) for each image, or a setting is out of range.
+        """
+        settings = self._decoding_settings(
+            threshold=threshold,
+            box_threshold=box_threshold,
+            unclip_ratio=unclip_ratio,
+            max_candidates=max_candidates,
+            min_size=min_size,
+            polygon=polygon,
+        )
+        valid_sizes = outputs.valid_sizes.tolist()
+        target = np.asarray(valid_sizes if target_sizes is None else target_sizes).tolist()
+        if np.shape(target) != np.shape(valid_sizes):
+            raise ValueError(
+                f"`target_sizes` has shape {np.shape(target)}; expected {np.shape(valid_sizes)}, one height and width "
+                "for each image of the batch"
+            )
+        decoded = outputs.head_output.decode(valid_sizes=outputs.valid_sizes, **settings)
+        return [_detections(*parts) for parts in zip(decoded, valid_sizes, target, strict=True)]
+
+    def post_process_object_detection(
+        self, outputs: Any, threshold: float | None = None, target_sizes: TargetSizes | None = None
+    ) -> list[dict[str, torch.Tensor]]:
+        """`scores`, `labels` and `boxes` of `post_process_text_detection`, for tools that know no polygons.
+
+        Here `threshold` is what such tools mean by it, the smallest score of a box; `None` is the stored
+        `box_threshold`.
+        """
+        detections = self.post_process_text_detection(outputs, target_sizes, box_threshold=threshold)
+        return [{name: image[name] for name in ("scores", "labels", "boxes")} for image in detections]
+
+
+def _image_size(image: Any) -> tuple[int, int]:
+    """Height and width of an array or tensor (3, H, W)."""
+    channels, height, width = image.shape
+    if channels != 3 or min(height, width) < 1:
+        raise ValueError(
+            f"an image has {channels} channels, height {height} and width {width}; expected 3 and some pixels"
+        )
+    return height, width
+
+
+def _normalization(
+    do_rescale: bool,
+    rescale_factor: float,
+    do_normalize: bool,
+    image_mean: float | Sequence[float],
+    image_std: float | Sequence[float],
+    **kwargs: Any,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rescaling and normalising as one multiplication and one subtraction, float32 that broadcasts over (3, H, W)."""
+    mean = torch.tensor(image_mean if do_normalize else 0.0).reshape(-1, 1, 1)
+    std = torch.tensor(image_std if do_normalize else 1.0).reshape(-1, 1, 1)
+    return (rescale_factor if do_rescale else 1.0) / std, mean / std
+
+
+def _as_instances(annotations: Annotations, count: int) -> list[TextInstances]:
+    """One `TextInstances` for each image."""
+    several = [annotations] if isinstance(annotations, (TextInstances, dict)) else list(annotations)
+    if len(several) != count:
+        raise ValueError(f"{len(several)} annotations for {count} images; expected one for each image")
+    return [one if isinstance(one, TextInstances) else TextInstances.from_json(one) for one in several]
+
+
+def _label(instances: TextInstances, original: tuple[int, int], resized: tuple[int, int]) -> dict[str, torch.Tensor]:
+    """The geometry of one image's text as tensors, scaled as the image was."""
+    polygons = instances.scale(resized[1] / original[1], resized[0] / original[0]).polygons
+    return {
+        "points": torch.from_numpy(np.concatenate([*polygons, np.zeros((0, 2), np.float32)])),  # (sum of K_i, 2)
+        "counts": torch.tensor([len(polygon) for polygon in polygons], dtype=torch.int64),
+        "ignore": torch.from_numpy(instances.ignored.copy()),
+        "orig_size": torch.tensor(original),
+    }
+
+
+def _detections(instances: TextInstances, valid: list[int], target: list[int]) -> dict[str, Any]:
+    """Instances in pixels of the network input as detections in an image of the target size."""
+    (valid_height, valid_width), (height, width) = valid, target
+    scaled = instances.scale(width / valid_width, height / valid_height)
+    clamped = scaled.with_polygons([geometry.clamp_polygon(polygon, width, height) for polygon in scaled.polygons])
+    by_score = np.argsort(-np.asarray(clamped.scores, dtype=np.float32), kind="stable")
+    kept = clamped.select([i for i in by_score if abs(geometry.signed_area(clamped.polygons[i])) > NO_AREA])
+    return {
+        "scores": torch.tensor(kept.scores),
+        "labels": torch.zeros(len(kept), dtype=torch.int64),
+        "boxes": torch.from_numpy(kept.boxes),
+        "polygons": [torch.from_numpy(polygon) for polygon in kept.polygons],
+    }

@@ -1,0 +1,219 @@
+"""CLIP's modified ResNet with dense attention pooling, as a transformers backbone.
+
+References: Radford et al., "Learning Transferable Visual Models From Natural Language Supervision" (CLIP), 2021, section 2.4;
+Rao et al., "DenseCLIP", CVPR 2022, for reading the attention pool at every position.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.backbone_utils import BackboneMixin
+from transformers.modeling_outputs import BackboneOutput
+from transformers.utils import can_return_tuple
+
+from .attention_tcm import TCMAttention, key_mask
+from .configuration_tcm import TCMVisionConfig
+
+__all__ = ["TCMVisionBackbone", "TCMVisionOutput"]
+
+STRIDE = 32
+
+
+@dataclass
+class TCMVisionOutput(BackboneOutput):
+    """Feature maps of the chosen stages and the two readings of the attention pool.
+
+    Args:
+        global_embedding: (B, projection_dim) the image in CLIP's joint space.
+        local_embedding: (B, projection_dim, H/32, W/32) every position in that space.
+    """
+
+    global_embedding: torch.FloatTensor | None = None
+    local_embedding: torch.FloatTensor | None = None
+
+
+class TCMConvNorm(nn.Sequential):
+    """Convolution, batch norm and, unless it ends a residual branch, ReLU."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, eps: float, stride: int = 1, relu: bool = True):
+        layers: list[nn.Module] = [
+            nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False),
+            nn.BatchNorm2d(out_channels, eps=eps),
+        ]
+        super().__init__(*layers, *([nn.ReLU(inplace=True)] if relu else []))
+
+
+class TCMStem(nn.Sequential):
+    """Three 3x3 convolutions and average pooling, in all stride 4."""
+
+    def __init__(self, config: TCMVisionConfig):
+        half, eps = config.width // 2, config.batch_norm_eps
+        super().__init__(
+            TCMConvNorm(config.num_channels, half, 3, eps, stride=2),
+            TCMConvNorm(half, half, 3, eps),
+            TCMConvNorm(half, config.width, 3, eps),
+            nn.AvgPool2d(2),
+        )
+
+
+class TCMBottleneck(nn.Module):
+    """Residual bottleneck in which all convolutions have stride 1 and average pooling shrinks, on both paths."""
+
+    expansion = 4
+
+    def __init__(self, in_channels: int, channels: int, stride: int, eps: float):
+        super().__init__()
+        out_channels = channels * self.expansion
+        self.reduce = TCMConvNorm(in_channels, channels, 1, eps)
+        self.conv = TCMConvNorm(channels, channels, 3, eps)
+        self.pool = nn.AvgPool2d(stride) if stride > 1 else nn.Identity()
+        self.expand = TCMConvNorm(channels, out_channels, 1, eps, relu=False)
+        changes_shape = stride > 1 or in_channels != out_channels
+        self.shortcut = TCMConvNorm(in_channels, out_channels, 1, eps, relu=False) if changes_shape else nn.Identity()
+
+    def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        residual = self.shortcut(self.pool(hidden_states))
+        hidden_states = self.expand(self.pool(self.conv(self.reduce(hidden_states))))
+        return functional.relu(hidden_states + residual, inplace=True)
+
+
+class TCMAttentionPool(nn.Module):
+    """CLIP's attention pool read densely: the mean token and all positions attend to all positions.
+
+    The positional embedding has one row for the mean token and then a square grid, row by row, which is resized
+    (bilinear, no aligned corners) to the grid of the input.
+    """
+
+    def __init__(self, config: TCMVisionConfig):
+        super().__init__()
+        hidden_size = config.hidden_sizes[-1]
+        self.grid = config.positional_grid
+        self.positional_embedding = nn.Parameter(torch.empty(self.grid**2 + 1, hidden_size))
+        self.attention = TCMAttention(
+            config, hidden_size, config.num_attention_heads, bias=True, output_size=config.projection_dim
+        )
+
+    def forward(
+        self, feature_map: torch.Tensor, valid: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """C5 (B, D, h, w) and its valid positions (B, h, w) to the global (B, C) and local (B, C, h, w) embeddings."""
+        height, width = feature_map.shape[-2:]
+        tokens = feature_map.flatten(2).transpose(1, 2)  # (B, D, h, w) -> (B, hw, D)
+        mask = None
+        if valid is None:
+            mean = tokens.mean(dim=1, keepdim=True)
+        else:
+            weights = valid.flatten(1).to(tokens.dtype)  # (B, hw)
+            mean = (weights / weights.sum(dim=1, keepdim=True))[:, None] @ tokens  # (B, 1, D)
+            mask = key_mask(functional.pad(valid.flatten(1), (1, 0), value=True), tokens.dtype)
+        tokens = torch.cat([mean, tokens], dim=1)
+        tokens = tokens + self.positions(height, width).to(tokens.dtype)
+        pooled, _ = self.attention(tokens, tokens, mask)
+        local = pooled[:, 1:].transpose(1, 2).unflatten(2, (height, width))  # (B, hw, C) -> (B, C, h, w)
+        return pooled[:, 0], local
+
+    def positions(self, height: int, width: int) -> torch.Tensor:
+        """Positional embedding (1 + height x width, D) of a grid of that size."""
+        if (height, width) == (self.grid, self.grid):
+            return self.positional_embedding
+        grid = self.positional_embedding[1:].unflatten(0, (1, self.grid, self.grid)).permute(0, 3, 1, 2)  # (1, D, g, g)
+        resized = functional.interpolate(grid.float(), size=(height, width), mode="bilinear", align_corners=False)
+        resized = resized[0].flatten(1).T.to(grid.dtype)  # (1, D, h, w) -> (hw, D)
+        return torch.cat([self.positional_embedding[:1], resized])
+
+
+class TCMVisionPreTrainedModel(PreTrainedModel):
+    config: TCMVisionConfig
+    base_model_prefix = "vision"
+    main_input_name = "pixel_values"
+    input_modalities = ("image",)
+    supports_gradient_checkpointing = False
+    _supports_sdpa = True
+    _supports_attention_backend = True
+    _no_split_modules = ("TCMBottleneck",)
+    _keys_to_ignore_on_load_missing = ("num_batches_tracked",)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        init_vision_weights(module, self.config.initializer_range)
+
+
+def init_vision_weights(module: nn.Module, initializer_range: float) -> None:
+    """Kaiming for convolutions; CLIP's scales for the attention pool; a residual branch starts as the identity."""
+    if isinstance(module, nn.Conv2d):
+        init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    elif isinstance(module, TCMAttentionPool):
+        std = module.positional_embedding.shape[1] ** -0.5
+        init.normal_(module.positional_embedding, std=std)
+        attention = module.attention
+        for projection in (attention.q_proj, attention.k_proj, attention.v_proj, attention.out_proj):
+            init.normal_(projection.weight, std=std)
+    elif isinstance(module, TCMBottleneck):
+        init.zeros_(module.expand[1].weight)
+
+
+class TCMVisionBackbone(BackboneMixin, TCMVisionPreTrainedModel):
+    """CLIP's image encoder: stem, four stages, dense attention pool.
+
+    `AutoBackbone.from_config(TCMVisionConfig())` builds it with the names `stem`, `stage1` … `stage4`.
+    """
+
+    has_attentions = False
+
+    def __init__(self, config: TCMVisionConfig):
+        super().__init__(config)
+        self.num_features = [config.width, *config.hidden_sizes]
+        self.stem = TCMStem(config)
+        self.stages = nn.ModuleList()
+        for index, depth in enumerate(config.depths):
+            in_channels, channels = self.num_features[index], config.width * 2**index
+            first = TCMBottleneck(in_channels, channels, 1 if index == 0 else 2, config.batch_norm_eps)
+            others = (TCMBottleneck(4 * channels, channels, 1, config.batch_norm_eps) for _ in range(depth - 1))
+            self.stages.append(nn.Sequential(first, *others))
+        self.attention_pool = TCMAttentionPool(config)
+        self.post_init()
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        pixel_mask: torch.Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        **kwargs: object,
+    ) -> TCMVisionOutput:
+        """Encode a batch of images.
+
+        Args:
+            pixel_values: (B, num_channels, H, W), normalised; H and W multiples of 32.
+            pixel_mask: (B, H, W), 1 inside each image, 0 in the padding, to which nothing attends.
+            output_hidden_states: also return the stem's and every stage's map as `hidden_states`.
+
+        Raises:
+            ValueError: if H or W is not a multiple of 32.
+        """
+        if pixel_values.shape[-2] % STRIDE or pixel_values.shape[-1] % STRIDE:
+            raise ValueError(
+                f"height and width must be multiples of {STRIDE}, got {tuple(pixel_values.shape[-2:])}; "
+                "the image processor pads them"
+            )
+        hidden_states = [self.stem(pixel_values)]
+        for stage in self.stages:
+            hidden_states.append(stage(hidden_states[-1]))
+        # Images are padded right and bottom, so the first pixel of a cell tells whether any of it is image.
+        valid = None if pixel_mask is None else pixel_mask[:, ::STRIDE, ::STRIDE].bool()
+        global_embedding, local_embedding = self.attention_pool(hidden_states[-1], valid)
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        return TCMVisionOutput(
+            feature_maps=tuple(
+                states for name, states in zip(self.stage_names, hidden_states, strict=True) if name in self.out_features
+            ),
+            hidden_states=tuple(hidden_states) if output_hidden_states else None,
+            global_embedding=global_embedding,
+            local_embedding=local_embedding,
+        )

@@ -1,0 +1,443 @@
+"""TCM and FastTCM: prompting CLIP into a text detector.
+
+References: Yu et al., "Turning a CLIP Model into a Scene Text Detector" (TCM), CVPR 2023;
+Yu et al., "Turning a CLIP Model Into a Scene Text Spotter" (FastTCM), TPAMI 2024.
+
+Shapes: B images, K prompts, C the joint space (`projection_dim`), D the width of the text tower, h x w = H/32 x W/32.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional
+from transformers import CLIPTextModel, PreTrainedModel
+from transformers import initialization as init
+from transformers.masking_utils import create_causal_mask
+from transformers.utils import ModelOutput, can_return_tuple
+
+from .attention_tcm import TCMAttention, key_mask
+from .configuration_tcm import TCMConfig
+from .heads import head_class
+from .heads.base import HeadOutput
+from .losses_tcm import balanced_binary_cross_entropy, dice_loss
+from .modeling_clip_resnet import STRIDE, TCMVisionBackbone, init_vision_weights
+
+__all__ = ["TCMForTextDetection", "TCMModel", "TCMModelOutput", "TCMPreTrainedModel", "TCMTextDetectionOutput"]
+
+
+@dataclass
+class TCMModelOutput(ModelOutput):
+    """What prompting makes of an image.
+
+    Args:
+        feature_maps: C2 … C5 of the image encoder, (B, C_i, H / stride, W / stride) at strides 4, 8, 16, 32.
+        score_map: (B, K, h, w) cosine of every position with the text, in [-1, 1] (times the learned scale, if there is one).
+        score_logits: (B, K, h, w) the score map as logits, cosine / temperature.
+        global_embedding: (B, C) the image in CLIP's joint space.
+        local_embedding: (B, C, h, w) every position in that space, before the visual prompt.
+        language_prompt: (1 or B, D) what is added to every token of the prompt; `None` in a fused model.
+        prompted_text_embedding: (1 or B, K, C) the text encoder's output.
+        text_embedding: (B, K, C) the text after matching and refinement.
+        hidden_states: maps of the stem and the four stages, where asked for.
+    """
+
+    feature_maps: tuple[torch.FloatTensor, ...] | None = None
+    score_map: torch.FloatTensor | None = None
+    score_logits: torch.FloatTensor | None = None
+    global_embedding: torch.FloatTensor | None = None
+    local_embedding: torch.FloatTensor | None = None
+    language_prompt: torch.FloatTensor | None = None
+    prompted_text_embedding: torch.FloatTensor | None = None
+    text_embedding: torch.FloatTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+
+
+@dataclass
+class TCMTextDetectionOutput(ModelOutput):
+    """Output of `TCMForTextDetection`; the image processor's `post_process_text_detection` turns it into polygons.
+
+    Args:
+        loss: scalar, the sum of `loss_dict`, where labels are given.
+        loss_dict: weighted loss terms by name.
+        head_output: the head's maps, for example `DBNetOutput`.
+        score_map: (B, K, h, w) cosine of every position with the text.
+        valid_sizes: (B, 2) height and width of each image within the padded input.
+        hidden_states: maps of the stem and the four stages, where asked for.
+    """
+
+    loss: torch.FloatTensor | None = None
+    loss_dict: dict[str, torch.FloatTensor] | None = None
+    head_output: HeadOutput | None = None
+    score_map: torch.FloatTensor | None = None
+    valid_sizes: torch.LongTensor | None = None
+    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+
+    def to_tuple(self) -> tuple:
+        """Nested outputs become tuples as well."""
+        return tuple(value.to_tuple() if isinstance(value, ModelOutput) else value for value in self.values())
+
+
+class TCMLanguagePromptGenerator(nn.Sequential):
+    """What the text encoder is told about the image, (…, C) to (…, D): LN, linear, ReLU, LN, linear (TCM, equation 4)."""
+
+    def __init__(self, embedding_size: int, token_size: int):
+        super().__init__(
+            nn.LayerNorm(embedding_size),
+            nn.Linear(embedding_size, embedding_size),
+            nn.ReLU(),
+            nn.LayerNorm(embedding_size),
+            nn.Linear(embedding_size, token_size),
+        )
+
+
+class TCMTextEncoder(nn.Module):
+    """CLIP's text tower with learnable context tokens after the start token and a language prompt on every token."""
+
+    def __init__(self, config: TCMConfig):
+        super().__init__()
+        text_config = config.text_config
+        self.config = text_config
+        self.prompt_token_ids = config.prompt_token_ids
+        self.context = nn.Parameter(torch.empty(1, config.num_context_tokens, text_config.hidden_size))
+        self.text_model = CLIPTextModel._from_config(text_config)
+        self.text_projection = nn.Linear(text_config.hidden_size, text_config.projection_dim, bias=False)
+
+    def forward(self, language_prompt: torch.Tensor) -> torch.Tensor:
+        """Language prompts (B, D) to text embeddings (B, K, C)."""
+        ids = torch.tensor(self.prompt_token_ids, device=language_prompt.device)
+        tokens = self.text_model.embeddings.token_embedding(ids)
+        context = self.context.expand(len(ids), -1, -1)
+        tokens = torch.cat([tokens[:, :1], context, tokens[:, 1:]], dim=1)  # (K, L, D), start token first
+        tokens = tokens[None] + language_prompt[:, None, None]  # (B, K, L, D)
+        states = self.text_model.embeddings(inputs_embeds=tokens.flatten(0, 1))  # (B, K, L, D) -> (BK, L, D)
+        mask = create_causal_mask(
+            config=self.text_model.config, inputs_embeds=states, attention_mask=None, past_key_values=None
+        )
+        states = self.text_model.encoder(inputs_embeds=states, attention_mask=mask, is_causal=True).last_hidden_state
+        states = self.text_model.final_layer_norm(states).unflatten(0, tokens.shape[:2])  # (B, K, L, D)
+        # The end token has the largest id; further end tokens are padding.
+        end = ids.argmax(dim=1) + self.context.shape[1]
+        return self.text_projection(states[:, torch.arange(len(ids), device=ids.device), end])
+
+
+class TCMDecoderLayer(nn.Module):
+    """Pre-norm self-attention, cross-attention and MLP."""
+
+    def __init__(self, config: TCMConfig):
+        super().__init__()
+        size, heads = config.decoder_hidden_size, config.decoder_num_heads
+        self.self_attention = TCMAttention(config, size, heads, bias=False)
+        self.cross_attention = TCMAttention(config, size, heads, bias=False)
+        self.self_attention_norm = nn.LayerNorm(size)
+        self.cross_attention_norm = nn.LayerNorm(size)
+        self.mlp_norm = nn.LayerNorm(size)
+        self.mlp = nn.Sequential(
+            nn.Linear(size, 4 * size), nn.GELU(), nn.Dropout(config.decoder_dropout), nn.Linear(4 * size, size)
+        )
+        self.dropout = nn.Dropout(config.decoder_dropout)
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        memory: torch.Tensor,
+        self_mask: torch.Tensor | None,
+        memory_mask: torch.Tensor | None,
+    ) -> torch.Tensor:
+        normed = self.self_attention_norm(hidden_states)
+        hidden_states = hidden_states + self.dropout(self.self_attention(normed, normed, self_mask)[0])
+        normed = self.cross_attention_norm(hidden_states)
+        hidden_states = hidden_states + self.dropout(self.cross_attention(normed, memory, memory_mask)[0])
+        return hidden_states + self.dropout(self.mlp(self.mlp_norm(hidden_states)))
+
+
+class TCMPromptDecoder(nn.Module):
+    """Reads a memory into queries, both in the joint space: visual prompt generator and text refiner are one each."""
+
+    def __init__(self, config: TCMConfig):
+        super().__init__()
+        joint, size = config.projection_dim, config.decoder_hidden_size
+        self.query_proj = nn.Sequential(nn.LayerNorm(joint), nn.Linear(joint, size))
+        self.memory_proj = nn.Sequential(nn.LayerNorm(joint), nn.Linear(joint, size), nn.LayerNorm(size))
+        self.layers = nn.ModuleList(TCMDecoderLayer(config) for _ in range(config.decoder_num_layers))
+        self.output_proj = nn.Sequential(nn.LayerNorm(size), nn.Linear(size, joint))
+
+    def forward(
+        self,
+        queries: torch.Tensor,
+        memory: torch.Tensor,
+        query_mask: torch.Tensor | None = None,
+        memory_mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """(B, T, C) and (B, S, C) to (B, T, C)."""
+        hidden_states, memory = self.query_proj(queries), self.memory_proj(memory)
+        for layer in self.layers:
+            hidden_states = layer(hidden_states, memory, query_mask, memory_mask)
+        return self.output_proj(hidden_states)
+
+
+class TCMPreTrainedModel(PreTrainedModel):
+    config: TCMConfig
+    base_model_prefix = "model"
+    main_input_name = "pixel_values"
+    input_modalities = ("image",)
+    # The Trainer must divide by the accumulation steps itself.
+    accepts_loss_kwargs = False
+    supports_gradient_checkpointing = False
+    _supports_sdpa = True
+    _supports_attention_backend = True
+    _no_split_modules = ("TCMBottleneck", "TCMDecoderLayer", "CLIPEncoderLayer")
+    _keys_to_ignore_on_load_missing = ("num_batches_tracked",)
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        init_vision_weights(module, self.config.initializer_range)
+        if isinstance(module, TCMTextEncoder):
+            # As CLIP's token embeddings; the released code starts 50 times larger.
+            init.normal_(module.context, std=0.02)
+            init.normal_(module.text_projection.weight, std=module.config.hidden_size**-0.5)
+        elif isinstance(module, (TCMLanguagePromptGenerator, TCMPromptDecoder)):
+            for linear in (layer for layer in module.modules() if isinstance(layer, nn.Linear)):
+                init.trunc_normal_(linear.weight, std=0.02)
+        elif isinstance(module, TCMModel):
+            self._init_prompts(module)
+
+    def _init_prompts(self, model: "TCMModel") -> None:
+        init.constant_(model.visual_scale, self.config.residual_scale)
+        if model.text_refiner is not None:
+            init.constant_(model.text_scale, self.config.residual_scale)
+        if model.logit_scale is not None:
+            init.constant_(model.logit_scale, math.log(1 / self.config.temperature))
+        if model.meta_query is not None:
+            init.normal_(model.meta_query)
+        if model.fused_text_embedding is not None:
+            init.zeros_(model.fused_text_embedding)
+
+
+class TCMModel(TCMPreTrainedModel):
+    """CLIP's image encoder prompted with text: features and the instance-language score map, without a head.
+
+    Args:
+        config: its settings.
+    """
+
+    def __init__(self, config: TCMConfig):
+        super().__init__(config)
+        joint = config.projection_dim
+        self.backbone = TCMVisionBackbone._from_config(config.vision_config)
+        self.visual_prompt_generator = TCMPromptDecoder(config)
+        self.visual_scale = nn.Parameter(torch.empty(()))
+        self.text_refiner = TCMPromptDecoder(config) if config.text_refiner else None
+        self.text_scale = nn.Parameter(torch.empty(joint)) if config.text_refiner else None
+        self.logit_scale = nn.Parameter(torch.empty(())) if config.learnable_logit_scale else None
+        if config.fused:
+            self._set_fused(torch.empty(1, len(config.prompts), joint))
+        else:
+            self.text_encoder = TCMTextEncoder(config)
+            self.language_prompt_generator = TCMLanguagePromptGenerator(joint, config.text_config.hidden_size)
+            self.meta_query = nn.Parameter(torch.empty(joint)) if config.variant == "fasttcm" else None
+            self.register_buffer("fused_text_embedding", None)
+        # Kept between calls in evaluation mode; as a buffer it follows the model to other devices.
+        self.register_buffer("_cached_text_embedding", None, persistent=False)
+        self.register_load_state_dict_post_hook(TCMModel._forget_text_embedding)
+        self.post_init()
+
+    def _set_fused(self, text_embedding: torch.Tensor) -> None:
+        self.text_encoder = self.language_prompt_generator = self.meta_query = None
+        self.register_buffer("fused_text_embedding", text_embedding)
+
+    def _forget_text_embedding(self, *_: object) -> None:
+        self._cached_text_embedding = None
+
+    def train(self, mode: bool = True) -> "TCMModel":
+        self._forget_text_embedding()
+        return super().train(mode)
+
+    @torch.no_grad()
+    def fuse_text_embeddings(self) -> "TCMModel":
+        """Fold meta query, context and text tower into a stored text embedding and drop them (FastTCM, section 3.3).
+
+        Outputs stay the same; the text can no longer be trained. A fused model is left as it is.
+
+        Raises:
+            ValueError: for variant `"tcm"`, whose text depends on each image.
+        """
+        if self.config.variant == "tcm":
+            raise ValueError("variant 'tcm' prompts with each image's embedding and cannot be fused; use 'fasttcm'")
+        if not self.config.fused:
+            embedding, _ = self._prompted_text_embedding(None)
+            self._forget_text_embedding()
+            self._set_fused(embedding.clone())
+            self.config.fused = True
+        return self
+
+    def _prompted_text_embedding(
+        self, global_embedding: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Text embedding (1 or B, K, C) and the language prompt (1 or B, D) it was made with."""
+        if self.fused_text_embedding is not None:
+            return self.fused_text_embedding, None
+        source = global_embedding if self.meta_query is None else self.meta_query[None]
+        language_prompt = self.language_prompt_generator(source)
+        reusable = self.meta_query is not None and not self.training and not torch.is_grad_enabled()
+        if not reusable:
+            return self.text_encoder(language_prompt), language_prompt
+        if self._cached_text_embedding is None:
+            self._cached_text_embedding = self.text_encoder(language_prompt)
+        return self._cached_text_embedding, language_prompt
+
+    def _match(self, text: torch.Tensor, global_embedding: torch.Tensor) -> torch.Tensor:
+        """Bimodal similarity matching, t + cos(g, t) g (FastTCM, section 3.3): (1, K, C) and (B, C) to (B, K, C)."""
+        image = global_embedding[:, None]
+        similarity = functional.cosine_similarity(text, image, dim=-1)[..., None]  # (B, K, 1)
+        if self.config.normalized_matching:
+            text, image = functional.normalize(text, dim=-1), functional.normalize(image, dim=-1)
+        return text + similarity * image
+
+    def _refine(
+        self, text: torch.Tensor, global_embedding: torch.Tensor, local: torch.Tensor, valid: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Text (B, K, C) updated from the image's global and local (B, hw, C) embeddings."""
+        if self.text_refiner is None:
+            return text
+        context = torch.cat([global_embedding[:, None], local], dim=1)  # (B, 1 + hw, C)
+        mask = None if valid is None else key_mask(functional.pad(valid, (1, 0), value=True), context.dtype)
+        return text + self.text_scale * self.text_refiner(text, context, memory_mask=mask)
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        pixel_mask: torch.Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        **kwargs: object,
+    ) -> TCMModelOutput:
+        """Prompt a batch of images.
+
+        Args:
+            pixel_values: (B, 3, H, W), normalised; H and W multiples of 32.
+            pixel_mask: (B, H, W), 1 inside each image, 0 in the padding right and below.
+            output_hidden_states: also return the maps of stem and stages.
+        """
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        vision = self.backbone(
+            pixel_values, pixel_mask, output_hidden_states=output_hidden_states, return_dict=True
+        )
+        valid = None if pixel_mask is None else pixel_mask[:, ::STRIDE, ::STRIDE].bool().flatten(1)  # (B, hw)
+        local = vision.local_embedding.flatten(2).transpose(1, 2)  # (B, C, h, w) -> (B, hw, C)
+        prompted, language_prompt = self._prompted_text_embedding(vision.global_embedding)
+        text = prompted.to(local.dtype)
+        text = text if self.config.variant == "tcm" else self._match(text, vision.global_embedding)
+        visual_prompt = self.visual_prompt_generator(local, text, query_mask=key_mask(valid, local.dtype))
+        prompted_local = local + self.visual_scale * visual_prompt
+        text = self._refine(text, vision.global_embedding, local, valid)
+        cosine = functional.normalize(prompted_local, dim=-1) @ functional.normalize(text, dim=-1).transpose(1, 2)
+        score_map = cosine.transpose(1, 2).unflatten(2, vision.local_embedding.shape[-2:])  # (B, hw, K) -> (B, K, h, w)
+        if self.logit_scale is None:
+            score_logits = score_map / self.config.temperature
+        else:
+            score_map = score_logits = self.logit_scale.exp() * score_map
+        return TCMModelOutput(
+            feature_maps=vision.feature_maps,
+            score_map=score_map,
+            score_logits=score_logits,
+            global_embedding=vision.global_embedding,
+            local_embedding=vision.local_embedding,
+            language_prompt=language_prompt,
+            prompted_text_embedding=prompted,
+            text_embedding=text,
+            hidden_states=vision.hidden_states,
+        )
+
+
+class TCMForTextDetection(TCMPreTrainedModel):
+    """TCM with a detection head.
+
+    Args:
+        config: its settings; `head_type` names the head.
+    """
+
+    def __init__(self, config: TCMConfig):
+        super().__init__(config)
+        self.model = TCMModel(config)
+        *channels, last = self.model.backbone.channels
+        head = head_class(config.head_type)
+        self.head = head(head.config_class(**config.head_config), [*channels, last + len(config.prompts)])
+        self.post_init()
+
+    def fuse_text_embeddings(self) -> "TCMForTextDetection":
+        """Fold the text tower into a stored embedding, in place; see `TCMModel.fuse_text_embeddings`."""
+        self.model.fuse_text_embeddings()
+        return self
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        pixel_mask: torch.Tensor | None = None,
+        labels: list[dict[str, torch.Tensor]] | None = None,
+        output_training_maps: bool = False,
+        output_hidden_states: bool | None = None,
+        **kwargs: object,
+    ) -> TCMTextDetectionOutput:
+        """Detect text in a batch of images.
+
+        Args:
+            pixel_values: (B, 3, H, W), normalised; H and W multiples of 32.
+            pixel_mask: (B, H, W), 1 inside each image, 0 in the padding right and below; the whole map without one.
+            labels: one dict for each image with the head's target maps, as `TextDetectionCollator` makes them.
+            output_training_maps: also compute the maps that only the loss needs.
+            output_hidden_states: also return the maps of stem and stages.
+
+        Raises:
+            ValueError: if the labels are not one for each image, or lack the head's target maps.
+        """
+        if labels is not None and len(labels) != len(pixel_values):
+            raise ValueError(f"got {len(labels)} labels for {len(pixel_values)} images")
+        outputs = self.model(pixel_values, pixel_mask, output_hidden_states=output_hidden_states, return_dict=True)
+        *pyramid, last = outputs.feature_maps
+        pyramid = [*pyramid, torch.cat([last, outputs.score_map.to(last.dtype)], dim=1)]
+        with_training_maps = self.training or output_training_maps or labels is not None
+        head_output = self.head(pyramid, with_training_maps)
+        loss, loss_dict = (None, None) if labels is None else self._loss(head_output, outputs.score_logits, labels)
+        return TCMTextDetectionOutput(
+            loss=loss,
+            loss_dict=loss_dict,
+            head_output=head_output,
+            score_map=outputs.score_map,
+            valid_sizes=_valid_sizes(pixel_values, pixel_mask),
+            hidden_states=outputs.hidden_states,
+        )
+
+    def _loss(
+        self, head_output: HeadOutput, score_logits: torch.Tensor, labels: list[dict[str, torch.Tensor]]
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        # Cross-entropy of probabilities is unsafe in half precision, and refused by CUDA's autocast.
+        with torch.autocast(score_logits.device.type, enabled=False):
+            loss_dict = self.head.loss(head_output, labels)
+            targets, mask = self.head.score_map_targets(labels)
+            score_map_loss = _score_map_loss(score_logits.float(), targets, mask, self.head.score_map_loss)
+            loss_dict["loss_score_map"] = self.config.score_map_loss_weight * score_map_loss
+            return torch.stack(list(loss_dict.values())).sum(), loss_dict
+
+
+def _score_map_loss(logits: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor, form: str) -> torch.Tensor:
+    """Auxiliary loss (TCM, equation 8), image by image: logits (B, K, h, w), targets and mask (B, 1, H, W)."""
+    # A pixel is text where any of the prompts says so.
+    logits = logits.amax(dim=1, keepdim=True)
+    logits = functional.interpolate(logits, size=targets.shape[-2:], mode="bilinear", align_corners=False)
+    images = zip(logits.sigmoid().split(1), targets.split(1), mask.split(1), strict=True)
+    if form == "dice":
+        return torch.stack([dice_loss(*image) for image in images]).mean()
+    return torch.stack([balanced_binary_cross_entropy(*image, negative_ratio=3.0) for image in images]).mean()
+
+
+def _valid_sizes(pixel_values: torch.Tensor, pixel_mask: torch.Tensor | None) -> torch.Tensor:
+    """(B, 2) height and width of each image within the padded input."""
+    if pixel_mask is None:
+        return torch.tensor([pixel_values.shape[-2:]] * len(pixel_values), device=pixel_values.device)
+    mask = pixel_mask.bool()
+    return torch.stack([mask.any(dim=2).sum(dim=1), mask.any(dim=1).sum(dim=1)], dim=1)
