@@ -39,7 +39,8 @@ class TCMImageProcessorKwargs(ImagesKwargs, total=False):
     box_threshold (`float`, *optional*, defaults to 0.6): smallest score of a detection.
     unclip_ratio (`float`, *optional*, defaults to 1.5): how far the shrunk text regions are grown again.
     max_candidates (`int`, *optional*, defaults to 1000): regions looked at in one image.
-    min_size (`float`, *optional*, defaults to 3): smallest side of a detection in pixels of the network input.
+    min_size (`float`, *optional*, defaults to 3): shortest side of a region, before it is grown, in pixels of the
+        network input.
     polygon (`bool`, *optional*, defaults to `False`): outlines that follow curved text instead of quads.
     """
 
@@ -92,7 +93,6 @@ class TCMBaseImageProcessor(BaseImageProcessor):
 
     resize: Callable[..., Any]  # of the backend
 
-    valid_kwargs = TCMImageProcessorKwargs
     model_input_names = ["pixel_values", "pixel_mask"]
 
     do_convert_rgb = True
@@ -127,7 +127,7 @@ class TCMBaseImageProcessor(BaseImageProcessor):
 
         Args:
             images: one image or several: paths, URLs, PIL images (turned upright as their EXIF orientation says), numpy
-                arrays or tensors (with three channels, first or last, 0…255 unless `do_rescale=False`).
+                arrays or tensors (with a channel axis, first or last, and values 0…255 unless `do_rescale=False`).
             annotations: for each image its text in pixels of the upright image, as `TextInstances` or as the dictionary
                 of `TextInstances.to_json`.
             kwargs: any setting of this processor, for this call only. `return_tensors` is "pt" unless given.
@@ -139,8 +139,8 @@ class TCMBaseImageProcessor(BaseImageProcessor):
             (2,) int64 = original height and width.
 
         Raises:
-            ValueError: for images without three channels or without pixels, a resize policy other than the three, a
-                number of annotations other than that of the images, or images of several sizes with `do_pad=False`.
+            ValueError: for images without pixels or with other channels than `image_mean` has, a resize policy other
+                than the three, annotations for another number of images, or several sizes with `do_pad=False`.
         """
         given = {name: value for name, value in kwargs.items() if value is not None}
         return super().preprocess(images, annotations, **given)
@@ -206,14 +206,19 @@ class TCMBaseImageProcessor(BaseImageProcessor):
         size_divisor: int,
         **kwargs: Any,
     ) -> BatchFeature:
-        """Images (3, h, w) of the backend's array type, resized to `sizes`, normalised and padded, with their mask."""
+        """Images (C, h, w) of the backend's array type, resized to `sizes`, normalised and padded, with their mask."""
         if not do_pad and len(set(sizes)) > 1:
             raise ValueError(f"images of several sizes (h, w) {sorted(set(sizes))} make no batch without `do_pad=True`")
         height, width = padded_size(sizes, size_divisor if do_pad else 1)
         device = images[0].device if isinstance(images[0], torch.Tensor) else None
-        pixel_values = torch.zeros(len(images), 3, height, width, dtype=torch.float32, device=device)
-        pixel_mask = torch.zeros(len(images), height, width, dtype=torch.int64, device=device)
         scale, shift = (constant.to(device) for constant in _normalization(**kwargs))
+        channels = {len(image) for image in images}
+        if len(channels) > 1 or len(scale) not in (1, *channels):
+            raise ValueError(
+                f"images have {sorted(channels)} channels; expected {len(scale)}, the length of `image_mean`"
+            )
+        pixel_values = torch.zeros(len(images), *channels, height, width, dtype=torch.float32, device=device)
+        pixel_mask = torch.zeros(len(images), height, width, dtype=torch.int64, device=device)
         for index, (image, (h, w)) in enumerate(zip(images, sizes, strict=True)):
             if image.shape[1:] != (h, w):
                 image = self.resize(image, SizeDict(height=h, width=w), resample=resample)
@@ -224,7 +229,7 @@ class TCMBaseImageProcessor(BaseImageProcessor):
         return BatchFeature({"pixel_values": pixel_values, "pixel_mask": pixel_mask})
 
     def _copy_into(self, canvas: torch.Tensor, image: Any) -> None:
-        """Write an image (3, h, w) of the backend's array type and of any number type into a float32 view (3, h, w)."""
+        """Write an image (C, h, w) of the backend's array type and of any number type into a float32 view (C, h, w)."""
         raise NotImplementedError
 
     def _decoding_settings(self, **given: Any) -> dict[str, Any]:
@@ -300,12 +305,10 @@ class TCMBaseImageProcessor(BaseImageProcessor):
 
 
 def _image_size(image: Any) -> tuple[int, int]:
-    """Height and width of an array or tensor (3, H, W)."""
-    channels, height, width = image.shape
-    if channels != 3 or min(height, width) < 1:
-        raise ValueError(
-            f"an image has {channels} channels, height {height} and width {width}; expected 3 and some pixels"
-        )
+    """Height and width of an array or tensor (C, H, W)."""
+    _, height, width = image.shape
+    if min(height, width) < 1:
+        raise ValueError(f"an image has {height} x {width} pixels; expected at least one")
     return height, width
 
 
@@ -317,9 +320,9 @@ def _normalization(
     image_std: float | Sequence[float],
     **kwargs: Any,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rescaling and normalising as one multiplication and one subtraction, float32 that broadcasts over (3, H, W)."""
-    mean = torch.tensor(image_mean if do_normalize else 0.0).reshape(-1, 1, 1)
-    std = torch.tensor(image_std if do_normalize else 1.0).reshape(-1, 1, 1)
+    """Rescaling and normalising as one multiplication and one subtraction, both (C or 1, 1, 1) float32."""
+    constants = (image_mean, image_std) if do_normalize else (0.0, 1.0)
+    mean, std = torch.broadcast_tensors(*(torch.tensor(values).reshape(-1, 1, 1) for values in constants))
     return (rescale_factor if do_rescale else 1.0) / std, mean / std
 
 

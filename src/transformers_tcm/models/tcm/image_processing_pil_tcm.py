@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from transformers.image_processing_backends import PilBackend
 
-from .image_processing_common_tcm import TCMBaseImageProcessor
+from .image_processing_common_tcm import TCMBaseImageProcessor, TCMImageProcessorKwargs
 
 __all__ = ["TCMImageProcessorPil"]
 
@@ -14,6 +14,8 @@ class TCMImageProcessorPil(TCMBaseImageProcessor, PilBackend):
 
     Settings, inputs and outputs are those of `TCMBaseImageProcessor`.
     """
+
+    valid_kwargs = TCMImageProcessorKwargs
 
     def _copy_into(self, canvas: torch.Tensor, image: np.ndarray) -> None:
         # Through numpy, because torch takes neither negative strides (a flipped image) nor read-only arrays.

@@ -3,7 +3,7 @@
 import torch
 from transformers.image_processing_backends import TorchvisionBackend
 
-from .image_processing_common_tcm import TCMBaseImageProcessor
+from .image_processing_common_tcm import TCMBaseImageProcessor, TCMImageProcessorKwargs
 
 __all__ = ["TCMImageProcessor"]
 
@@ -13,6 +13,8 @@ class TCMImageProcessor(TCMBaseImageProcessor, TorchvisionBackend):
 
     Settings, inputs and outputs are those of `TCMBaseImageProcessor`.
     """
+
+    valid_kwargs = TCMImageProcessorKwargs
 
     def _copy_into(self, canvas: torch.Tensor, image: torch.Tensor) -> None:
         canvas.copy_(image)
