@@ -20,9 +20,6 @@ __all__ = [
     "unclip_quad",
 ]
 
-# pyclipper works on integers; a thousandth of a pixel is finer than any annotation.
-_CLIPPER_SCALE = 1000.0
-
 
 def signed_area(polygon: np.ndarray) -> float:
     """Area in square pixels by the shoelace formula, positive for clockwise polygons (y down)."""
@@ -92,20 +89,22 @@ def transform_points(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     return moved.astype(np.float32)
 
 
-def offset_polygon(polygon: np.ndarray, distance: float) -> list[np.ndarray]:
+def offset_polygon(polygon: np.ndarray, distance: float, precision: float = 1e-3) -> list[np.ndarray]:
     """Move the outline by `distance` pixels, outwards if positive, with round corners.
+
+    Coordinates are rounded to multiples of `precision` pixels; a thousandth is finer than any annotation.
 
     Returns every resulting outline as (K, 2) float32: none when a shrunk polygon vanishes, several when it falls apart.
     """
     import pyclipper
 
     offset = pyclipper.PyclipperOffset()
-    path = np.rint(np.asarray(polygon, dtype=np.float64) * _CLIPPER_SCALE).astype(np.int64)
+    path = np.rint(np.asarray(polygon, dtype=np.float64) / precision).astype(np.int64)
     # A quarter of a pixel of error in the round corners, instead of hundreds of vertices.
-    offset.ArcTolerance = 0.25 * _CLIPPER_SCALE
+    offset.ArcTolerance = 0.25 / precision
     offset.AddPath(path.tolist(), pyclipper.JT_ROUND, pyclipper.ET_CLOSEDPOLYGON)
-    outlines = offset.Execute(distance * _CLIPPER_SCALE)
-    return [(np.asarray(outline) / _CLIPPER_SCALE).astype(np.float32) for outline in outlines]
+    outlines = offset.Execute(distance / precision)
+    return [(np.asarray(outline) * precision).astype(np.float32) for outline in outlines]
 
 
 def unclip_distance(polygon: np.ndarray, ratio: float) -> float:

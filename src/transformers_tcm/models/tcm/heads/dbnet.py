@@ -1,7 +1,7 @@
 """DBNet: differentiable binarisation of a probability map by a learned threshold map.
 
-References: Liao et al., "Real-time Scene Text Detection with Differentiable Binarization", AAAI 2020 (equations by number);
-"Real-Time Scene Text Detection with Differentiable Binarization and Adaptive Scale Fusion" (DBNet++), TPAMI 2022.
+References: Liao et al., "Real-time Scene Text Detection with Differentiable Binarization", AAAI 2020 (equations by
+number); "Real-Time Scene Text Detection with Differentiable Binarization and Adaptive Scale Fusion" (DBNet++), TPAMI 2022.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from huggingface_hub.dataclasses import strict
 from torch import nn
-from torch.nn import functional
 
 from .... import geometry
 from ....instances import TextInstances
@@ -54,8 +53,8 @@ class DBNetConfig:
     def __post_init__(self) -> None:
         if self.neck_channels < 4 or self.neck_channels % 4 or self.hidden_channels < 1:
             raise ValueError(
-                f"`neck_channels` must be a positive multiple of 4 and `hidden_channels` positive, got {self.neck_channels} "
-                f"and {self.hidden_channels}"
+                "`neck_channels` must be a positive multiple of 4 and `hidden_channels` positive, got "
+                f"{self.neck_channels} and {self.hidden_channels}"
             )
         if not 0 < self.shrink_ratio < 1:
             raise ValueError(f"`shrink_ratio` must lie between 0 and 1, got {self.shrink_ratio}")
@@ -143,8 +142,9 @@ class DBNetHead(DetectionHead):
     ) -> dict[str, np.ndarray]:
         """Target maps (height, width) of one image (section 3.3).
 
-        `shrink_map` and `shrink_mask` are uint8, the text shrunk by equation 10 and where it counts; `threshold_map` float32,
-        highest on the outlines, and `threshold_mask` uint8, where it counts. Ignored, tiny and vanishing words are masked out.
+        `shrink_map` and `shrink_mask` are uint8, the text shrunk by equation 10 and where it counts; `threshold_map`
+        float32, highest on the outlines, and `threshold_mask` uint8, where it counts. Ignored, tiny and vanishing words
+        are masked out.
         """
         import cv2
 
@@ -156,7 +156,7 @@ class DBNetHead(DetectionHead):
         threshold_mask = np.zeros((height, width), np.uint8)
         for polygon, ignore in zip(instances.polygons, instances.ignored, strict=True):
             distance = _shrink_distance(polygon, settings.shrink_ratio)
-            shrunk = [] if ignore or _is_tiny(polygon, settings) else geometry.offset_polygon(polygon, -distance)
+            shrunk = [] if ignore or _is_tiny(polygon, settings) else _offset_in_pixels(polygon, -int(distance + 0.5))
             if len(shrunk) != 1:
                 cv2.fillPoly(shrink_mask, [polygon.astype(np.int32)], 0)
                 continue
@@ -187,10 +187,14 @@ def _map_branch(in_channels: int, hidden_channels: int) -> nn.Sequential:
     )
 
 
-def _shrink_distance(polygon: np.ndarray, ratio: float) -> int:
-    """Equation 10, rounded to whole pixels."""
-    area = abs(geometry.signed_area(polygon))
-    return int(area * (1 - ratio**2) / (geometry.perimeter(polygon) + 1e-3) + 0.5)
+def _shrink_distance(polygon: np.ndarray, ratio: float) -> float:
+    """Equation 10, in pixels."""
+    return abs(geometry.signed_area(polygon)) * (1 - ratio**2) / (geometry.perimeter(polygon) + 1e-3)
+
+
+def _offset_in_pixels(polygon: np.ndarray, distance: float) -> list[np.ndarray]:
+    """Outlines on whole pixels, as the released detectors were trained on."""
+    return geometry.offset_polygon(np.trunc(polygon), distance, precision=1)
 
 
 def _is_tiny(polygon: np.ndarray, settings: DBNetConfig) -> bool:
@@ -202,12 +206,12 @@ def _is_tiny(polygon: np.ndarray, settings: DBNetConfig) -> bool:
     return bool(sides.min() < settings.min_short_side)
 
 
-def _draw_border(polygon: np.ndarray, distance: int, closeness: np.ndarray, mask: np.ndarray) -> None:
-    """Raise `closeness` to 1 - d / distance, d the distance to the outline, within the dilated polygon; mark it in `mask`."""
+def _draw_border(polygon: np.ndarray, distance: float, closeness: np.ndarray, mask: np.ndarray) -> None:
+    """Raise `closeness` to 1 - d / distance, d from the outline; mark the dilated polygon in `mask`."""
     import cv2
 
-    dilated = geometry.offset_polygon(polygon, distance)
-    if len(dilated) != 1 or distance < 1:
+    dilated = _offset_in_pixels(polygon, distance)
+    if len(dilated) != 1:
         return
     cv2.fillPoly(mask, [dilated[0].astype(np.int32)], 1)
     height, width = closeness.shape
@@ -215,13 +219,23 @@ def _draw_border(polygon: np.ndarray, distance: int, closeness: np.ndarray, mask
     right, bottom = np.clip(np.ceil(dilated[0].max(axis=0)).astype(int) + 1, 0, [width, height])
     if left >= right or top >= bottom:
         return
-    window = np.ones((bottom - top, right - left), np.uint8)
-    # Sub-pixel outline: coordinates in 1/16 pixel, so that the distance transform starts from where the word really ends.
-    outline = np.rint((polygon - [left, top]) * 16).astype(np.int32)
-    cv2.polylines(window, [outline], True, 0, thickness=1, shift=4)
-    near = 1 - cv2.distanceTransform(window, cv2.DIST_L2, cv2.DIST_MASK_5) / distance
+    near = 1 - _distance_to_outline(polygon, np.arange(left, right), np.arange(top, bottom)) / distance
     target = closeness[top:bottom, left:right]
     np.maximum(target, near, out=target)
+
+
+def _distance_to_outline(polygon: np.ndarray, columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Distance (H, W) of the pixels in columns (W,) and rows (H,) to the closest edge; a raster's would be rounded."""
+    x, y = columns.astype(np.float32), rows.astype(np.float32)[:, None]
+    nearest = np.full((len(rows), len(columns)), np.inf, np.float32)
+    for start, end in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
+        (from_x, from_y), (edge_x, edge_y) = start, end - start
+        squared_length = max(edge_x**2 + edge_y**2, 1e-9)
+        # Where on the edge, from 0 to 1, its closest point lies.
+        along = np.clip(((x - from_x) * edge_x + (y - from_y) * edge_y) / squared_length, 0, 1)
+        squared = (x - from_x - along * edge_x) ** 2 + (y - from_y - along * edge_y) ** 2
+        np.minimum(nearest, squared, out=nearest)
+    return np.sqrt(nearest)
 
 
 def _find_regions(

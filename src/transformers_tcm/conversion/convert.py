@@ -1,0 +1,92 @@
+"""From a checkpoint of CLIP, or a released detector, to a folder that `from_pretrained` loads."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from ..models.tcm.backends import image_processor_class
+from ..models.tcm.modeling_tcm import TCMForTextDetection
+from . import clip, tcm
+from .loading import read_state_dict
+from .plan import carry_out
+from .settings import build_config, expand, read_settings
+
+__all__ = ["convert_checkpoint", "convert_state_dict"]
+
+Kind = Literal["auto", "clip", "tcm"]
+
+
+def convert_checkpoint(
+    source: str | Path,
+    output_dir: str | Path,
+    config: Mapping[str, Any] | str | Path | None = None,
+    variant: Literal["fasttcm", "tcm"] | None = None,
+    kind: Kind = "auto",
+    seed: int = 0,
+) -> TCMForTextDetection:
+    """Convert a checkpoint of CLIP or TCM-DBNet and save model and image processor in a folder.
+
+    Sizes come from the tensors. A detector made of CLIP is ready to be trained: its prompts, decoders and head are freshly
+    initialised. Nothing stored in the file is executed.
+
+    Args:
+        source: OpenAI's `RN50.pt` (TorchScript archive or plain state dict), an open_clip ResNet's state dict, or a
+            released TCM-DBNet checkpoint; `.safetensors` files as well.
+        output_dir: folder for `config.json`, `model.safetensors` and `preprocessor_config.json`.
+        config: what the tensors do not tell, as a dict or a JSON file: `attention_pool_heads`, `text_heads` and
+            `decoder_heads`, `prompt`, `temperature`, `hidden_act` ("gelu" for the weights that open_clip itself trained), any
+            other setting of `TCMConfig`, and `image_processor`, a dict of the image processor's settings.
+        variant: where the language prompt comes from; by default what the tensors tell, or "fasttcm" for CLIP.
+        kind: what the file is; "auto" looks at the names of its tensors.
+        seed: of the freshly initialised parts.
+
+    Returns:
+        The converted model in evaluation mode.
+
+    Raises:
+        FileNotFoundError: if a file does not exist.
+        ValueError: if a file cannot be read, does not fit the model, or contradicts the settings; naming the tensors.
+    """
+    if Path(output_dir).is_file():
+        raise ValueError(f"{output_dir} is a file; expected a folder to write the converted model to")
+    told = read_settings(config) | ({} if variant is None else {"variant": variant})
+    processor_settings = told.pop("image_processor", {})
+    state_dict = read_state_dict(source)
+    kind = _kind_of(state_dict) if kind == "auto" else kind
+    if kind == "tcm":
+        processor_settings = {"image_mean": tcm.IMAGE_MEAN, "image_std": tcm.IMAGE_STD} | processor_settings
+    processor = image_processor_class()(**processor_settings)
+    model = convert_state_dict(state_dict, told, kind, seed)
+    model.save_pretrained(output_dir)
+    processor.save_pretrained(output_dir)
+    return model
+
+
+def convert_state_dict(
+    state_dict: Mapping[str, torch.Tensor], told: Mapping[str, Any], kind: Literal["clip", "tcm"], seed: int = 0
+) -> TCMForTextDetection:
+    """The converted model alone; arguments and errors as `convert_checkpoint`, on the device of the default context."""
+    origin = clip if kind == "clip" else tcm
+    config = build_config(origin.settings(state_dict), expand(told))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = TCMForTextDetection(config).eval()
+    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    plan = origin.plan(shapes.keys(), config.vision_config.depths)
+    converted = carry_out(plan, state_dict, shapes, origin.UNUSED)
+    model.load_state_dict(converted, strict=False)
+    return model
+
+
+def _kind_of(state_dict: Mapping[str, torch.Tensor]) -> Literal["clip", "tcm"]:
+    if "visual.attnpool.c_proj.weight" in state_dict:
+        return "clip"
+    if "visual_prompt_generator.text_proj.1.weight" in state_dict:
+        return "tcm"
+    some = ", ".join(sorted(state_dict)[:5])
+    raise ValueError(
+        "the checkpoint is neither a CLIP ResNet (CLIP's vision transformers have no place here) nor a TCM detector; it holds "
+        f"{len(state_dict)} tensors such as {some}"
+    )

@@ -1,0 +1,94 @@
+"""Reading checkpoint files without executing anything in them."""
+
+import pickle
+import re
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+__all__ = ["read_state_dict"]
+
+_SCALAR = np.float64(0).__reduce__()[0]
+# What mmcv writes besides tensors and plain containers. numpy 2 renamed the module, files keep the name of their day.
+_ALLOWED: list[Callable | tuple[Callable, str]] = [
+    (_SCALAR, "numpy.core.multiarray.scalar"),
+    (_SCALAR, "numpy._core.multiarray.scalar"),
+    np.dtype,
+    *{type(np.dtype(code)) for code in np.typecodes["AllInteger"] + np.typecodes["AllFloat"] + "?SU"},
+]
+
+
+def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
+    """Tensors by name of a TorchScript archive, a `torch.save` file or a safetensors file.
+
+    A state dict nested under `"state_dict"` is taken out, and the prefix `module.` of distributed training removed.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is empty, truncated, no checkpoint, or wants to build objects other than tensors, plain
+            containers and numpy scalars; the message names their class.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no checkpoint file {path}")
+    if path.stat().st_size == 0:
+        raise ValueError(f"{path} is empty; expected a checkpoint")
+    read = _reader(path)
+    try:
+        loaded = read(path)
+    except OSError:
+        raise
+    except Exception as error:  # a parser of damaged files may raise anything
+        raise ValueError(_explain(path, error)) from error
+    return _tensors_of(loaded, path)
+
+
+def _reader(path: Path) -> Callable[[Path], Any]:
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file
+    return _read_torchscript if _is_torchscript(path) else _read_pickle
+
+
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def _read_torchscript(path: Path) -> dict[str, torch.Tensor]:
+    return torch.jit.load(path, map_location="cpu").state_dict()
+
+
+def _read_pickle(path: Path) -> Any:
+    with torch.serialization.safe_globals(_ALLOWED):
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _explain(path: Path, error: Exception) -> str:
+    refused = re.search(r"GLOBAL ([\w.]+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
+    if refused:
+        return (
+            f"{path} wants to build a {refused[1]}, which was refused and not executed; expected tensors, plain containers "
+            "and numpy scalars only. Load it where you trust it and save its state dict alone"
+        )
+    return (
+        f"{path} cannot be read as a checkpoint; it may be truncated or of another kind ({str(error).splitlines()[0]})"
+    )
+
+
+def _tensors_of(loaded: Any, path: Path) -> dict[str, torch.Tensor]:
+    if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
+        loaded = loaded["state_dict"]
+    if not isinstance(loaded, Mapping) or not loaded:
+        raise ValueError(f"{path} holds a {type(loaded).__name__}; expected tensors by name")
+    others = [str(name) for name, value in loaded.items() if not isinstance(value, torch.Tensor)]
+    if others:
+        raise ValueError(f"{path} is no state dict: these entries are not tensors: {', '.join(others[:10])}")
+    return {str(name).removeprefix("module."): tensor for name, tensor in loaded.items()}

@@ -1,0 +1,140 @@
+"""Settings of a converted model: what its tensors tell, what a person tells, and CLIP's customs for the rest."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from transformers import CLIPTextConfig
+
+from ..models.tcm.configuration_tcm import TCMConfig, TCMVisionConfig
+
+__all__ = ["build_config", "expand", "read_settings"]
+
+# Short names for settings of `TCMConfig`; a path leads into its parts.
+SHORT_NAMES: dict[str, list[tuple[str, ...]]] = {
+    "attention_pool_heads": [("vision_config", "num_attention_heads")],
+    "context_tokens": [("num_context_tokens",)],
+    "decoder_heads": [("decoder_num_heads",)],
+    "decoder_layers": [("decoder_num_layers",)],
+    "decoder_width": [("decoder_hidden_size",)],
+    "embed_dim": [("vision_config", "projection_dim"), ("text_config", "projection_dim")],
+    "hidden_act": [("text_config", "hidden_act")],
+    "neck_channels": [("head_config", "neck_channels")],
+    "positional_grid": [("vision_config", "positional_grid")],
+    "text_heads": [("text_config", "num_attention_heads")],
+    "text_layers": [("text_config", "num_hidden_layers")],
+    "text_width": [("text_config", "hidden_size")],
+    "vision_depths": [("vision_config", "depths")],
+    "vision_width": [("vision_config", "width")],
+}
+# These describe a run of a model, not the model.
+NOT_OF_THE_MODEL = ("batch_size", "image_size")
+
+# CLIP's attention heads are 64 channels wide, in the attention pool and in the text tower.
+HEAD_SIZE = 64
+
+
+def read_settings(config: Mapping[str, Any] | str | Path | None) -> dict[str, Any]:
+    """Settings from a JSON file, or as they are.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it does not hold a JSON object.
+    """
+    if config is None or isinstance(config, Mapping):
+        return dict(config or {})
+    try:
+        told = json.loads(Path(config).read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{config} is not a JSON file: {error}") from error
+    if not isinstance(told, dict):
+        raise ValueError(f"{config} holds a JSON {type(told).__name__}; expected an object of settings")
+    return told
+
+
+def expand(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Told settings in the form of `TCMConfig`, short names and `prompt` resolved.
+
+    Raises:
+        ValueError: for names that are neither short names nor settings.
+    """
+    settings: dict[str, Any] = {}
+    for name, value in told.items():
+        if name == "prompt":
+            settings["prompts"] = [value]
+        elif name in SHORT_NAMES:
+            for path in SHORT_NAMES[name]:
+                _put(settings, path, value)
+        elif isinstance(value, Mapping):
+            for inner, inner_value in value.items():
+                _put(settings, (name, inner), inner_value)
+        elif name not in NOT_OF_THE_MODEL:
+            settings[name] = value
+    _check_names(settings)
+    return settings
+
+
+def build_config(inferred: Mapping[str, Any], told: Mapping[str, Any]) -> TCMConfig:
+    """The configuration of a converted model.
+
+    Args:
+        inferred: what the tensors tell.
+        told: what a person tells, from `expand`.
+
+    Raises:
+        ValueError: if a told setting contradicts the tensors, or the settings make no model.
+    """
+    settings = _merged(_customs(inferred), told)
+    contradictions = _contradictions(inferred, told)
+    if contradictions:
+        raise ValueError(f"the settings contradict the checkpoint's tensors: {'; '.join(contradictions)}")
+    return TCMConfig(**_merged(settings, inferred))
+
+
+def _customs(inferred: Mapping[str, Any]) -> dict[str, Any]:
+    """CLIP's numbers of heads, which no tensor tells."""
+    vision, text = inferred["vision_config"], inferred["text_config"]
+    return {
+        "vision_config": {"num_attention_heads": max(vision["width"] * 32 // HEAD_SIZE, 1)},
+        "text_config": {"num_attention_heads": max(text["hidden_size"] // HEAD_SIZE, 1)},
+    }
+
+
+def _put(settings: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
+    *parts, last = path
+    for part in parts:
+        settings = settings.setdefault(part, {})
+    settings[last] = value
+
+
+def _merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Both, the second where they differ; one level of parts is merged as well."""
+    return dict(first) | {
+        name: {**first.get(name, {}), **value} if isinstance(value, Mapping) else value
+        for name, value in second.items()
+    }
+
+
+def _contradictions(inferred: Mapping[str, Any], told: Mapping[str, Any], prefix: str = "") -> list[str]:
+    found = []
+    for name in inferred.keys() & told.keys():
+        if isinstance(inferred[name], Mapping):
+            found += _contradictions(inferred[name], told[name], f"{name}.")
+        elif inferred[name] != told[name]:
+            found.append(f"{prefix}{name} is {told[name]} by the settings and {inferred[name]} by the tensors")
+    return sorted(found)
+
+
+def _check_names(settings: Mapping[str, Any]) -> None:
+    parts = {"vision_config": TCMVisionConfig, "text_config": CLIPTextConfig}
+    known = set(TCMConfig.__dataclass_fields__)
+    unknown = [name for name in settings if name not in known]
+    for part, config_class in parts.items():
+        inner = settings.get(part, {})
+        unknown += [f"{part}.{name}" for name in inner if name not in config_class.__dataclass_fields__]
+    if unknown:
+        raise ValueError(
+            f"unknown settings {', '.join(unknown)}; expected settings of TCMConfig, `prompt`, `image_processor`, or one of "
+            f"{', '.join(SHORT_NAMES)}"
+        )
