@@ -1,6 +1,7 @@
 """Reference images and results of the published evaluation scripts."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from transformers_tcm.instances import TextInstances
 
 Images = list[tuple[TextInstances, TextInstances]]
+Case = tuple[Images, dict[str, dict]]
 
 
 def read_words(words: list[dict]) -> TextInstances:
@@ -22,7 +24,7 @@ def read_words(words: list[dict]) -> TextInstances:
 
 
 @pytest.fixture(scope="session")
-def golden_cases(golden_dir: Path) -> list[tuple[Images, dict[str, dict]]]:
+def golden_cases(golden_dir: Path) -> list[Case]:
     """For each case the (ground truth, detections) of its images and what is expected, by the name of the protocol."""
     paths = sorted((golden_dir / "metrics").glob("case_*.json"))
     assert paths, f"no metrics/case_*.json in {golden_dir}"
@@ -31,3 +33,20 @@ def golden_cases(golden_dir: Path) -> list[tuple[Images, dict[str, dict]]]:
         ([(read_words(image["gt"]), read_words(image["det"])) for image in case["images"]], case["expected"])
         for case in cases
     ]
+
+
+@pytest.fixture
+def assert_golden(golden_cases: list[Case]) -> Callable[[Callable, str], None]:
+    """Check a protocol against the expected figures under its name, in all cases."""
+
+    def check(metric_class: Callable, name: str) -> None:
+        for images, expected in golden_cases:
+            metric = metric_class()
+            for ground_truth, detections in images:
+                metric.update(ground_truth, detections)
+            result = metric.compute()
+            assert {"precision", "recall"} <= expected[name].keys()
+            for figure in {"precision", "recall", "hmean"} & expected[name].keys():
+                assert getattr(result, figure) == pytest.approx(expected[name][figure], abs=1e-6)
+
+    return check

@@ -7,7 +7,12 @@ They agree with the scripts that published numbers come from. `load_evaluate_mod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from .cleval import CLEval, CLEvalResult
+from .deteval import DetEvalICDAR2013, DetEvalTotalText
+from .end_to_end import EndToEnd, WordSpotting
 from .iou import BestOfThresholdsIoU, BestOfThresholdsResult, DetectionIoU
+from .pascal import PascalTotalText
+from .recognition import RecognitionResult, WordRecognition, letters_and_digits
 from .scores import EvaluationResult, ImageResult
 
 if TYPE_CHECKING:
@@ -16,9 +21,19 @@ if TYPE_CHECKING:
 __all__ = [
     "BestOfThresholdsIoU",
     "BestOfThresholdsResult",
+    "CLEval",
+    "CLEvalResult",
+    "DetEvalICDAR2013",
+    "DetEvalTotalText",
     "DetectionIoU",
+    "EndToEnd",
     "EvaluationResult",
     "ImageResult",
+    "PascalTotalText",
+    "RecognitionResult",
+    "WordRecognition",
+    "WordSpotting",
+    "letters_and_digits",
     "load_evaluate_module",
 ]
 
@@ -26,7 +41,11 @@ _MODULES = Path(__file__).parent / "evaluate_modules"
 
 
 def load_evaluate_module(name: str) -> "EvaluationModule":
-    """Load a protocol as a module of the `evaluate` library (extra `train`), by name: `text_detection_iou`.
+    """Load a protocol as a module of the `evaluate` library (extra `train`).
+
+    Args:
+        name: `text_detection_iou`, `text_spotting_end_to_end`, `text_spotting_word_spotting`, `text_spotting_cleval` or
+            `word_recognition`.
 
     Raises:
         ValueError: if there is no such module; the message lists those there are.

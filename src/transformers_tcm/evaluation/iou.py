@@ -10,58 +10,34 @@ import numpy as np
 
 from ..instances import TextInstances
 from .matching import greedy_pairs, overlap
-from .scores import EvaluationResult, ImageResult
+from .scores import EvaluationProtocol, EvaluationResult, ImageResult
 
 __all__ = ["BestOfThresholdsIoU", "BestOfThresholdsResult", "DetectionIoU"]
 
 
-class DetectionIoU:
+class DetectionIoU(EvaluationProtocol):
     """Precision, recall and their harmonic mean of detected polygons.
 
     A detection matches a ground truth if their IoU exceeds `iou_threshold` and neither is taken; ground truths choose
     in their order, among detections in theirs (not by score, not optimally). Detections that lie by more than
     `area_precision_threshold` inside a single ignored ground truth are left out before matching, whatever else they
     hit, and so are polygons that intersect themselves.
-
-    ```python
-    metric = DetectionIoU()
-    for ground_truth, detections in images:
-        metric.update(ground_truth, detections)
-    print(metric.compute().hmean)
-    ```
     """
 
     def __init__(self, iou_threshold: float = 0.5, area_precision_threshold: float = 0.5) -> None:
+        super().__init__()
         self.iou_threshold = iou_threshold
         self.area_precision_threshold = area_precision_threshold
-        self.reset()
 
-    def reset(self) -> None:
-        """Forget all images."""
-        self.images: list[ImageResult] = []
-
-    def update(
-        self, ground_truth: TextInstances, detections: TextInstances, image_id: str | int | None = None
+    def evaluate_image(
+        self, ground_truth: TextInstances, detections: TextInstances, image_id: str | int
     ) -> ImageResult:
-        """Add an image, numbered in order where it has no `image_id`, and return its own result."""
+        """Judge one image, without adding it to the totals."""
         areas = overlap(ground_truth, detections)
         wanted = ~ground_truth.ignored & (areas.ground_truth_area > 0)
         judged = ~areas.inside_any(ground_truth.ignored, self.area_precision_threshold) & (areas.detection_area > 0)
         pairs = list(greedy_pairs((areas.iou > self.iou_threshold) & np.outer(wanted, judged)))
-        image = ImageResult(
-            image_id=len(self.images) if image_id is None else image_id,
-            found=len(pairs),
-            correct=len(pairs),
-            ground_truths=int(wanted.sum()),
-            detections=int(judged.sum()),
-            pairs=pairs,
-        )
-        self.images.append(image)
-        return image
-
-    def compute(self) -> EvaluationResult:
-        """Totals over the images so far."""
-        return EvaluationResult.from_images(self.images)
+        return ImageResult(image_id, len(pairs), len(pairs), int(wanted.sum()), int(judged.sum()), pairs)
 
 
 @dataclass(frozen=True)

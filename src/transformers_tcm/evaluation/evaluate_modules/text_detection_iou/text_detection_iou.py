@@ -2,11 +2,10 @@
 
 from typing import Any
 
-import datasets
 import evaluate
 
 from transformers_tcm.evaluation import DetectionIoU
-from transformers_tcm.instances import TextInstances
+from transformers_tcm.evaluation.evaluate_support import image_features, score_images
 
 __all__ = ["TextDetectionIoU"]
 
@@ -35,27 +34,18 @@ class TextDetectionIoU(evaluate.Metric):
     """`evaluate` wrapper of `DetectionIoU`."""
 
     def _info(self) -> evaluate.MetricInfo:
-        polygons = datasets.List(datasets.List(datasets.List(datasets.Value("float32"), length=2)))
         return evaluate.MetricInfo(
             description=_DESCRIPTION,
             citation=_CITATION,
             inputs_description=_INPUTS,
-            features=datasets.Features(
-                {
-                    "predictions": {"polygons": polygons},
-                    "references": {"polygons": polygons, "ignore": datasets.List(datasets.Value("bool"))},
-                }
-            ),
+            features=image_features(texts=False),
         )
 
     def _compute(
         self,
-        predictions: list[dict[str, Any]],
-        references: list[dict[str, Any]],
+        predictions: list[dict],
+        references: list[dict],
         iou_threshold: float = 0.5,
         area_precision_threshold: float = 0.5,
     ) -> dict[str, Any]:
-        metric = DetectionIoU(iou_threshold, area_precision_threshold)
-        for detections, ground_truth in zip(predictions, references, strict=True):
-            metric.update(TextInstances.from_json(ground_truth), TextInstances.from_json(detections))
-        return metric.compute().to_dict()
+        return score_images(DetectionIoU(iou_threshold, area_precision_threshold), predictions, references)
