@@ -157,7 +157,7 @@ def _match(truths: np.ndarray, quads: np.ndarray, words: list[str], ignored: np.
     owner = np.repeat(np.arange(len(words)), [len(word) for word in words])
     centres = [_character_centres(quad, len(word)) for quad, word in zip(truths, words, strict=True)]
     inside = _inside(np.concatenate([*centres, np.empty((0, 2))]), quads)
-    # (N, P) @ (P, M): how many characters of each word lie in each detection. Floats, for integers have no fast product.
+    # (N, P) @ (P, M): characters of each word in each detection. Floats, for integers have no fast product.
     counts = (np.arange(len(words))[:, None] == owner).astype(np.float64) @ inside.T.astype(np.float64)
     precision = _area_precision(truths, quads, ignored)
 
