@@ -1,0 +1,1 @@
+"""The parts of the scene-text renderer: fonts, words, layout, warping, placement, paint and camera."""
