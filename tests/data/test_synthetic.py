@@ -284,5 +284,5 @@ def test_command_writes_images_annotations_and_a_contact_sheet(font_folder, back
     assert [row["image"] for row in rows] == [f"images/{seed:08d}.jpg" for seed in range(7, 12)]
     for row in rows:
         assert Image.open(output / row["image"]).size == (160, 128)
-        assert len(row["polygons"]) == len(row["texts"]) == len(row["ignore"])
+        assert len(row["polygons"]) == len(row["texts"]) == len(row["ignore"]) == len(row["lines"])
     assert Image.open(output / "contact_sheet.jpg").size == (4 * 160, 2 * 128)

@@ -41,8 +41,8 @@ class SceneStyle:
     """
 
     blocks: tuple[int, int] = (2, 12)
-    median_height: float = 16.0
-    height_spread: float = 0.65
+    median_height: float = 17.0
+    height_spread: float = 0.7
     min_height: float = 4.0
     max_height: float = 130.0
     pattern: float = 0.12
@@ -94,6 +94,9 @@ class BlockArtist:
         if bend is not None:
             layers = bend.apply(layers)
         matrix, outline = self._choose_view(layers.shape[1], layers.shape[0], scale, rng)
+        # What is too large for the scene comes out smaller, rather than not at all.
+        fit = min(float((0.95 * np.array(scene.shape[1::-1]) / outline.max(axis=0)).min()), 1.0)
+        matrix, outline = np.diag([fit, fit, 1.0]) @ matrix, outline * fit
         size = np.ceil(outline.max(axis=0)).astype(int)
         corner = free.find(rng, size)
         if corner is None:
@@ -102,8 +105,8 @@ class BlockArtist:
         boxes = flat.boxes + np.array([-grown, -grown, grown, grown], np.float32)
         polygons = [geometry.transform_points(word_polygon(box, bend), matrix) for box in boxes]
         region = scene[corner[1] : corner[1] + size[1], corner[0] : corner[0] + size[0]]
-        seen = self._view(layers, matrix, scale, size)
-        ignore = self._paint(region, seen, polygons, height, camera, rng)
+        seen = self._view(layers, matrix, scale * fit, size)
+        ignore = self._paint(region, seen, polygons, height * fit, camera, rng)
         return DrawnBlock([polygon + corner.astype(np.float32) for polygon in polygons], flat.words, ignore, flat.lines)
 
     def _write(self, height: float, rng: np.random.Generator) -> tuple[FlatBlock, float]:

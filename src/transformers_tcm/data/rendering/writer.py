@@ -51,7 +51,7 @@ def write_scenes(
         for index, (jpeg, scene) in enumerate(tqdm(loader, unit="image")):
             name = f"images/{seed + index:08d}.jpg"
             (output / name).write_bytes(jpeg)
-            row = {"image": name, **scene.instances.to_json()}
+            row = {"image": name, **scene.instances.to_json(), "lines": scene.lines.tolist()}
             annotations.write(json.dumps(row, ensure_ascii=False) + "\n")
             if index < sheet:
                 shown.append(draw_instances(scene.image, scene.instances))
