@@ -49,7 +49,8 @@ class SceneTextRenderer:
         fonts: font files that draw `charset`, as `find_fonts` lists them.
         words: vocabulary; by default street words, names, prices, times and numbers.
         size: (width, height) of the scenes in pixels.
-        charset: the characters that may be drawn, without the space.
+        charset: the characters that may be drawn, without the space; of scripts written from left to right in letters
+            that do not join.
         style: how often the renderer does what.
 
     Raises:

@@ -39,6 +39,7 @@ class WordSampler:
             raise ValueError(f"none of the {len(vocabulary)} words consists of characters of {self.charset!r} only")
 
     def accepts(self, word: str) -> bool:
+        """Whether the charset has all of its characters."""
         return bool(word) and self._allowed.issuperset(word)
 
     def line(self, rng: np.random.Generator, count: int) -> list[str]:
