@@ -1,0 +1,163 @@
+"""`TCMTrainer`: the Trainer of transformers with layer-wise rates, averaged weights and evaluation by polygons."""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer_utils import speed_metrics
+
+from ..data.collation import TextDetectionCollator, labels_to_instances
+from ..evaluation import DetectionIoU, EvaluationResult, ImageResult
+from ..instances import TextInstances
+from .ema import ExponentialMovingAverage
+from .parameter_groups import freeze_text_encoder, parameter_groups
+
+__all__ = ["TCMTrainer", "TCMTrainingArguments"]
+
+
+@dataclass
+class TCMTrainingArguments(TrainingArguments):
+    """`TrainingArguments` with what TCM adds.
+
+    Args:
+        image_encoder_scale: learning rate of the image encoder relative to the rest. Default: 0.1 where it comes from CLIP
+            (`config.clip_pretrained`), else 1.
+        ema_decay: decay of the moving average of the weights, 0 for none. Evaluated and saved are the averages.
+    """
+
+    image_encoder_scale: float | None = field(
+        default=None,
+        metadata={"help": "Relative learning rate of the image encoder: by default 0.1 from CLIP, else 1."},
+    )
+    ema_decay: float = field(
+        default=0.999,
+        metadata={"help": "Decay of the moving average of the weights that is evaluated and saved; 0: none."},
+    )
+
+    def __post_init__(self) -> None:
+        self.remove_unused_columns = False
+        super().__post_init__()
+
+
+class TCMTrainer(Trainer):
+    """Trains a `TCMForTextDetection` on items of `RandomTextCrops` and evaluates it on `TextPhotos`.
+
+    - Collates with the targets of the model's head, unless another `data_collator` is given.
+    - Learning rates and weight decay by `parameter_groups`; the text tower is frozen where it comes from CLIP.
+    - `evaluate` gives `eval_precision`, `eval_recall`, `eval_hmean` (ICDAR-2015 IoU, thresholds of the image processor) and
+      `eval_loss`.
+    - With `ema_decay`, evaluation and `save_model` use the averaged weights; checkpoints hold both.
+
+    Args:
+        image_processor: saved with every checkpoint; its thresholds are those of the evaluation.
+    """
+
+    def __init__(self, *args: Any, image_processor: Any, **kwargs: Any):
+        model = kwargs.get("model", args[0] if args else None)
+        kwargs.setdefault("data_collator", TextDetectionCollator(model.config))
+        if model.config.clip_pretrained:
+            freeze_text_encoder(model)
+        super().__init__(*args, processing_class=image_processor, **kwargs)
+        self.ema = ExponentialMovingAverage(self.model, self.args.ema_decay) if self.args.ema_decay else None
+        if self.ema is not None:
+            self.add_callback(_UpdateAverages(self.ema))
+
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """See `parameter_groups`."""
+        if self.optimizer is None:
+            scale = self.args.image_encoder_scale
+            if scale is None:
+                scale = 0.1 if self.model.config.clip_pretrained else 1.0
+            groups = parameter_groups(self.model, self.args.learning_rate, self.args.weight_decay, scale)
+            optimizer_class, settings = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+            self.optimizer = optimizer_class(groups, **settings)
+        return self.optimizer
+
+    def evaluate(
+        self, eval_dataset: Dataset | None = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+    ) -> dict[str, float]:
+        """Detect text in every photo and compare polygons; `ignore_keys` is not used.
+
+        Returns:
+            `{prefix}_precision`, `_recall`, `_hmean`, `_loss` and the speed.
+        """
+        start = time.time()
+        loader = self.get_eval_dataloader(eval_dataset)
+        was_training = self.model.training
+        self.model.eval()
+        if self.ema is None:
+            images, losses = self._detect_all(loader)
+        else:
+            with self.ema.applied(self.model):
+                images, losses = self._detect_all(loader)
+        self.model.train(was_training)
+        result = EvaluationResult.from_images(images)
+        metrics = {f"{metric_key_prefix}_{name}": getattr(result, name) for name in ("precision", "recall", "hmean")}
+        metrics[f"{metric_key_prefix}_loss"] = sum(losses) / max(len(losses), 1)
+        metrics.update(speed_metrics(metric_key_prefix, start, num_samples=len(images)))
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    @torch.no_grad()
+    def _detect_all(self, loader: Any) -> tuple[list[ImageResult], list[float]]:
+        """Result of each photo and loss of each batch, of all processes."""
+        images: list[ImageResult] = []
+        losses: list[float] = []
+        for batch in loader:
+            with self.compute_loss_context_manager():
+                outputs = self.model(**self._prepare_inputs(batch))
+            found = _compare(self.processing_class, outputs, batch["labels"])
+            images += self.accelerator.gather_for_metrics(found, use_gather_object=True)
+            losses += self.accelerator.gather_for_metrics([outputs.loss.item()], use_gather_object=True)
+        return images, losses
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        super()._save_checkpoint(*args, **kwargs)
+        if self.ema is not None and self.args.should_save:
+            self.ema.save(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        if self.ema is not None:
+            self.ema.load(resume_from_checkpoint)
+
+    def _load_best_model(self) -> None:
+        super()._load_best_model()
+        if self.ema is not None:
+            self.ema.load(self.state.best_model_checkpoint)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the averaged weights; the trainer's own checkpoints keep the raw ones, to resume from."""
+        if self.ema is None or _internal_call:
+            super().save_model(output_dir, _internal_call)
+            return
+        with self.ema.applied(self.model):
+            super().save_model(output_dir, _internal_call)
+
+
+class _UpdateAverages(TrainerCallback):
+    """Moves the averages after each optimizer step."""
+
+    def __init__(self, ema: ExponentialMovingAverage):
+        self.ema = ema
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: nn.Module, **kwargs: Any) -> None:
+        self.ema.update(model)
+
+
+def _compare(image_processor: Any, outputs: Any, labels: list[dict[str, torch.Tensor]]) -> list[ImageResult]:
+    """Detections against labels of each image of a batch, in original pixels."""
+    sizes = torch.stack([label["orig_size"] for label in labels]).cpu()
+    detections = image_processor.post_process_text_detection(outputs, target_sizes=sizes)
+    metric = DetectionIoU()
+    for label, size, valid, found in zip(labels, sizes, outputs.valid_sizes.cpu(), detections, strict=True):
+        scale_y, scale_x = (size / valid).tolist()
+        truth = labels_to_instances(label).scale(scale_x, scale_y)
+        metric.update(truth, TextInstances([polygon.numpy() for polygon in found["polygons"]], scores=found["scores"]))
+    return metric.images
