@@ -18,8 +18,8 @@ class TextInstances:
     """The text instances of one image.
 
     Args:
-        polygons: one (K_i, 2) float32 array of x, y pixels for each instance, K_i >= 3, clockwise from the top-left corner
-            of the reading direction.
+        polygons: one (K_i, 2) float32 array of x, y pixels for each instance, K_i >= 3, clockwise from the top-left
+            corner of the reading direction.
         scores: detection confidence (N,) in [0, 1].
         texts: one string for each instance, `None` where the transcription is unknown.
         text_scores: recognition confidence (N,) in [0, 1].
@@ -130,7 +130,7 @@ class TextInstances:
         return cls(polygons, texts=texts, ignore=np.array([word == ILLEGIBLE for word in texts], dtype=bool))
 
     def to_icdar(self) -> str:
-        """A line `x1,y1,…,transcription` for each instance; ignored ones are written as `###`, unknown words as empty."""
+        """A line `x1,y1,…,transcription` for each instance; `###` where it is ignored, nothing where unknown."""
         texts = self.texts or [None] * len(self)
         lines = []
         for polygon, word, ignore in zip(self.polygons, texts, self.ignored, strict=True):

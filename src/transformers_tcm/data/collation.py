@@ -28,8 +28,8 @@ class TextDetectionCollator:
         """Items of `TextPhotos` or `RandomTextCrops` to the arguments of a model.
 
         Returns:
-            `pixel_values` (B, 3, H, W), `pixel_mask` (B, H, W) and `labels`, a list of dicts: what the image processor made,
-            and the head's targets (H, W) with the padding masked out.
+            `pixel_values` (B, 3, H, W), `pixel_mask` (B, H, W) and `labels`, a list of dicts: what the image processor
+            made, and the head's targets (H, W) with the padding masked out.
         """
         height = max(item["pixel_values"].shape[1] for item in items)
         width = max(item["pixel_values"].shape[2] for item in items)

@@ -62,8 +62,8 @@ class TextPhotos(Dataset):
 class RandomTextCrops(Dataset):
     """An endless supply of augmented crops from weighted sources, cut to a length: the training set.
 
-    Crop `i` depends on nothing but `seed` and `i`, so that a run that is resumed at any step, with any number of workers,
-    continues with the crops it would have seen.
+    Crop `i` depends on nothing but `seed` and `i`, so that a run that is resumed at any step, with any number of
+    workers, continues with the crops it would have seen.
 
     Args:
         sources: rows of each source.

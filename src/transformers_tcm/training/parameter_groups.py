@@ -22,9 +22,9 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Groups for a torch optimizer; frozen parameters are left out.
 
-    Only the weights of linear and convolutional layers decay: norms, biases, embeddings and prompts do not. The image encoder
-    learns at `image_encoder_scale` times the rate. There are always four groups, also empty ones, so that the state of an
-    optimizer can be loaded whatever the settings.
+    Only the weights of linear and convolutional layers decay: norms, biases, embeddings and prompts do not. The image
+    encoder learns at `image_encoder_scale` times the rate. There are always four groups, also empty ones, so that the
+    state of an optimizer can be loaded whatever the settings.
 
     Args:
         model: a TCM model.

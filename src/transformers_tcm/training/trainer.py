@@ -25,8 +25,8 @@ class TCMTrainingArguments(TrainingArguments):
     """`TrainingArguments` with what TCM adds.
 
     Args:
-        image_encoder_scale: learning rate of the image encoder relative to the rest. Default: 0.1 where it comes from CLIP
-            (`config.clip_pretrained`), else 1.
+        image_encoder_scale: learning rate of the image encoder relative to the rest. Default: 0.1 where it comes from
+            CLIP (`config.clip_pretrained`), else 1.
         ema_decay: decay of the moving average of the weights, 0 for none. Evaluated and saved are the averages.
     """
 
@@ -49,8 +49,8 @@ class TCMTrainer(Trainer):
 
     - Collates with the targets of the model's head, unless another `data_collator` is given.
     - Learning rates and weight decay by `parameter_groups`; the text tower is frozen where it comes from CLIP.
-    - `evaluate` gives `eval_precision`, `eval_recall`, `eval_hmean` (ICDAR-2015 IoU, thresholds of the image processor) and
-      `eval_loss`.
+    - `evaluate` gives `eval_precision`, `eval_recall`, `eval_hmean` (ICDAR-2015 IoU, thresholds of the image
+      processor) and `eval_loss`.
     - With `ema_decay`, evaluation and `save_model` use the averaged weights; checkpoints hold both.
 
     Args:

@@ -62,7 +62,7 @@ class TCMAttention(nn.Module):
     def forward(
         self, queries: torch.Tensor, memory: torch.Tensor, attention_mask: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(B, T, D) attending to (B, S, D) under an additive mask (B, 1, 1, S): (B, T, D_out) and the weights, if any."""
+        """(B, T, D) attending to (B, S, D) under an additive mask (B, 1, 1, S): (B, T, D_out) and any weights."""
         attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
         attended, weights = attend(
             self,

@@ -1,4 +1,4 @@
-"""Configuration of TCM and FastTCM: CLIP's ResNet, CLIP's text tower, the prompts between them, and a detection head."""
+"""Configuration of TCM and FastTCM: CLIP's ResNet and text tower, the prompts between them, a detection head."""
 
 from dataclasses import asdict
 from typing import Any, ClassVar, Literal
@@ -25,8 +25,8 @@ class TCMVisionConfig(BackboneConfigMixin, PreTrainedConfig):
         depths (`list[int]`, *optional*, defaults to `[3, 4, 6, 3]`): bottleneck blocks of the four stages.
         projection_dim (`int`, *optional*, defaults to 1024): size of CLIP's joint embedding space.
         num_attention_heads (`int`, *optional*, defaults to 32): heads of the attention pool.
-        positional_grid (`int`, *optional*, defaults to 7): side of the square grid at which the attention pool's positional
-            embedding is stored; it is resized once to the size of each input.
+        positional_grid (`int`, *optional*, defaults to 7): side of the square grid at which the attention pool's
+            positional embedding is stored; it is resized once to the size of each input.
         batch_norm_eps (`float`, *optional*, defaults to 1e-5): epsilon of the batch norms.
         initializer_range (`float`, *optional*, defaults to 0.02): standard deviation of new embeddings.
     """
@@ -68,8 +68,8 @@ class TCMVisionConfig(BackboneConfigMixin, PreTrainedConfig):
             raise ValueError(f"`width` must be even and positive (the stem starts with width / 2), got {self.width}")
         if self.hidden_sizes[-1] % self.num_attention_heads:
             raise ValueError(
-                f"the last stage has {self.hidden_sizes[-1]} channels, which {self.num_attention_heads} attention-pool heads "
-                "do not divide; choose another `num_attention_heads`"
+                f"the last stage has {self.hidden_sizes[-1]} channels, which {self.num_attention_heads} attention-pool "
+                "heads do not divide; choose another `num_attention_heads`"
             )
         if self.positional_grid < 1:
             raise ValueError(f"`positional_grid` must be at least 1, got {self.positional_grid}")
@@ -115,13 +115,14 @@ class TCMConfig(PreTrainedConfig):
     Args:
         vision_config (`TCMVisionConfig`, *optional*): the image encoder.
         text_config (`CLIPTextConfig`, *optional*, defaults to CLIP RN50's text tower): the text encoder.
-        variant (`str`, *optional*, defaults to `"fasttcm"`): where the language prompt comes from: `"fasttcm"`, a learned meta
-            query, with bimodal similarity matching; or `"tcm"`, each image's global embedding.
+        variant (`str`, *optional*, defaults to `"fasttcm"`): where the language prompt comes from: `"fasttcm"`, a
+            learned meta query, with bimodal similarity matching; or `"tcm"`, each image's global embedding.
         prompts (`list[str]`, *optional*): the predefined prompt texts, one for each class.
-        prompt_token_ids (`list[list[int]]`, *optional*): their CLIP token ids, all of one length; made with CLIP's tokenizer
-            when only `prompts` is given.
+        prompt_token_ids (`list[list[int]]`, *optional*): their CLIP token ids, all of one length; made with CLIP's
+            tokenizer when only `prompts` is given.
         num_context_tokens (`int`, *optional*, defaults to 4): learnable tokens spliced in after the start token.
-        decoder_hidden_size (`int`, *optional*, defaults to 256): width of the visual prompt decoder and the text refiner.
+        decoder_hidden_size (`int`, *optional*, defaults to 256): width of the visual prompt decoder and the text
+            refiner.
         decoder_num_heads (`int`, *optional*, defaults to 4): their attention heads.
         decoder_num_layers (`int`, *optional*, defaults to 3): their layers.
         decoder_dropout (`float`, *optional*, defaults to 0.1): their dropout.
@@ -129,14 +130,17 @@ class TCMConfig(PreTrainedConfig):
         learnable_logit_scale (`bool`, *optional*, defaults to `False`): scale the score map itself by a learned exp(s),
             which starts at 1 / tau, in place of the fixed temperature.
         text_refiner (`bool`, *optional*, defaults to `True`): refine the text embedding from the visual context.
-        normalized_matching (`bool`, *optional*, defaults to `False`): normalise both embeddings before they are summed in the
-            bimodal similarity matching; the paper's formula does not.
-        residual_scale (`float`, *optional*, defaults to 1e-3): initial scale of the visual prompt and of the refinement.
+        normalized_matching (`bool`, *optional*, defaults to `False`): normalise both embeddings before they are summed
+            in the bimodal similarity matching; the paper's formula does not.
+        residual_scale (`float`, *optional*, defaults to 1e-3): initial scale of the visual prompt and of the
+            refinement.
         score_map_loss_weight (`float`, *optional*, defaults to 1.0): lambda of the auxiliary loss.
         head_type (`str`, *optional*, defaults to `"dbnet"`): the detection head.
         head_config (`dict`, *optional*): its settings, see the head's own configuration class.
         recognizer (`dict`, *optional*): settings of the text recogniser; `None` for detectors.
         fused (`bool`, *optional*, defaults to `False`): the text tower has been folded into a stored text embedding.
+        clip_pretrained (`bool`, *optional*, defaults to `False`): both towers come from CLIP; training then freezes
+            the text tower and lowers the learning rate of the image encoder.
         initializer_range (`float`, *optional*, defaults to 0.02): standard deviation of new linear layers.
     """
 
@@ -164,6 +168,7 @@ class TCMConfig(PreTrainedConfig):
     head_config: dict | None = None
     recognizer: dict | None = None
     fused: bool = False
+    clip_pretrained: bool = False
     initializer_range: float = 0.02
 
     def __post_init__(self, **kwargs: Any) -> None:
@@ -177,11 +182,13 @@ class TCMConfig(PreTrainedConfig):
         self.head_config = asdict(head_settings)
         if kwargs.get("id2label") is None:
             kwargs["id2label"], kwargs["label2id"] = {0: "text"}, {"text": 0}
+        # AutoModel walks through this list to choose among the classes registered for one configuration.
+        self.architectures = self.architectures or []
         super().__post_init__(**kwargs)
 
     @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> "TCMConfig":
-        """A configuration by size: `"tiny"`, `"small"` or `"base"` (CLIP RN50); keyword arguments override its settings.
+        """A configuration by size: `"tiny"`, `"small"` or `"base"` (CLIP RN50), settings overridden by `overrides`.
 
         Raises:
             ValueError: for an unknown name.
@@ -199,8 +206,8 @@ class TCMConfig(PreTrainedConfig):
         """Called by `@strict` after construction."""
         if self.vision_config.projection_dim != self.text_config.projection_dim:
             raise ValueError(
-                f"image and text must meet in one space: vision_config.projection_dim is {self.vision_config.projection_dim}, "
-                f"text_config.projection_dim is {self.text_config.projection_dim}"
+                f"image and text must meet in one space: vision_config.projection_dim is "
+                f"{self.vision_config.projection_dim}, text_config.projection_dim is {self.text_config.projection_dim}"
             )
         if self.decoder_hidden_size % self.decoder_num_heads:
             raise ValueError(
@@ -219,8 +226,8 @@ class TCMConfig(PreTrainedConfig):
         lengths = {len(ids) for ids in self.prompt_token_ids}
         if not self.prompts or len(self.prompt_token_ids) != len(self.prompts) or len(lengths) != 1:
             raise ValueError(
-                f"`prompt_token_ids` must hold one list for each of the {len(self.prompts)} prompts, all of one length; got "
-                f"{len(self.prompt_token_ids)} lists of lengths {sorted(lengths)}"
+                f"`prompt_token_ids` must hold one list for each of {len(self.prompts)} prompts, all of one length; "
+                f"got {len(self.prompt_token_ids)} lists of lengths {sorted(lengths)}"
             )
         total = lengths.pop() + self.num_context_tokens
         if total > self.text_config.max_position_embeddings:

@@ -15,8 +15,8 @@ def balanced_binary_cross_entropy(
         probabilities: (B, 1, H, W) in [0, 1].
         targets: (B, 1, H, W), 0 or 1.
         mask: (B, 1, H, W), 1 where a pixel counts.
-        negative_ratio: negatives for each positive. A batch without positives has no hardest negatives to balance against
-            and gives zero for them, as the released losses do.
+        negative_ratio: negatives for each positive. A batch without positives has no hardest negatives to balance
+            against and gives zero for them, as the released losses do.
 
     Returns:
         A scalar; zero, with a gradient of zero, where nothing counts.

@@ -1,7 +1,7 @@
 """CLIP's modified ResNet with dense attention pooling, as a transformers backbone.
 
-References: Radford et al., "Learning Transferable Visual Models From Natural Language Supervision" (CLIP), 2021, section 2.4;
-Rao et al., "DenseCLIP", CVPR 2022, for reading the attention pool at every position.
+References: Radford et al., "Learning Transferable Visual Models From Natural Language Supervision" (CLIP), 2021,
+section 2.4; Rao et al., "DenseCLIP", CVPR 2022, for reading the attention pool at every position.
 """
 
 from dataclasses import dataclass
@@ -39,7 +39,9 @@ class TCMVisionOutput(BackboneOutput):
 class TCMConvNorm(nn.Sequential):
     """Convolution, batch norm and, unless it ends a residual branch, ReLU."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, eps: float, stride: int = 1, relu: bool = True):
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, eps: float, stride: int = 1, relu: bool = True
+    ):
         layers: list[nn.Module] = [
             nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False),
             nn.BatchNorm2d(out_channels, eps=eps),
@@ -81,7 +83,8 @@ class TCMBottleneck(nn.Module):
         return functional.relu(hidden_states + residual, inplace=True)
 
 
-class TCMAttentionPool(nn.Module):
+# Called …Attention…, `set_attn_implementation` would look for the attention interface in this file and give up.
+class TCMDensePool(nn.Module):
     """CLIP's attention pool read densely: the mean token and all positions attend to all positions.
 
     The positional embedding has one row for the mean token and then a square grid, row by row, which is resized
@@ -147,7 +150,7 @@ def init_vision_weights(module: nn.Module, initializer_range: float) -> None:
     """Kaiming for convolutions; CLIP's scales for the attention pool; a residual branch starts as the identity."""
     if isinstance(module, nn.Conv2d):
         init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    elif isinstance(module, TCMAttentionPool):
+    elif isinstance(module, TCMDensePool):
         std = module.positional_embedding.shape[1] ** -0.5
         init.normal_(module.positional_embedding, std=std)
         attention = module.attention
@@ -175,7 +178,7 @@ class TCMVisionBackbone(BackboneMixin, TCMVisionPreTrainedModel):
             first = TCMBottleneck(in_channels, channels, 1 if index == 0 else 2, config.batch_norm_eps)
             others = (TCMBottleneck(4 * channels, channels, 1, config.batch_norm_eps) for _ in range(depth - 1))
             self.stages.append(nn.Sequential(first, *others))
-        self.attention_pool = TCMAttentionPool(config)
+        self.attention_pool = TCMDensePool(config)
         self.post_init()
 
     @can_return_tuple
@@ -211,7 +214,9 @@ class TCMVisionBackbone(BackboneMixin, TCMVisionPreTrainedModel):
             output_hidden_states = self.config.output_hidden_states
         return TCMVisionOutput(
             feature_maps=tuple(
-                states for name, states in zip(self.stage_names, hidden_states, strict=True) if name in self.out_features
+                states
+                for name, states in zip(self.stage_names, hidden_states, strict=True)
+                if name in self.out_features
             ),
             hidden_states=tuple(hidden_states) if output_hidden_states else None,
             global_embedding=global_embedding,

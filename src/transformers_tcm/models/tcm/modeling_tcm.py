@@ -33,7 +33,8 @@ class TCMModelOutput(ModelOutput):
 
     Args:
         feature_maps: C2 … C5 of the image encoder, (B, C_i, H / stride, W / stride) at strides 4, 8, 16, 32.
-        score_map: (B, K, h, w) cosine of every position with the text, in [-1, 1] (times the learned scale, if there is one).
+        score_map: (B, K, h, w) cosine of every position with the text, in [-1, 1] (times the learned scale, if there
+            is one).
         score_logits: (B, K, h, w) the score map as logits, cosine / temperature.
         global_embedding: (B, C) the image in CLIP's joint space.
         local_embedding: (B, C, h, w) every position in that space, before the visual prompt.
@@ -80,7 +81,7 @@ class TCMTextDetectionOutput(ModelOutput):
 
 
 class TCMLanguagePromptGenerator(nn.Sequential):
-    """What the text encoder is told about the image, (…, C) to (…, D): LN, linear, ReLU, LN, linear (TCM, equation 4)."""
+    """What the text encoder is told, (…, C) to (…, D): LN, linear, ReLU, LN, linear (TCM, equation 4)."""
 
     def __init__(self, embedding_size: int, token_size: int):
         super().__init__(
@@ -323,9 +324,7 @@ class TCMModel(TCMPreTrainedModel):
         """
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
-        vision = self.backbone(
-            pixel_values, pixel_mask, output_hidden_states=output_hidden_states, return_dict=True
-        )
+        vision = self.backbone(pixel_values, pixel_mask, output_hidden_states=output_hidden_states, return_dict=True)
         valid = None if pixel_mask is None else pixel_mask[:, ::STRIDE, ::STRIDE].bool().flatten(1)  # (B, hw)
         local = vision.local_embedding.flatten(2).transpose(1, 2)  # (B, C, h, w) -> (B, hw, C)
         prompted, language_prompt = self._prompted_text_embedding(vision.global_embedding)

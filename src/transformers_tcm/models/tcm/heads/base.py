@@ -83,5 +83,7 @@ def stack_targets(labels: list[dict[str, torch.Tensor]], name: str) -> torch.Ten
         ValueError: if the labels were not made for this head, or differ in size.
     """
     if any(name not in label for label in labels):
-        raise ValueError(f"`labels` lack the target map {name!r}; build them with the collator of transformers_tcm.data")
+        raise ValueError(
+            f"`labels` lack the target map {name!r}; build them with the collator of transformers_tcm.data"
+        )
     return torch.stack([label[name] for label in labels]).float()[:, None]  # (B, H, W) -> (B, 1, H, W)

@@ -1,7 +1,8 @@
 """DBNet: differentiable binarisation of a probability map by a learned threshold map.
 
 References: Liao et al., "Real-time Scene Text Detection with Differentiable Binarization", AAAI 2020 (equations by
-number); "Real-Time Scene Text Detection with Differentiable Binarization and Adaptive Scale Fusion" (DBNet++), TPAMI 2022.
+number); "Real-Time Scene Text Detection with Differentiable Binarization and Adaptive Scale Fusion" (DBNet++), TPAMI
+2022.
 """
 
 from collections.abc import Sequence

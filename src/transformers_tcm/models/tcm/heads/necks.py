@@ -33,7 +33,9 @@ class ConcatenatedFPN(nn.Module):
         size = pyramid[0].shape[-2:]
         merged = [lateral(features) for lateral, features in zip(self.lateral, pyramid, strict=True)]
         for level in range(len(merged) - 1, 0, -1):
-            merged[level - 1] = merged[level - 1] + functional.interpolate(merged[level], size=merged[level - 1].shape[-2:])
+            merged[level - 1] = merged[level - 1] + functional.interpolate(
+                merged[level], size=merged[level - 1].shape[-2:]
+            )
         levels = [smooth(features) for smooth, features in zip(self.smooth, merged, strict=True)]
         levels = [levels[0], *(functional.interpolate(features, size=size) for features in levels[1:])]
         fused = torch.cat(levels, dim=1)
