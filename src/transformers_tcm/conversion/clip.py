@@ -8,10 +8,12 @@ from functools import partial
 from typing import Any
 
 import torch
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from .plan import Plan, Source, count, shape_of, spread
 
 __all__ = [
+    "IMAGE_PROCESSOR",
     "UNUSED",
     "image_encoder_plan",
     "image_encoder_settings",
@@ -24,8 +26,7 @@ __all__ = [
 # Scalars of the archive, and the temperature of CLIP's own contrastive training.
 UNUSED = ("input_resolution", "context_length", "vocab_size", "logit_scale")
 
-# CLIP's attention heads are 64 channels wide, those of the attention pool and of the text tower.
-HEAD_SIZE = 64
+IMAGE_PROCESSOR = {"image_mean": OPENAI_CLIP_MEAN, "image_std": OPENAI_CLIP_STD}
 
 
 def settings(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:
@@ -40,9 +41,9 @@ def settings(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     }
 
 
-def plan(ours: Collection[str], depths: list[int]) -> Plan:
+def plan(ours: Collection[str]) -> Plan:
     """Where image encoder and text tower of a detector come from; prompts, decoders and head have no source."""
-    return image_encoder_plan(ours, depths, "visual.") | text_tower_plan(ours, "")
+    return image_encoder_plan(ours, "visual.") | text_tower_plan(ours, "")
 
 
 def image_encoder_settings(state_dict: Mapping[str, torch.Tensor], prefix: str) -> dict[str, Any]:
@@ -73,21 +74,20 @@ def text_tower_settings(state_dict: Mapping[str, torch.Tensor], prefix: str) -> 
     }
 
 
-def image_encoder_plan(ours: Collection[str], depths: list[int], prefix: str) -> Plan:
+def image_encoder_plan(ours: Collection[str], prefix: str) -> Plan:
     """Where our `model.backbone.*` comes from."""
     backbone = "model.backbone"
     modules = {}
     for index in range(3):
         modules[f"{backbone}.stem.{index}.0"] = f"{prefix}conv{index + 1}"
         modules[f"{backbone}.stem.{index}.1"] = f"{prefix}bn{index + 1}"
-    for stage, depth in enumerate(depths):
-        for block in range(depth):
-            theirs = f"{prefix}layer{stage + 1}.{block}"
-            for number, part in enumerate(("reduce", "conv", "expand"), start=1):
-                modules[f"{backbone}.stages.{stage}.{block}.{part}.0"] = f"{theirs}.conv{number}"
-                modules[f"{backbone}.stages.{stage}.{block}.{part}.1"] = f"{theirs}.bn{number}"
+    for stage, block in {tuple(name.split(".")[3:5]) for name in ours if name.startswith(f"{backbone}.stages.")}:
+        here, there = f"{backbone}.stages.{stage}.{block}", f"{prefix}layer{int(stage) + 1}.{block}"
+        for number, part in enumerate(("reduce", "conv", "expand"), start=1):
+            modules[f"{here}.{part}.0"] = f"{there}.conv{number}"
+            modules[f"{here}.{part}.1"] = f"{there}.bn{number}"
         for index in range(2):
-            modules[f"{backbone}.stages.{stage}.0.shortcut.{index}"] = f"{prefix}layer{stage + 1}.0.downsample.{index}"
+            modules[f"{here}.shortcut.{index}"] = f"{there}.downsample.{index}"
     pool = f"{backbone}.attention_pool"
     for part in ("q_proj", "k_proj", "v_proj"):
         modules[f"{pool}.attention.{part}"] = f"{prefix}attnpool.{part}"

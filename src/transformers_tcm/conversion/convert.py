@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 import torch
 
 from ..models.tcm.backends import image_processor_class
+from ..models.tcm.image_processing_common_tcm import TCMBaseImageProcessor
 from ..models.tcm.modeling_tcm import TCMForTextDetection
 from . import clip, tcm
 from .loading import read_state_dict
@@ -15,7 +17,7 @@ from .settings import build_config, expand, read_settings
 
 __all__ = ["convert_checkpoint", "convert_state_dict"]
 
-Kind = Literal["auto", "clip", "tcm"]
+_ORIGINS: dict[str, ModuleType] = {"clip": clip, "tcm": tcm}
 
 
 def convert_checkpoint(
@@ -23,21 +25,21 @@ def convert_checkpoint(
     output_dir: str | Path,
     config: Mapping[str, Any] | str | Path | None = None,
     variant: Literal["fasttcm", "tcm"] | None = None,
-    kind: Kind = "auto",
+    kind: Literal["auto", "clip", "tcm"] = "auto",
     seed: int = 0,
 ) -> TCMForTextDetection:
     """Convert a checkpoint of CLIP or TCM-DBNet and save model and image processor in a folder.
 
-    Sizes come from the tensors. A detector made of CLIP is ready to be trained: its prompts, decoders and head are freshly
-    initialised. Nothing stored in the file is executed.
+    Sizes come from the tensors. A detector made of CLIP is ready to be trained: its prompts, decoders and head are
+    freshly initialised. Nothing stored in the file is executed.
 
     Args:
         source: OpenAI's `RN50.pt` (TorchScript archive or plain state dict), an open_clip ResNet's state dict, or a
             released TCM-DBNet checkpoint; `.safetensors` files as well.
         output_dir: folder for `config.json`, `model.safetensors` and `preprocessor_config.json`.
-        config: what the tensors do not tell, as a dict or a JSON file: `attention_pool_heads`, `text_heads` and
-            `decoder_heads`, `prompt`, `temperature`, `hidden_act` ("gelu" for the weights that open_clip itself trained), any
-            other setting of `TCMConfig`, and `image_processor`, a dict of the image processor's settings.
+        config: what the tensors do not tell, as a dict or a JSON file: `attention_pool_heads`, `text_heads`,
+            `decoder_heads`, `prompt`, `temperature`, `hidden_act` ("gelu" for the weights that open_clip itself
+            trained), any other setting of `TCMConfig`, and `image_processor`, a dict of the image processor's settings.
         variant: where the language prompt comes from; by default what the tensors tell, or "fasttcm" for CLIP.
         kind: what the file is; "auto" looks at the names of its tensors.
         seed: of the freshly initialised parts.
@@ -54,11 +56,9 @@ def convert_checkpoint(
     told = read_settings(config) | ({} if variant is None else {"variant": variant})
     processor_settings = told.pop("image_processor", {})
     state_dict = read_state_dict(source)
-    kind = _kind_of(state_dict) if kind == "auto" else kind
-    if kind == "tcm":
-        processor_settings = {"image_mean": tcm.IMAGE_MEAN, "image_std": tcm.IMAGE_STD} | processor_settings
-    processor = image_processor_class()(**processor_settings)
-    model = convert_state_dict(state_dict, told, kind, seed)
+    known_kind = _kind_of(state_dict) if kind == "auto" else kind
+    processor = _image_processor(known_kind, processor_settings)
+    model = convert_state_dict(state_dict, told, known_kind, seed)
     model.save_pretrained(output_dir)
     processor.save_pretrained(output_dir)
     return model
@@ -68,16 +68,24 @@ def convert_state_dict(
     state_dict: Mapping[str, torch.Tensor], told: Mapping[str, Any], kind: Literal["clip", "tcm"], seed: int = 0
 ) -> TCMForTextDetection:
     """The converted model alone; arguments and errors as `convert_checkpoint`, on the device of the default context."""
-    origin = clip if kind == "clip" else tcm
+    origin = _ORIGINS[kind]
     config = build_config(origin.settings(state_dict), expand(told))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = TCMForTextDetection(config).eval()
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    plan = origin.plan(shapes.keys(), config.vision_config.depths)
-    converted = carry_out(plan, state_dict, shapes, origin.UNUSED)
+    converted = carry_out(origin.plan(shapes.keys()), state_dict, shapes, origin.UNUSED)
     model.load_state_dict(converted, strict=False)
     return model
+
+
+def _image_processor(kind: Literal["clip", "tcm"], told: Mapping[str, Any]) -> TCMBaseImageProcessor:
+    """The image processor, with the constants that the weights were trained with unless told otherwise."""
+    processor_class = image_processor_class()
+    unknown = sorted(set(told) - processor_class.valid_kwargs.__annotations__.keys())
+    if unknown:
+        raise ValueError(f"`image_processor` has unknown settings {', '.join(unknown)}")
+    return processor_class(**{**_ORIGINS[kind].IMAGE_PROCESSOR, **told})
 
 
 def _kind_of(state_dict: Mapping[str, torch.Tensor]) -> Literal["clip", "tcm"]:
@@ -87,6 +95,6 @@ def _kind_of(state_dict: Mapping[str, torch.Tensor]) -> Literal["clip", "tcm"]:
         return "tcm"
     some = ", ".join(sorted(state_dict)[:5])
     raise ValueError(
-        "the checkpoint is neither a CLIP ResNet (CLIP's vision transformers have no place here) nor a TCM detector; it holds "
-        f"{len(state_dict)} tensors such as {some}"
+        "the checkpoint is neither a CLIP ResNet (CLIP's vision transformers have no place here) nor a TCM detector; "
+        f"it holds {len(state_dict)} tensors such as {some}"
     )

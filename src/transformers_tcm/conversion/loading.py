@@ -1,9 +1,12 @@
 """Reading checkpoint files without executing anything in them."""
 
+import io
 import pickle
+import pickletools
 import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ import torch
 
 __all__ = ["read_state_dict"]
 
-_SCALAR = np.float64(0).__reduce__()[0]
+_SCALAR: Any = np.float64(0).__reduce__()[0]
 # What mmcv writes besides tensors and plain containers. numpy 2 renamed the module, files keep the name of their day.
 _ALLOWED: list[Callable | tuple[Callable, str]] = [
     (_SCALAR, "numpy.core.multiarray.scalar"),
@@ -37,9 +40,8 @@ def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
         raise FileNotFoundError(f"there is no checkpoint file {path}")
     if path.stat().st_size == 0:
         raise ValueError(f"{path} is empty; expected a checkpoint")
-    read = _reader(path)
     try:
-        loaded = read(path)
+        loaded = _reader(path)(path)
     except OSError:
         raise
     except Exception as error:  # a parser of damaged files may raise anything
@@ -72,15 +74,40 @@ def _read_pickle(path: Path) -> Any:
 
 
 def _explain(path: Path, error: Exception) -> str:
-    refused = re.search(r"GLOBAL ([\w.]+)", str(error)) if isinstance(error, pickle.UnpicklingError) else None
-    if refused:
-        return (
-            f"{path} wants to build a {refused[1]}, which was refused and not executed; expected tensors, plain containers "
-            "and numpy scalars only. Load it where you trust it and save its state dict alone"
-        )
-    return (
-        f"{path} cannot be read as a checkpoint; it may be truncated or of another kind ({str(error).splitlines()[0]})"
-    )
+    if isinstance(error, pickle.UnpicklingError):
+        refused = re.search(r"GLOBAL ([\w.]+)", str(error))
+        # Newer pickle protocols are not read at all, but what they refer to can be told.
+        names = [refused[1]] if refused else _global_names(path)
+        if names:
+            return (
+                f"{path} wants to build {', '.join(names)}, which was refused and not executed; expected tensors, "
+                "plain containers and numpy scalars, written by `torch.save` with its default protocol. Load the file "
+                "where it is trusted and save its state dict alone"
+            )
+    return f"{path} cannot be read as a checkpoint: it is truncated or of another kind"
+
+
+def _global_names(path: Path) -> list[str]:
+    """Classes and functions that a file's pickles refer to, read without unpickling, as far as they can be parsed."""
+    steps = [step for step in _pickle_steps(path) if step[0] != "MEMOIZE"]
+    names = [argument.replace(" ", ".") for code, argument in steps if code == "GLOBAL"]
+    for (_, module), (_, name), (code, _) in zip(steps, steps[1:], steps[2:], strict=False):
+        if code == "STACK_GLOBAL" and isinstance(module, str) and isinstance(name, str):
+            names.append(f"{module}.{name}")
+    return names
+
+
+def _pickle_steps(path: Path) -> Iterator[tuple[str, Any]]:
+    """Names and arguments of the instructions in a file's pickles, of which the older `torch.save` writes several."""
+    stream = io.BytesIO(path.read_bytes())
+    with suppress(ValueError, zipfile.BadZipFile):  # where the pickles end and raw numbers begin
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                pickled = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+                stream = io.BytesIO(b"".join(archive.read(name) for name in pickled))
+        while True:
+            for code, argument, _ in pickletools.genops(stream):
+                yield code.name, argument
 
 
 def _tensors_of(loaded: Any, path: Path) -> dict[str, torch.Tensor]:

@@ -55,7 +55,7 @@ def carry_out(
     unmapped = sorted(state_dict.keys() - wanted - set(unused))
     if missing or unmapped:
         lists = [
-            f"{title}: {', '.join(names)}" for title, names in (("missing", missing), ("unknown", unmapped)) if names
+            f"{title}: {', '.join(names)}" for title, names in (("missing", missing), ("unmapped", unmapped)) if names
         ]
         raise ValueError(f"the checkpoint's tensors do not fit the model; {'; '.join(lists)}")
     converted = {

@@ -5,29 +5,32 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub.errors import StrictDataclassError
 from transformers import CLIPTextConfig
 
 from ..models.tcm.configuration_tcm import TCMConfig, TCMVisionConfig
+from ..models.tcm.heads import head_class
 
 __all__ = ["build_config", "expand", "read_settings"]
 
-# Short names for settings of `TCMConfig`; a path leads into its parts.
-SHORT_NAMES: dict[str, list[tuple[str, ...]]] = {
-    "attention_pool_heads": [("vision_config", "num_attention_heads")],
-    "context_tokens": [("num_context_tokens",)],
-    "decoder_heads": [("decoder_num_heads",)],
-    "decoder_layers": [("decoder_num_layers",)],
-    "decoder_width": [("decoder_hidden_size",)],
-    "embed_dim": [("vision_config", "projection_dim"), ("text_config", "projection_dim")],
-    "hidden_act": [("text_config", "hidden_act")],
-    "neck_channels": [("head_config", "neck_channels")],
-    "positional_grid": [("vision_config", "positional_grid")],
-    "text_heads": [("text_config", "num_attention_heads")],
-    "text_layers": [("text_config", "num_hidden_layers")],
-    "text_width": [("text_config", "hidden_size")],
-    "vision_depths": [("vision_config", "depths")],
-    "vision_width": [("vision_config", "width")],
+# Short names for settings of `TCMConfig` and its parts.
+SHORT_NAMES: dict[str, tuple[str, ...]] = {
+    "attention_pool_heads": ("vision_config.num_attention_heads",),
+    "context_tokens": ("num_context_tokens",),
+    "decoder_heads": ("decoder_num_heads",),
+    "decoder_layers": ("decoder_num_layers",),
+    "decoder_width": ("decoder_hidden_size",),
+    "embed_dim": ("vision_config.projection_dim", "text_config.projection_dim"),
+    "hidden_act": ("text_config.hidden_act",),
+    "neck_channels": ("head_config.neck_channels",),
+    "positional_grid": ("vision_config.positional_grid",),
+    "text_heads": ("text_config.num_attention_heads",),
+    "text_layers": ("text_config.num_hidden_layers",),
+    "text_width": ("text_config.hidden_size",),
+    "vision_depths": ("vision_config.depths",),
+    "vision_width": ("vision_config.width",),
 }
+PARTS = ("vision_config", "text_config", "head_config")
 # These describe a run of a model, not the model.
 NOT_OF_THE_MODEL = ("batch_size", "image_size")
 
@@ -64,14 +67,14 @@ def expand(told: Mapping[str, Any]) -> dict[str, Any]:
         if name == "prompt":
             settings["prompts"] = [value]
         elif name in SHORT_NAMES:
-            for path in SHORT_NAMES[name]:
-                _put(settings, path, value)
-        elif isinstance(value, Mapping):
-            for inner, inner_value in value.items():
-                _put(settings, (name, inner), inner_value)
+            for long_name in SHORT_NAMES[name]:
+                part, _, inner = long_name.rpartition(".")
+                (settings.setdefault(part, {}) if part else settings)[inner] = value
+        elif name in PARTS and isinstance(value, Mapping):
+            settings[name] = {**settings.get(name, {}), **value}
         elif name not in NOT_OF_THE_MODEL:
             settings[name] = value
-    _check_names(settings)
+    _check(settings)
     return settings
 
 
@@ -85,11 +88,13 @@ def build_config(inferred: Mapping[str, Any], told: Mapping[str, Any]) -> TCMCon
     Raises:
         ValueError: if a told setting contradicts the tensors, or the settings make no model.
     """
-    settings = _merged(_customs(inferred), told)
     contradictions = _contradictions(inferred, told)
     if contradictions:
         raise ValueError(f"the settings contradict the checkpoint's tensors: {'; '.join(contradictions)}")
-    return TCMConfig(**_merged(settings, inferred))
+    try:
+        return TCMConfig(**_merged(_merged(_customs(inferred), told), inferred))
+    except StrictDataclassError as error:
+        raise ValueError(f"tensors and settings make no model: {error.__cause__ or error}") from error
 
 
 def _customs(inferred: Mapping[str, Any]) -> dict[str, Any]:
@@ -99,13 +104,6 @@ def _customs(inferred: Mapping[str, Any]) -> dict[str, Any]:
         "vision_config": {"num_attention_heads": max(vision["width"] * 32 // HEAD_SIZE, 1)},
         "text_config": {"num_attention_heads": max(text["hidden_size"] // HEAD_SIZE, 1)},
     }
-
-
-def _put(settings: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
-    *parts, last = path
-    for part in parts:
-        settings = settings.setdefault(part, {})
-    settings[last] = value
 
 
 def _merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
@@ -126,15 +124,16 @@ def _contradictions(inferred: Mapping[str, Any], told: Mapping[str, Any], prefix
     return sorted(found)
 
 
-def _check_names(settings: Mapping[str, Any]) -> None:
-    parts = {"vision_config": TCMVisionConfig, "text_config": CLIPTextConfig}
-    known = set(TCMConfig.__dataclass_fields__)
-    unknown = [name for name in settings if name not in known]
-    for part, config_class in parts.items():
-        inner = settings.get(part, {})
-        unknown += [f"{part}.{name}" for name in inner if name not in config_class.__dataclass_fields__]
+def _check(settings: Mapping[str, Any]) -> None:
+    head_config_class: Any = head_class(settings.get("head_type", TCMConfig.head_type)).config_class
+    unknown = sorted(settings.keys() - TCMConfig.__dataclass_fields__.keys())
+    for name, config_class in zip(PARTS, (TCMVisionConfig, CLIPTextConfig, head_config_class), strict=True):
+        part = settings.get(name, {})
+        if not isinstance(part, Mapping):
+            raise ValueError(f"`{name}` is {part!r}; expected an object of settings")
+        unknown += [f"{name}.{inner}" for inner in part if inner not in config_class.__dataclass_fields__]
     if unknown:
         raise ValueError(
-            f"unknown settings {', '.join(unknown)}; expected settings of TCMConfig, `prompt`, `image_processor`, or one of "
-            f"{', '.join(SHORT_NAMES)}"
+            f"unknown settings {', '.join(unknown)}; expected settings of TCMConfig, `prompt`, `image_processor`, or "
+            f"one of {', '.join(SHORT_NAMES)}"
         )

@@ -11,13 +11,15 @@ import torch
 from . import clip
 from .plan import Plan, Source, count, shape_of, spread
 
-__all__ = ["IMAGE_MEAN", "IMAGE_STD", "UNUSED", "plan", "settings"]
+__all__ = ["IMAGE_PROCESSOR", "UNUSED", "plan", "settings"]
 
-UNUSED = ()
+UNUSED: tuple[str, ...] = ()
 
-# Constants it was trained with, RGB in 0…255 there, in 0…1 here.
-IMAGE_MEAN = [122.67891434 / 255, 116.66876762 / 255, 104.00698793 / 255]
-IMAGE_STD = [58.395 / 255, 57.12 / 255, 57.375 / 255]
+# Constants it was trained with, given for colours of 0…255 there and 0…1 here.
+IMAGE_PROCESSOR = {
+    "image_mean": [value / 255 for value in (122.67891434, 116.66876762, 104.00698793)],
+    "image_std": [value / 255 for value in (58.395, 57.12, 57.375)],
+}
 
 # Our decoder modules and theirs; the numbers are positions in sequences.
 DECODER_PARTS = {"query_proj": ("text_proj", 2), "memory_proj": ("memory_proj", 3), "output_proj": ("out_proj", 2)}
@@ -54,7 +56,7 @@ def settings(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     }
 
 
-def plan(ours: Collection[str], depths: list[int]) -> Plan:
+def plan(ours: Collection[str]) -> Plan:
     """Where every tensor of a detector comes from."""
     free = {
         "model.visual_scale": "vis_gamma",
@@ -75,7 +77,7 @@ def plan(ours: Collection[str], depths: list[int]) -> Plan:
         modules[f"head.probability.{layer}"] = f"bbox_head.binarize.{layer}"
         modules[f"head.threshold.{layer}"] = f"bbox_head.threshold.{layer}"
     return {
-        **clip.image_encoder_plan(ours, depths, "backbone."),
+        **clip.image_encoder_plan(ours, "backbone."),
         **clip.text_tower_plan(ours, "text_encoder."),
         **spread(modules, ours),
         **{name: Source(theirs) for name, theirs in free.items() if name in ours},
