@@ -149,6 +149,12 @@ def test_a_missing_tensor_that_tells_a_size_is_named(clip_state_dict: StateDict)
         convert_state_dict(clip_state_dict, SMALL, "clip")
 
 
+def test_a_tensor_that_tells_a_size_in_other_dimensions_is_named(clip_state_dict: StateDict) -> None:
+    clip_state_dict["text_projection"] = torch.zeros(())
+    with pytest.raises(ValueError, match=r"text_projection has shape \(\); expected 2 dimensions"):
+        convert_state_dict(clip_state_dict, SMALL, "clip")
+
+
 def test_misshapen_tensors_are_named(clip_state_dict: StateDict) -> None:
     clip_state_dict["visual.conv3.weight"] = torch.zeros(5, 4, 3, 3)
     with pytest.raises(ValueError, match=r"visual\.conv3\.weight gives \(5, 4, 3, 3\) where \(8, 4, 3, 3\)"):

@@ -48,29 +48,29 @@ def plan(ours: Collection[str]) -> Plan:
 
 def image_encoder_settings(state_dict: Mapping[str, torch.Tensor], prefix: str) -> dict[str, Any]:
     """Settings of `TCMVisionConfig` from the tensors whose names begin with `prefix`."""
-    positions, _ = shape_of(state_dict, f"{prefix}attnpool.positional_embedding")
-    half_width, num_channels = shape_of(state_dict, f"{prefix}conv1.weight")[:2]
+    positions, _ = shape_of(state_dict, f"{prefix}attnpool.positional_embedding", 2)
+    half_width, num_channels, *_ = shape_of(state_dict, f"{prefix}conv1.weight", 4)
     blocks = f"{prefix}layer{{}}.{{{{}}}}.conv1.weight"
     return {
         "num_channels": num_channels,
         "width": 2 * half_width,
         "depths": [count(state_dict, blocks.format(layer)) for layer in range(1, 5)],
-        "projection_dim": shape_of(state_dict, f"{prefix}attnpool.c_proj.weight")[0],
+        "projection_dim": shape_of(state_dict, f"{prefix}attnpool.c_proj.weight", 2)[0],
         "positional_grid": round((positions - 1) ** 0.5),
     }
 
 
 def text_tower_settings(state_dict: Mapping[str, torch.Tensor], prefix: str) -> dict[str, Any]:
     """Settings of `CLIPTextConfig` from the tensors whose names begin with `prefix`."""
-    vocab_size, hidden_size = shape_of(state_dict, f"{prefix}token_embedding.weight")
+    vocab_size, hidden_size = shape_of(state_dict, f"{prefix}token_embedding.weight", 2)
     return {
         "vocab_size": vocab_size,
         "hidden_size": hidden_size,
-        "intermediate_size": shape_of(state_dict, f"{prefix}transformer.resblocks.0.mlp.c_fc.weight")[0],
+        "intermediate_size": shape_of(state_dict, f"{prefix}transformer.resblocks.0.mlp.c_fc.weight", 2)[0],
         "num_hidden_layers": count(state_dict, f"{prefix}transformer.resblocks.{{}}.mlp.c_fc.weight"),
         # Released detectors keep only the rows their prompt needs.
-        "max_position_embeddings": shape_of(state_dict, f"{prefix}positional_embedding")[0],
-        "projection_dim": shape_of(state_dict, f"{prefix}text_projection")[1],
+        "max_position_embeddings": shape_of(state_dict, f"{prefix}positional_embedding", 2)[0],
+        "projection_dim": shape_of(state_dict, f"{prefix}text_projection", 2)[1],
     }
 
 
@@ -107,7 +107,7 @@ def text_tower_plan(ours: Collection[str], prefix: str) -> Plan:
     plan = {
         f"{tower}.embeddings.position_embedding.weight": Source(f"{prefix}positional_embedding"),
         # Kept as (in, out) there, as a linear layer's (out, in) here.
-        f"{encoder}.text_projection.weight": Source(f"{prefix}text_projection", _transpose),
+        f"{encoder}.text_projection.weight": Source(f"{prefix}text_projection", torch.t),
     }
     layers = {name.split(".")[5] for name in ours if name.startswith(f"{tower}.encoder.layers.")}
     for layer in layers:
@@ -126,10 +126,6 @@ def text_tower_plan(ours: Collection[str], prefix: str) -> Plan:
     return plan | spread(modules, ours)
 
 
-def _transpose(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.T.contiguous()
-
-
 def _third(tensor: torch.Tensor, part: int) -> torch.Tensor:
     """Queries, keys and values are stacked in one projection (3 D, …)."""
-    return tensor.chunk(3)[part].contiguous()
+    return tensor.chunk(3)[part]

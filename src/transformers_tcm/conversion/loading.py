@@ -76,7 +76,7 @@ def _read_pickle(path: Path) -> Any:
 def _explain(path: Path, error: Exception) -> str:
     if isinstance(error, pickle.UnpicklingError):
         refused = re.search(r"GLOBAL ([\w.]+)", str(error))
-        # Newer pickle protocols are not read at all, but what they refer to can be told.
+        # Newer protocols than `torch.save` uses are not read at all, but what they refer to can be told.
         names = [refused[1]] if refused else _global_names(path)
         if names:
             return (
@@ -88,13 +88,13 @@ def _explain(path: Path, error: Exception) -> str:
 
 
 def _global_names(path: Path) -> list[str]:
-    """Classes and functions that a file's pickles refer to, read without unpickling, as far as they can be parsed."""
+    """Classes and functions that pickles of newer protocols refer to, read without unpickling."""
     steps = [step for step in _pickle_steps(path) if step[0] != "MEMOIZE"]
-    names = [argument.replace(" ", ".") for code, argument in steps if code == "GLOBAL"]
-    for (_, module), (_, name), (code, _) in zip(steps, steps[1:], steps[2:], strict=False):
-        if code == "STACK_GLOBAL" and isinstance(module, str) and isinstance(name, str):
-            names.append(f"{module}.{name}")
-    return names
+    return [
+        f"{module}.{name}"
+        for (_, module), (_, name), (code, _) in zip(steps, steps[1:], steps[2:], strict=False)
+        if code == "STACK_GLOBAL" and isinstance(module, str) and isinstance(name, str)
+    ]
 
 
 def _pickle_steps(path: Path) -> Iterator[tuple[str, Any]]:

@@ -16,7 +16,7 @@ class Source:
     """Where one of our tensors comes from: a name in the file, and what is done to the tensor."""
 
     name: str
-    read: Callable[[torch.Tensor], torch.Tensor] = torch.Tensor.contiguous
+    read: Callable[[torch.Tensor], torch.Tensor] = torch.Tensor.detach
 
 
 Plan = dict[str, Source]
@@ -71,15 +71,18 @@ def carry_out(
     return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in converted.items()}
 
 
-def shape_of(state_dict: Mapping[str, torch.Tensor], name: str) -> torch.Size:
-    """Shape of a tensor that sizes are read from.
+def shape_of(state_dict: Mapping[str, torch.Tensor], name: str, dims: int) -> torch.Size:
+    """Shape of a tensor of that many dimensions, which sizes are read from.
 
     Raises:
-        ValueError: if the file lacks it.
+        ValueError: if the file lacks it, or has one of other dimensions.
     """
     if name not in state_dict:
         raise ValueError(f"the checkpoint lacks {name}, which tells a size of the model; it may be of another model")
-    return state_dict[name].shape
+    shape = state_dict[name].shape
+    if len(shape) != dims:
+        raise ValueError(f"the checkpoint's {name} has shape {tuple(shape)}; expected {dims} dimensions")
+    return shape
 
 
 def count(state_dict: Mapping[str, torch.Tensor], pattern: str) -> int:

@@ -1,6 +1,6 @@
 """A released TCM-DBNet checkpoint, in the names of its release.
 
-The module's own names (`context_decoder` for the text refiner, `vis_gamma`, …) are told apart from ours only here.
+Its own names (`context_decoder` for the text refiner, `vis_gamma`, …) appear here and nowhere else.
 """
 
 from collections.abc import Collection, Mapping
@@ -43,15 +43,15 @@ def settings(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:
         "vision_config": clip.image_encoder_settings(state_dict, "backbone."),
         "text_config": clip.text_tower_settings(state_dict, "text_encoder."),
         "variant": "fasttcm" if "meta_query" in state_dict else "tcm",
-        "num_context_tokens": shape_of(state_dict, "contexts")[1],
-        "decoder_hidden_size": shape_of(state_dict, f"{decoder}.text_proj.1.weight")[0],
+        "num_context_tokens": shape_of(state_dict, "contexts", 3)[1],
+        "decoder_hidden_size": shape_of(state_dict, f"{decoder}.text_proj.1.weight", 2)[0],
         "decoder_num_layers": count(state_dict, f"{decoder}.decoder.{{}}.norm1.weight"),
         "learnable_logit_scale": "logit_scale" in state_dict,
         "text_refiner": "gamma" in state_dict,
         "head_type": "dbnet",
         "head_config": {
-            "neck_channels": shape_of(state_dict, "neck.lateral_convs.0.conv.weight")[0],
-            "hidden_channels": shape_of(state_dict, "bbox_head.binarize.0.weight")[0],
+            "neck_channels": shape_of(state_dict, "neck.lateral_convs.0.conv.weight", 4)[0],
+            "hidden_channels": shape_of(state_dict, "bbox_head.binarize.0.weight", 4)[0],
         },
     }
 
