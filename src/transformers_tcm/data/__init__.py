@@ -1,0 +1,3 @@
+"""Annotated photos: loaders, augmentation, rendering, collation."""
+
+__all__: list[str] = []

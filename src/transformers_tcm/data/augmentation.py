@@ -1,0 +1,239 @@
+"""Random crops of a photo for training: the pixels and the polygons move together."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from ..geometry import clamp_polygon, clip_polygon, order_clockwise, signed_area, transform_points
+from ..instances import TextInstances
+from .photometric import PhotometricJitter
+
+__all__ = ["TextAugmentation"]
+
+# Tried before a word has to be cut: so many transforms, with so many positions of the window each.
+_VIEWS = 5
+_POSITIONS = 64
+# Rounding of float32 coordinates does not make a word stick out of the window.
+_TOLERANCE = 1e-2
+
+
+@dataclass(frozen=True)
+class TextAugmentation:
+    """Flip, rotate, scale and crop a photo in one affine warp, then jitter its colours.
+
+    The window is chosen from the moved polygons before any pixel is touched: it cuts no legible word in two wherever
+    such a window is found; a word that has to be cut is clipped and marked as ignored. All randomness comes from the
+    generator of the call. Defaults follow DBNet (Liao et al., AAAI 2020).
+
+    Args:
+        crop_size: height and width of the result in pixels.
+        scale_range: the scale is drawn uniformly from this range.
+        word_height_range: if given, the scale is instead drawn such that the height (shorter side) of a random legible
+            word becomes log-uniform in this range of pixels, within `scale_range`.
+        aspect_jitter: largest relative change of the ratio of width to height; 0 keeps it.
+        rotation: largest rotation in degrees.
+        flip_probability: share of mirrored images; 0 for recognition.
+        text_crop_probability: share of windows placed around a random legible word of an image that has any.
+        photometric: the change of colours, `None` for none.
+
+    Raises:
+        ValueError: for an empty crop, a range that is not increasing and positive, a probability outside [0, 1].
+    """
+
+    crop_size: tuple[int, int] = (640, 640)
+    scale_range: tuple[float, float] = (0.5, 3.0)
+    word_height_range: tuple[float, float] | None = None
+    aspect_jitter: float = 0.0
+    rotation: float = 10.0
+    flip_probability: float = 0.5
+    text_crop_probability: float = 0.9
+    photometric: PhotometricJitter | None = field(default_factory=PhotometricJitter)
+
+    def __post_init__(self) -> None:
+        if min(self.crop_size) < 1:
+            raise ValueError(f"`crop_size` is {self.crop_size}; expected a positive height and width")
+        for name in ("scale_range", "word_height_range"):
+            bounds = getattr(self, name)
+            if bounds is not None and not 0 < bounds[0] <= bounds[1]:
+                raise ValueError(f"`{name}` is {bounds}; expected (low, high) with 0 < low <= high")
+        for name in ("flip_probability", "text_crop_probability"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"`{name}` is {getattr(self, name)}; expected a probability in [0, 1]")
+
+    def __call__(
+        self, image: np.ndarray, instances: TextInstances, rng: np.random.Generator
+    ) -> tuple[np.ndarray, TextInstances]:
+        """Draw one crop.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            instances: the text of the image in its pixels.
+            rng: the source of all randomness.
+
+        Returns:
+            The crop (crop_height, crop_width, 3) uint8, zero where the image does not reach, and the text inside it.
+
+        Raises:
+            ValueError: if `image` is not (H, W, 3) uint8.
+        """
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+            raise ValueError(f"expected an image of shape (H, W, 3) and dtype uint8, got {image.shape} {image.dtype}")
+        height, width = image.shape[:2]
+        instances = _clip_to_image(instances, width, height)
+        view = self._draw_view(instances, width, height, rng)
+        for _ in range(_VIEWS - 1):
+            if view.cut == 0:
+                break
+            view = min(view, self._draw_view(instances, width, height, rng), key=lambda candidate: candidate.cut)
+        crop = _warp(image, view.matrix, *self.crop_size)
+        if self.photometric is not None:
+            crop = self.photometric(crop, rng)
+        return crop, self._move(instances, view)
+
+    def _draw_view(self, instances: TextInstances, width: int, height: int, rng: np.random.Generator) -> "_View":
+        """A random window of an image of this size, around a random legible word if there is one."""
+        legible = ~instances.ignored
+        anchor = int(rng.choice(np.flatnonzero(legible))) if legible.any() else None
+        linear = self._draw_linear(rng)
+        linear = linear * self._draw_scale(instances, anchor, linear, rng)
+        canvas = _moved_boxes([np.array([[0, 0], [width, 0], [width, height], [0, height]])], linear)[0]
+        boxes = _moved_boxes(instances.polygons, linear)
+        around = boxes[anchor] if anchor is not None and rng.random() < self.text_crop_probability else None
+        origin, cut = self._draw_origin(canvas, boxes[legible], around, rng)
+        return _View(np.column_stack([linear, -origin]), boxes - np.tile(origin, 2), cut)
+
+    def _draw_linear(self, rng: np.random.Generator) -> np.ndarray:
+        """Flip, change of aspect and rotation as one matrix (2, 2) of determinant 1 or -1."""
+        stretch = (1 + self.aspect_jitter) ** (0.5 * rng.uniform(-1, 1))
+        mirror = -1 if rng.random() < self.flip_probability else 1
+        angle = np.deg2rad(rng.uniform(-self.rotation, self.rotation))
+        rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        return rotation @ np.diag([mirror * stretch, 1 / stretch])
+
+    def _draw_scale(
+        self, instances: TextInstances, anchor: int | None, linear: np.ndarray, rng: np.random.Generator
+    ) -> float:
+        """The scale, no larger than the window takes for the word `anchor`."""
+        low, high = self.scale_range
+        if anchor is None:
+            return rng.uniform(low, high)
+        word = instances.polygons[anchor]
+        if self.word_height_range is None:
+            scale = rng.uniform(low, high)
+        else:
+            scale = np.exp(rng.uniform(*np.log(self.word_height_range))) / max(_word_height(word), 1.0)
+        x_min, y_min, x_max, y_max = _moved_boxes([word], linear)[0]
+        crop_height, crop_width = self.crop_size
+        # A pixel less, because the window sits on whole pixels.
+        fitting = min((crop_width - 1) / (x_max - x_min), (crop_height - 1) / (y_max - y_min))
+        return float(np.clip(min(scale, fitting), low, high))
+
+    def _draw_origin(
+        self, canvas: np.ndarray, legible: np.ndarray, around: np.ndarray | None, rng: np.random.Generator
+    ) -> tuple[np.ndarray, int]:
+        """Upper left corner (2,) of a window of the moved image that cuts few `legible` words, and how many it cuts.
+
+        Args:
+            canvas: (4,) box of the moved image.
+            legible: (N, 4) boxes of the legible words.
+            around: (4,) box of a word that the window has to hold, or `None`.
+        """
+        size = np.array(self.crop_size[::-1], dtype=np.float64)
+        low, high = canvas[:2], np.maximum(canvas[2:] - size, canvas[:2])
+        if around is not None:
+            # Where the word does not fit, both limits swap, and the window shows a part of it.
+            limits = np.clip(np.stack([around[2:] - size, around[:2]]), low, high)
+            low, high = limits.min(axis=0), limits.max(axis=0)
+        candidates = np.floor(rng.uniform(low, high, size=(_POSITIONS, 2)))
+        if around is not None:
+            candidates = np.clip(candidates, np.ceil(low), np.maximum(np.ceil(low), np.floor(high)))
+        # (candidates, N, 2): how far a word's low and high corners lie inside the window.
+        starts = legible[None, :, :2] - candidates[:, None]
+        ends = legible[None, :, 2:] - candidates[:, None]
+        inside = (starts >= -_TOLERANCE).all(axis=2) & (ends <= size + _TOLERANCE).all(axis=2)
+        outside = (ends <= 0).any(axis=2) | (starts >= size).any(axis=2)
+        cut = (~inside & ~outside).sum(axis=1)
+        return candidates[cut.argmin()], int(cut.min())
+
+    def _move(self, instances: TextInstances, view: "_View") -> TextInstances:
+        """The instances that the window shows, in its pixels."""
+        height, width = self.crop_size
+        matrix, boxes = view.matrix, view.boxes
+        size = np.array([width, height])
+        visible = np.flatnonzero((boxes[:, 2:] > 0).all(axis=1) & (boxes[:, :2] < size).all(axis=1))
+        whole = (boxes[:, :2] >= -_TOLERANCE).all(axis=1) & (boxes[:, 2:] <= size + _TOLERANCE).all(axis=1)
+        mirrored = np.linalg.det(matrix[:, :2]) < 0
+        kept, polygons = [], []
+        for index in visible:
+            polygon = transform_points(instances.polygons[index], matrix)
+            polygon = order_clockwise(polygon) if mirrored else polygon
+            clipped = clamp_polygon(polygon, width, height) if whole[index] else clip_polygon(polygon, width, height)
+            # Less than a pixel is nothing that a network could see or a target map could hold.
+            if clipped is not None and (whole[index] or abs(signed_area(clipped)) >= 1):
+                kept.append(index)
+                polygons.append(clipped)
+        chosen = instances.select(kept).with_polygons(polygons)
+        chosen.ignore = chosen.ignored | ~whole[kept]
+        return chosen
+
+
+class _View(NamedTuple):
+    """Where to look: `matrix` (2, 3) from image to window, `boxes` (N, 4) of the words there, legible words `cut`."""
+
+    matrix: np.ndarray
+    boxes: np.ndarray
+    cut: int
+
+
+def _clip_to_image(instances: TextInstances, width: int, height: int) -> TextInstances:
+    """Cut annotations at the image's border; nothing to do, and nothing done, for most images."""
+    if not len(instances):
+        return instances
+    points = np.concatenate(instances.polygons)
+    inside = (points >= 0).all() and (points <= [width, height]).all()
+    return instances if inside else instances.clip(width, height)
+
+
+def _moved_boxes(polygons: list[np.ndarray], linear: np.ndarray) -> np.ndarray:
+    """Axis-aligned boxes (N, 4) of polygons after a linear map (2, 2)."""
+    if not polygons:
+        return np.zeros((0, 4))
+    points = np.concatenate(polygons).astype(np.float64) @ linear.T
+    starts = np.cumsum([0] + [len(polygon) for polygon in polygons[:-1]])
+    return np.hstack([np.minimum.reduceat(points, starts), np.maximum.reduceat(points, starts)])
+
+
+def _word_height(polygon: np.ndarray) -> float:
+    """Shorter side of the smallest enclosing rectangle in pixels."""
+    import cv2
+
+    return min(cv2.minAreaRect(np.ascontiguousarray(polygon))[1])
+
+
+def _warp(image: np.ndarray, matrix: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Warp only the pixels of the window: (height, width, 3), zero outside the image.
+
+    `matrix` (2, 3) maps points of the image to points of the window, corners at (0, 0).
+    """
+    import cv2
+
+    corners = np.array([[0, 0], [width, 0], [width, height], [0, height]])
+    seen = transform_points(corners, cv2.invertAffineTransform(matrix))
+    # Bilinear sampling skips pixels below half size, so the image is first averaged down by a whole factor.
+    shrink = max(1, int(1 / np.sqrt(abs(np.linalg.det(matrix[:, :2])))))
+    limits = image.shape[1::-1]
+    left, top = np.clip(np.floor(seen.min(axis=0)) - 2 * shrink, 0, limits).astype(int)
+    right, bottom = np.clip(np.ceil(seen.max(axis=0)) + 2 * shrink, 0, limits).astype(int)
+    if left >= right or top >= bottom:
+        return np.zeros((height, width, 3), dtype=np.uint8)
+    region = image[top:bottom, left:right]
+    if shrink > 1:
+        target = (-(-region.shape[1] // shrink), -(-region.shape[0] // shrink))
+        region = cv2.resize(region, target, interpolation=cv2.INTER_AREA)
+    step = np.array([(right - left) / region.shape[1], (bottom - top) / region.shape[0]])
+    linear = matrix[:, :2] * step
+    offset = matrix[:, :2] @ [left, top] + matrix[:, 2]
+    # Points count from the pixels' corners, OpenCV from their centres.
+    offset = offset + linear @ [0.5, 0.5] - 0.5
+    return cv2.warpAffine(region, np.column_stack([linear, offset]), (width, height), flags=cv2.INTER_LINEAR)

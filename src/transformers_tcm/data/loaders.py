@@ -1,0 +1,175 @@
+"""Annotated photos on disk as `datasets.Dataset`: the ICDAR-2015 text format and JSON lines."""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..instances import TextInstances
+
+if TYPE_CHECKING:
+    import datasets
+
+__all__ = ["load_icdar2015", "load_jsonl", "row_to_instances", "save_jsonl", "text_features"]
+
+_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+
+
+def text_features() -> "datasets.Features":
+    """The columns of every dataset of this module.
+
+    `image` (decoded on access, stored as a path), `image_id` (file name), and of equal length for each image `polygons`
+    (N, K_i, 2) in pixels of the upright image, `texts` (`None` where unknown) and `ignore`.
+    """
+    from datasets import Features, Image, List, Value
+
+    return Features(
+        {
+            "image": Image(),
+            "image_id": Value("string"),
+            "polygons": List(List(List(Value("float32"), length=2))),
+            "texts": List(Value("string")),
+            "ignore": List(Value("bool")),
+        }
+    )
+
+
+def row_to_instances(row: Mapping[str, Any]) -> TextInstances:
+    """The annotation of one row of a dataset with `text_features`."""
+    return TextInstances(list(row["polygons"]), texts=list(row["texts"]), ignore=row["ignore"])
+
+
+def load_icdar2015(
+    images: str | os.PathLike,
+    annotations: str | os.PathLike,
+    include: str | os.PathLike | Iterable[str] | None = None,
+    exclude: str | os.PathLike | Iterable[str] | None = None,
+) -> "datasets.Dataset":
+    """Photos with annotations in the ICDAR-2015 text format.
+
+    Args:
+        images: folder of the photos.
+        annotations: folder of the annotations; that of `X.jpg` is `gt_X.txt`, with a line
+            `x1,y1,x2,y2,x3,y3,x4,y4,word` for each word, `###` for illegible ones, nothing after the eighth comma
+            where the word is unknown.
+        include: only these photos: a list of file names, with or without suffix, or the path of a text file with one
+            name a line.
+        exclude: all but these photos, in the same forms.
+
+    Returns:
+        A dataset with the columns of `text_features`, sorted by file name.
+
+    Raises:
+        FileNotFoundError: if a folder, a listed photo or an annotation file is missing, or no photo is left.
+        ValueError: for a line that cannot be read; file and line are named.
+    """
+    images, annotations = _folder(images, "images"), _folder(annotations, "annotations")
+    paths = {path.name: path for path in sorted(images.iterdir()) if path.suffix.lower() in _IMAGE_SUFFIXES}
+    names = set(paths)
+    if include is not None:
+        names &= _listed_names(include, paths, images)
+    if exclude is not None:
+        names -= _listed_names(exclude, paths, images)
+    if not names:
+        raise FileNotFoundError(f"no photo to load from {images}: {len(paths)} there, all left out by include/exclude")
+    chosen = [path for name, path in paths.items() if name in names]
+    return _build(chosen, [_read_icdar(annotations / f"gt_{path.stem}.txt", path) for path in chosen])
+
+
+def load_jsonl(path: str | os.PathLike) -> "datasets.Dataset":
+    """Photos with annotations in a JSON-lines file, polygons of any number of points.
+
+    A line is `{"image": path, "polygons": [[[x, y], …], …], "texts": [str or null, …], "ignore": [bool, …]}`, the path
+    relative to the file. Without `texts` all words are unknown, without `ignore` all count.
+
+    Returns:
+        A dataset with the columns of `text_features`, in the order of the file.
+
+    Raises:
+        FileNotFoundError: if the file or a photo is missing.
+        ValueError: for a line that cannot be read; file and line are named.
+    """
+    path = Path(path)
+    images, annotations = [], []
+    for number, line in enumerate(_read_text(path).splitlines(), start=1):
+        if line.strip():
+            try:
+                image, instances = _parse_json_line(line)
+            except (ValueError, TypeError) as error:
+                raise ValueError(f"{path}, line {number}: {error}") from error
+            if not (path.parent / image).is_file():
+                raise FileNotFoundError(f"{path}, line {number}: no such image: {path.parent / image}")
+            images.append(path.parent / image)
+            annotations.append(instances)
+    return _build(images, annotations)
+
+
+def save_jsonl(
+    path: str | os.PathLike, images: Iterable[str | os.PathLike], annotations: Iterable[TextInstances]
+) -> None:
+    """Write what `load_jsonl` reads; the paths of the images become relative to the file's folder."""
+    path = Path(path)
+    with path.open("w", encoding="utf-8") as file:
+        for image, instances in zip(images, annotations, strict=True):
+            name = Path(os.path.relpath(image, path.parent)).as_posix()
+            file.write(json.dumps({"image": name, **instances.to_json()}, ensure_ascii=False) + "\n")
+
+
+def _build(images: list[Path], annotations: list[TextInstances]) -> "datasets.Dataset":
+    import datasets
+
+    columns = {
+        "image": [str(path) for path in images],
+        "image_id": [path.name for path in images],
+        "polygons": [[polygon.tolist() for polygon in instances.polygons] for instances in annotations],
+        "texts": [instances.texts or [None] * len(instances) for instances in annotations],
+        "ignore": [instances.ignored.tolist() for instances in annotations],
+    }
+    return datasets.Dataset.from_dict(columns, features=text_features())
+
+
+def _folder(path: str | os.PathLike, name: str) -> Path:
+    if not Path(path).is_dir():
+        raise FileNotFoundError(f"`{name}`: no such folder: {path}")
+    return Path(path)
+
+
+def _listed_names(names: str | os.PathLike | Iterable[str], known: Mapping[str, Path], folder: Path) -> set[str]:
+    """The file names meant by a list or a text file, which may leave out the suffix; all have to be `known`."""
+    if isinstance(names, str | os.PathLike):
+        names = [line.strip() for line in _read_text(Path(names)).splitlines()]
+    by_stem = {path.stem: name for name, path in known.items()}
+    listed = {name if name in known else by_stem.get(name, name) for name in names if name}
+    if missing := sorted(listed - set(known)):
+        raise FileNotFoundError(f"{len(missing)} listed photos are not in {folder}: {', '.join(missing[:5])}")
+    return listed
+
+
+def _read_text(path: Path) -> str:
+    """UTF-8, with or without a byte order mark."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path}: not a UTF-8 text file ({error})") from error
+
+
+def _read_icdar(path: Path, image: Path) -> TextInstances:
+    if not path.is_file():
+        raise FileNotFoundError(f"no annotation file for {image}: expected {path}")
+    text = _read_text(path)
+    try:
+        return TextInstances.from_icdar(text)
+    except ValueError as error:
+        raise ValueError(f"{path}, {error}") from error
+
+
+def _parse_json_line(line: str) -> tuple[str, TextInstances]:
+    """Path of the image and its text."""
+    row = json.loads(line)
+    if not isinstance(row, dict) or not isinstance(row.get("image"), str) or not isinstance(row.get("polygons"), list):
+        raise ValueError('expected an object with "image" (a path) and "polygons" (a list)')
+    instances = TextInstances.from_json({key: row.get(key) for key in ("polygons", "texts", "ignore")})
+    if any(not isinstance(word, str | None) for word in instances.texts or []):
+        raise ValueError(f'"texts" holds {instances.texts}; expected strings and nulls')
+    return row["image"], instances
