@@ -161,11 +161,11 @@ class TextAugmentation:
         height, width = self.crop_size
         matrix, boxes = view.matrix, view.boxes
         size = np.array([width, height])
-        visible = np.flatnonzero((boxes[:, 2:] > 0).all(axis=1) & (boxes[:, :2] < size).all(axis=1))
-        whole = (boxes[:, :2] >= -_TOLERANCE).all(axis=1) & (boxes[:, 2:] <= size + _TOLERANCE).all(axis=1)
+        visible = np.flatnonzero(((boxes[:, 2:] > 0) & (boxes[:, :2] < size)).all(axis=1))
+        whole = np.logical_and.reduce((boxes[:, :2] >= -_TOLERANCE) & (boxes[:, 2:] <= size + _TOLERANCE), axis=1)
         mirrored = np.linalg.det(matrix[:, :2]) < 0
         kept, polygons = [], []
-        for index in visible:
+        for index in visible.tolist():
             polygon = transform_points(instances.polygons[index], matrix)
             polygon = order_clockwise(polygon) if mirrored else polygon
             clipped = clamp_polygon(polygon, width, height) if whole[index] else clip_polygon(polygon, width, height)

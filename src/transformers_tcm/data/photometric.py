@@ -89,4 +89,4 @@ def _compress(image: np.ndarray, quality: int) -> np.ndarray:
 
     # OpenCV takes the channels for BGR; both ways alike, they come back in their order.
     _, buffer = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])
-    return cv2.imdecode(buffer, cv2.IMREAD_COLOR)
+    return np.asarray(cv2.imdecode(buffer, cv2.IMREAD_COLOR))
