@@ -1,0 +1,51 @@
+"""Auto classes for tasks that transformers does not have, and the registration of our models with those it has."""
+
+from collections import OrderedDict
+from typing import Any
+
+from transformers import AutoBackbone, AutoConfig, AutoImageProcessor, AutoModel, AutoModelForObjectDetection
+
+# Private: a new auto class cannot be made in another way. Nothing else in the package imports from there.
+from transformers.models.auto.auto_factory import _BaseAutoModelClass, _LazyAutoMapping
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+from .tcm.backends import torchvision_works
+from .tcm.configuration_tcm import TCMConfig, TCMVisionConfig
+from .tcm.image_processing_pil_tcm import TCMImageProcessorPil
+from .tcm.modeling_clip_resnet import TCMVisionBackbone
+from .tcm.modeling_tcm import TCMForTextDetection, TCMModel
+
+__all__ = ["AutoModelForTextDetection", "register_models"]
+
+
+class AutoModelForTextDetection(_BaseAutoModelClass):
+    """The text detector that a checkpoint or a configuration describes.
+
+    `AutoModelForTextDetection.from_pretrained(folder)` loads one, `AutoModelForTextDetection.from_config(config)`
+    builds one with random weights, `AutoModelForTextDetection.register(ConfigClass, ModelClass)` adds a kind of one.
+    """
+
+    _model_mapping: Any = _LazyAutoMapping(CONFIG_MAPPING_NAMES, OrderedDict())
+
+
+def register_models() -> None:
+    """Make the auto classes know our models; calling it again changes nothing."""
+    AutoConfig.register(TCMConfig.model_type, TCMConfig, exist_ok=True)
+    AutoConfig.register(TCMVisionConfig.model_type, TCMVisionConfig, exist_ok=True)
+    # `config.architectures` chooses from the tuple, the first where it is empty.
+    AutoModel.register(TCMConfig, (TCMModel, TCMForTextDetection), exist_ok=True)
+    AutoBackbone.register(TCMVisionConfig, TCMVisionBackbone, exist_ok=True)
+    AutoModelForTextDetection.register(TCMConfig, TCMForTextDetection, exist_ok=True)
+    # Where transformers keeps its own text detectors.
+    AutoModelForObjectDetection.register(TCMConfig, TCMForTextDetection, exist_ok=True)
+    AutoImageProcessor.register(TCMConfig, image_processor_classes=_image_processor_classes(), exist_ok=True)
+
+
+def _image_processor_classes() -> dict[str, type]:
+    """Classes by backend. Without torchvision its class can be made but fails when it is used."""
+    classes: dict[str, type] = {"pil": TCMImageProcessorPil}
+    if torchvision_works():
+        from .tcm.image_processing_tcm import TCMImageProcessor
+
+        classes["torchvision"] = TCMImageProcessor
+    return classes

@@ -1,0 +1,278 @@
+"""`pipeline("text-detection")`, mostly with a detector that takes bright pixels for text."""
+
+import json
+import logging
+from collections.abc import Callable
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import pipeline
+from transformers.pipelines.pt_utils import KeyDataset
+
+from transformers_tcm import (
+    TCMConfig,
+    TCMForTextDetection,
+    TCMImageProcessorPil,
+    TCMModel,
+    TextDetectionPipeline,
+    bundled_model_path,
+)
+from transformers_tcm.models.tcm.heads.dbnet import DBNetOutput
+from transformers_tcm.models.tcm.modeling_tcm import TCMTextDetectionOutput
+
+CONFIG = TCMConfig(
+    vision_config={"width": 8, "depths": [1, 1, 1, 1], "projection_dim": 32, "num_attention_heads": 4},
+    text_config={"hidden_size": 16, "projection_dim": 32, "num_hidden_layers": 1, "num_attention_heads": 2},
+    decoder_hidden_size=16,
+    decoder_num_heads=2,
+    decoder_num_layers=1,
+    head_config={"neck_channels": 16, "hidden_channels": 8},
+    fused=True,
+)
+
+
+class BrightPixels(TCMForTextDetection):
+    """White is text with probability 0.9, grey with 0.5; remembers the shapes it was given."""
+
+    def __init__(self, config: TCMConfig):
+        super().__init__(config)
+        self.shapes: list[tuple[int, ...]] = []
+
+    def forward(self, pixel_values: torch.Tensor, pixel_mask: torch.Tensor, **kwargs: Any) -> TCMTextDetectionOutput:
+        self.shapes.append(tuple(pixel_values.shape))
+        brightness = pixel_values.float().mean(dim=1, keepdim=True)  # normalised: black is -1.7, white is 2
+        prob_map = 0.9 * (brightness > 1.5) + 0.5 * ((brightness > 0.05) & (brightness <= 1.5))
+        sizes = torch.stack([pixel_mask.amax(dim=2).sum(dim=1), pixel_mask.amax(dim=1).sum(dim=1)], dim=1)
+        return TCMTextDetectionOutput(head_output=DBNetOutput(prob_map=prob_map), valid_sizes=sizes)
+
+
+def photo(width: int, height: int, *words: tuple[int, int, int, int], level: int = 255) -> Image.Image:
+    """Black with filled rectangles (x_min, y_min, x_max, y_max)."""
+    pixels = np.zeros((height, width, 3), dtype=np.uint8)
+    for x_min, y_min, x_max, y_max in words:
+        pixels[y_min:y_max, x_min:x_max] = level
+    return Image.fromarray(pixels)
+
+
+def box_of(detection: dict[str, Any]) -> list[float]:
+    return [detection["box"][name] for name in ("xmin", "ymin", "xmax", "ymax")]
+
+
+WORD = (40, 20, 120, 44)
+PHOTOS = [
+    photo(200, 100, WORD),
+    photo(96, 160, (10, 30, 60, 50)),
+    photo(200, 100, (20, 60, 90, 84), (100, 10, 180, 30)),
+    photo(64, 64),
+    photo(200, 98, WORD),
+]
+
+
+@pytest.fixture
+def detector() -> TextDetectionPipeline:
+    processor = TCMImageProcessorPil(size={"longest_edge": 256}, unclip_ratio=0.0, box_threshold=0.4)
+    return pipeline("text-detection", model=BrightPixels(CONFIG), image_processor=processor)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("detector")
+    torch.manual_seed(0)
+    TCMForTextDetection(CONFIG).save_pretrained(folder)
+    TCMImageProcessorPil(size={"longest_edge": 128}).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def warnings_of_transformers(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> list[logging.LogRecord]:
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    return caplog.records
+
+
+def test_finds_a_word_in_pixels_of_the_image(detector: TextDetectionPipeline) -> None:
+    (found,) = detector(PHOTOS[0])
+    assert set(found) == {"score", "label", "box", "polygon"}
+    assert found["score"] == pytest.approx(0.9, abs=0.03)  # resizing blurs the edges
+    assert found["label"] == "text"
+    np.testing.assert_allclose(box_of(found), WORD, atol=1.5)
+    x_min, y_min, x_max, y_max = WORD
+    corners = [(x_min, y_min), (x_max, y_min), (x_max, y_max), (x_min, y_max)]
+    np.testing.assert_allclose(found["polygon"], corners, atol=1.5)
+
+
+def test_result_is_plain_python_sorted_by_score(detector: TextDetectionPipeline) -> None:
+    image = photo(200, 100, (10, 10, 60, 30), level=150)
+    image.paste(photo(60, 20, (0, 0, 60, 20)), (100, 50))
+    found = detector(image)
+    np.testing.assert_allclose([one["score"] for one in found], [0.9, 0.5], atol=0.03)
+    assert json.loads(json.dumps(found)) == found
+
+
+INPUTS: dict[str, Callable[[Path], Any]] = {
+    "string": str,
+    "path": Path,
+    "bytes": lambda path: path.read_bytes(),
+    "open file": lambda path: BytesIO(path.read_bytes()),
+    "PIL": Image.open,
+    "grey PIL": lambda path: Image.open(path).convert("L"),
+    "numpy": lambda path: np.asarray(Image.open(path)),
+}
+
+
+@pytest.mark.parametrize("kind", INPUTS)
+def test_every_kind_of_image_gives_the_same(kind: str, detector: TextDetectionPipeline, tmp_path: Path) -> None:
+    path = tmp_path / "photo.png"
+    PHOTOS[0].save(path)
+    assert detector(INPUTS[kind](path)) == detector(PHOTOS[0])
+
+
+def test_photo_is_turned_upright(detector: TextDetectionPipeline, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # stored lying on its side, to be turned clockwise
+    PHOTOS[0].transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
+    assert detector(tmp_path / "turned.png") == detector(PHOTOS[0])
+
+
+CONTAINERS: dict[str, Callable[[list[Image.Image]], Any]] = {
+    "list": list,
+    "tuple": tuple,
+    "generator": lambda images: (image for image in images),
+    "iterator": iter,
+    "map": lambda images: map(np.asarray, images),
+    "dataset": lambda images: datasets.Dataset.from_dict({"image": images}).cast_column("image", datasets.Image()),
+    "key of a dataset": lambda images: KeyDataset([{"photo": image} for image in images], "photo"),
+    "streamed dataset": lambda images: (
+        datasets.Dataset.from_dict({"image": images}).cast_column("image", datasets.Image()).to_iterable_dataset()
+    ),
+}
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 8])
+@pytest.mark.parametrize("kind", CONTAINERS)
+def test_many_images_give_what_each_gives(kind: str, batch_size: int, detector: TextDetectionPipeline) -> None:
+    results = list(detector(CONTAINERS[kind](PHOTOS), batch_size=batch_size))
+    assert results == [detector(image) for image in PHOTOS]
+    assert [len(found) for found in results] == [1, 1, 2, 0, 1]
+
+
+def test_no_images_no_results(detector: TextDetectionPipeline) -> None:
+    assert detector([]) == []
+    assert detector(()) == []
+    assert list(detector(image for image in ())) == []
+
+
+def test_a_batch_stacks_equal_shapes_and_pads_none(detector: TextDetectionPipeline) -> None:
+    detector(PHOTOS, batch_size=5)
+    # The last photo is 200 x 98, which is padded to the shape of the 200 x 100 ones, as it would be on its own.
+    assert detector.model.shapes == [(3, 3, 128, 256), (1, 3, 256, 160), (1, 3, 256, 256)]
+
+
+def test_a_batch_of_a_real_network_equals_single_images(checkpoint: Path) -> None:
+    real = pipeline("text-detection", model=checkpoint)
+    maps: list[torch.Tensor] = []
+    real.model.register_forward_hook(lambda module, inputs, output: maps.extend(output.head_output.prob_map))
+    noise = np.random.default_rng(0).integers(0, 256, size=(3, 60, 100, 3), dtype=np.uint8)
+    images = [noise[0], noise[1, :, :50], noise[2], noise[1, :58]]
+    real(images, batch_size=4)
+    batched = [maps[0], maps[3], maps[1], maps[2]]  # 100 x 60, 100 x 60 and 100 x 58 came first, together
+    maps.clear()
+    real(images)
+    for one, other in zip(maps, batched, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+
+
+def test_size_is_that_of_the_network_input(detector: TextDetectionPipeline) -> None:
+    detector(PHOTOS[0], size=64)
+    detector(PHOTOS[0], size={"height": 96, "width": 128})
+    detector(PHOTOS[0])
+    assert [shape[2:] for shape in detector.model.shapes] == [(32, 64), (96, 128), (128, 256)]
+
+
+def test_post_processing_settings(detector: TextDetectionPipeline) -> None:
+    grey, two = photo(200, 100, WORD, level=150), PHOTOS[2]
+    assert len(detector(grey)) == 1
+    assert detector(grey, threshold=0.6) == []
+    assert detector(grey, box_threshold=0.6) == []
+    assert len(detector(two, max_candidates=1)) == 1
+    assert detector(two, min_size=100) == []
+    assert box_of(detector(grey, unclip_ratio=1.5)[0])[2] > WORD[2] + 5
+    corner = photo(200, 100, (20, 20, 150, 40), (20, 20, 40, 90))
+    assert len(detector(corner)[0]["polygon"]) == 4
+    assert len(detector(corner, polygon=True)[0]["polygon"]) >= 6
+
+
+def test_settings_of_the_pipeline_hold_until_a_call_says_otherwise() -> None:
+    processor = TCMImageProcessorPil(size={"longest_edge": 256})
+    strict = pipeline("text-detection", model=BrightPixels(CONFIG), image_processor=processor, box_threshold=0.95)
+    assert strict(PHOTOS[0]) == []
+    assert len(strict(PHOTOS[0], box_threshold=0.5)) == 1
+    assert strict(PHOTOS[0], box_threshold=None) == []
+
+
+def test_bad_input_and_bad_arguments(detector: TextDetectionPipeline, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        detector(tmp_path / "nowhere.png")
+    with pytest.raises(TypeError, match=r"treshold; it takes .*threshold"):
+        detector(PHOTOS[0], treshold=0.5)
+    with pytest.raises(ValueError, match="`box_threshold` is 2"):
+        detector(PHOTOS[0], box_threshold=2)
+    with pytest.raises(TypeError, match="TCMModel is no text detector"):
+        TextDetectionPipeline(model=TCMModel(CONFIG), image_processor=TCMImageProcessorPil())
+    with pytest.raises(ValueError, match="image_processor="):
+        TextDetectionPipeline(model=BrightPixels(CONFIG))
+
+
+@pytest.mark.parametrize(("capable", "expected"), [(True, torch.bfloat16), (False, torch.float32)])
+@pytest.mark.parametrize("stored", [torch.float16, torch.bfloat16])
+def test_half_precision_on_a_cpu(
+    stored: torch.dtype, capable: bool, expected: torch.dtype, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": capable})
+    TCMForTextDetection(CONFIG).to(stored).save_pretrained(tmp_path)
+    TCMImageProcessorPil(size={"longest_edge": 64}).save_pretrained(tmp_path)
+    assert pipeline("text-detection", model=tmp_path, device="cpu").dtype == expected
+    assert pipeline("text-detection", model=tmp_path, device="cpu", dtype=stored).dtype == stored
+    asked_otherwise = pipeline("text-detection", model=tmp_path, device="cpu", model_kwargs={"dtype": stored})
+    assert asked_otherwise.dtype == stored
+    assert isinstance(asked_otherwise(PHOTOS[0]), list)
+
+
+def test_model_is_made_ready_to_run(checkpoint: Path) -> None:
+    ready = pipeline(
+        "text-detection", model=TCMForTextDetection.from_pretrained(checkpoint).train(), image_processor=str(checkpoint)
+    )
+    assert not ready.model.training
+    assert ready.dtype == torch.float32
+    weights = [module.weight for module in ready.model.modules() if isinstance(module, torch.nn.Conv2d)]
+    assert all(weight.is_contiguous(memory_format=torch.channels_last) for weight in weights)
+
+
+def test_save_pretrained_can_be_loaded(checkpoint: Path, tmp_path: Path) -> None:
+    original = pipeline("text-detection", model=checkpoint)
+    original.save_pretrained(tmp_path)
+    assert "custom_pipelines" not in json.loads((tmp_path / "config.json").read_text())
+    loaded = pipeline("text-detection", model=tmp_path, local_files_only=True)
+    options = {"threshold": 0.0, "box_threshold": 0.0, "min_size": 0}
+    found = loaded(PHOTOS[0], **options)
+    assert found
+    assert found == original(PHOTOS[0], **options)
+
+
+def test_normal_use_is_silent(checkpoint: Path, warnings_of_transformers: list[logging.LogRecord]) -> None:
+    pipeline("text-detection", model=checkpoint)(PHOTOS, batch_size=2)
+    assert warnings_of_transformers == []
+
+
+def test_default_model_is_the_bundled_one(warnings_of_transformers: list[logging.LogRecord]) -> None:
+    default = pipeline("text-detection")
+    assert Path(default.model.name_or_path) == bundled_model_path()
+    assert default(PHOTOS[3]) == []
+    assert warnings_of_transformers == []

@@ -1,0 +1,177 @@
+"""Importing the package makes the auto classes of transformers know its models."""
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import (
+    AutoBackbone,
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForObjectDetection,
+    BertConfig,
+    PreTrainedModel,
+)
+
+import transformers_tcm
+from transformers_tcm import (
+    AutoModelForTextDetection,
+    TCMConfig,
+    TCMForTextDetection,
+    TCMImageProcessor,
+    TCMImageProcessorPil,
+    TCMModel,
+    TCMVisionBackbone,
+    TCMVisionConfig,
+    bundled_model_path,
+)
+from transformers_tcm.models.auto import register_models
+from transformers_tcm.models.tcm.backends import torchvision_works
+from transformers_tcm.pipelines import register_pipelines
+
+VISION = {"width": 8, "depths": [1, 1, 1, 1], "projection_dim": 32, "num_attention_heads": 4}
+
+
+def tiny_config(**settings: object) -> TCMConfig:
+    return TCMConfig(
+        vision_config=VISION,
+        text_config={
+            "hidden_size": 16,
+            "intermediate_size": 32,
+            "projection_dim": 32,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "vocab_size": 49408,
+        },
+        decoder_hidden_size=16,
+        decoder_num_heads=2,
+        decoder_num_layers=1,
+        head_config={"neck_channels": 16, "hidden_channels": 8},
+        **settings,
+    )
+
+
+@pytest.fixture(scope="module")
+def detector() -> TCMForTextDetection:
+    torch.manual_seed(0)
+    return TCMForTextDetection(tiny_config()).eval().fuse_text_embeddings()
+
+
+@pytest.fixture(scope="module")
+def checkpoint(detector: TCMForTextDetection, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("detector")
+    detector.save_pretrained(folder)
+    TCMImageProcessorPil(box_threshold=0.45).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("config", [tiny_config(), TCMVisionConfig(**VISION)])
+def test_auto_config_knows_both_kinds(config: TCMConfig | TCMVisionConfig, tmp_path: Path) -> None:
+    config.save_pretrained(tmp_path)
+    assert type(AutoConfig.from_pretrained(tmp_path)) is type(config)
+    assert type(AutoConfig.for_model(config.model_type)) is type(config)
+
+
+@pytest.mark.parametrize(
+    ("architectures", "expected"),
+    [
+        (None, TCMModel),
+        ([], TCMModel),
+        (["SomethingElse"], TCMModel),
+        (["TCMModel"], TCMModel),
+        (["TCMForTextDetection"], TCMForTextDetection),
+    ],
+)
+def test_auto_model_from_config_resolves_by_architectures(
+    architectures: list[str] | None, expected: type[PreTrainedModel]
+) -> None:
+    config = tiny_config(architectures=architectures, fused=True)
+    assert type(AutoModel.from_config(config)) is expected
+
+
+@pytest.mark.parametrize("auto_class", [AutoModel, AutoModelForObjectDetection, AutoModelForTextDetection])
+def test_a_saved_detector_loads_as_a_detector(
+    auto_class: type, checkpoint: Path, detector: TCMForTextDetection
+) -> None:
+    loaded = auto_class.from_pretrained(checkpoint)
+    assert type(loaded) is TCMForTextDetection
+    torch.testing.assert_close(dict(loaded.state_dict()), dict(detector.state_dict()), rtol=0, atol=0)
+
+
+def test_a_saved_base_model_loads_as_a_base_model(detector: TCMForTextDetection, tmp_path: Path) -> None:
+    detector.model.save_pretrained(tmp_path)
+    assert type(AutoModel.from_pretrained(tmp_path)) is TCMModel
+
+
+def test_text_detection_auto_class_builds_from_config_and_refuses_others() -> None:
+    assert type(AutoModelForTextDetection.from_config(tiny_config(fused=True))) is TCMForTextDetection
+    with pytest.raises(ValueError, match=r"AutoModelForTextDetection.*\n.*TCMConfig"):
+        AutoModelForTextDetection.from_config(BertConfig())
+    with pytest.raises(OSError, match="from_pretrained"):
+        AutoModelForTextDetection()
+
+
+def test_auto_backbone() -> None:
+    backbone = AutoBackbone.from_config(TCMVisionConfig(**VISION, out_features=["stage2", "stage4"]))
+    assert type(backbone) is TCMVisionBackbone
+    maps = backbone(torch.zeros(1, 3, 64, 32)).feature_maps
+    assert [tuple(feature_map.shape) for feature_map in maps] == [(1, 64, 8, 4), (1, 256, 2, 1)]
+    assert backbone.channels == [64, 256]
+
+
+def test_auto_image_processor(checkpoint: Path) -> None:
+    processor = AutoImageProcessor.from_pretrained(checkpoint)
+    assert type(processor) is TCMImageProcessor
+    assert processor.box_threshold == 0.45
+    assert type(AutoImageProcessor.from_pretrained(checkpoint, backend="pil")) is TCMImageProcessorPil
+
+
+def test_public_image_processor_is_one_that_works_here() -> None:
+    assert TCMImageProcessor.__name__ == ("TCMImageProcessor" if torchvision_works() else "TCMImageProcessorPil")
+
+
+def test_registering_again_changes_nothing_and_says_nothing(
+    checkpoint: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("transformers"), "propagate", True)
+    register_models()
+    register_pipelines()
+    assert not caplog.records
+    assert type(AutoModel.from_pretrained(checkpoint)) is TCMForTextDetection
+
+
+def test_public_names() -> None:
+    missing = [name for name in transformers_tcm.__all__ if not hasattr(transformers_tcm, name)]
+    assert missing == []
+    assert "evaluation" in dir(transformers_tcm)
+    assert transformers_tcm.evaluation.__name__ == "transformers_tcm.evaluation"
+    with pytest.raises(AttributeError, match="no attribute 'TCMForEverything'"):
+        transformers_tcm.TCMForEverything  # noqa: B018
+
+
+def test_unknown_bundled_model_is_an_error_with_the_names() -> None:
+    with pytest.raises(ValueError, match=r"'fasttcm-huge'; there are: .*fasttcm-dbnet-tiny"):
+        bundled_model_path("fasttcm-huge")
+
+
+IMPORT_COST = """
+import sys, time
+from transformers import AutoModel, AutoImageProcessor, PreTrainedModel, pipeline
+before, start = set(sys.modules), time.process_time()
+import transformers_tcm
+print(time.process_time() - start)
+print(*{name.partition(".")[0] for name in set(sys.modules) - before})
+"""
+
+
+def test_import_is_cheap() -> None:
+    """Measured in processor time, which does not depend on what else the machine does."""
+    run = subprocess.run([sys.executable, "-c", IMPORT_COST], capture_output=True, text=True, check=True)
+    seconds, packages = run.stdout.splitlines()
+    assert float(seconds) < 0.3
+    heavy = {"accelerate", "cv2", "datasets", "evaluate", "pyclipper", "rapidfuzz", "shapely"}
+    assert not heavy & set(packages.split())
