@@ -50,8 +50,6 @@ class TCMVisionConfig(BackboneConfigMixin, PreTrainedConfig):
         self.stage_names = ["stem", *(f"stage{index}" for index in range(1, len(self.depths) + 1))]
         out_features = kwargs.pop("out_features", None)
         out_indices = kwargs.pop("out_indices", None)
-        if out_features is None and out_indices is None:
-            out_features = self.stage_names[1:]
         self.set_output_features_output_indices(out_indices=out_indices, out_features=out_features)
         super().__post_init__(**kwargs)
 
@@ -180,11 +178,12 @@ class TCMConfig(PreTrainedConfig):
             self.prompt_token_ids = _tokenize(self.prompts)
         head_settings = head_class(self.head_type).config_class(**(self.head_config or {}))
         self.head_config = asdict(head_settings)
-        if kwargs.get("id2label") is None:
-            kwargs["id2label"], kwargs["label2id"] = {0: "text"}, {"text": 0}
+        if self.id2label is None and "num_labels" not in kwargs:
+            self.id2label, self.label2id = {0: "text"}, {"text": 0}
         # AutoModel walks through this list to choose among the classes registered for one configuration.
         self.architectures = self.architectures or []
         super().__post_init__(**kwargs)
+        self.vision_config.out_features = self.vision_config.stage_names[1:]  # C2 … C5, which every head takes
 
     @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> "TCMConfig":

@@ -140,6 +140,11 @@ class TCMVisionPreTrainedModel(PreTrainedModel):
     _no_split_modules = ("TCMBottleneck",)
     _keys_to_ignore_on_load_missing = ("num_batches_tracked",)
 
+    @classmethod
+    def is_custom_code(cls) -> bool:
+        """`False`: for custom code `_init_weights` is not called on modules without parameters of their own."""
+        return False
+
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
