@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 import transformers
 from transformers import HfArgumentParser, set_seed
 
@@ -18,6 +19,7 @@ from transformers_tcm import AutoModelForTextDetection, TCMConfig, TCMForTextDet
 from transformers_tcm.data.augmentation import TextAugmentation
 from transformers_tcm.data.datasets import DecodedRows, RandomTextCrops, TextPhotos
 from transformers_tcm.data.loaders import load_icdar2015, load_jsonl
+from transformers_tcm.memory import keep_freed_memory
 from transformers_tcm.training import TCMTrainer, TCMTrainingArguments
 
 logger = logging.getLogger(__name__)
@@ -139,13 +141,12 @@ def load_model(arguments: ModelArguments) -> tuple[TCMForTextDetection, TCMImage
 
 
 def main() -> None:
+    keep_freed_memory()
     model_arguments, data_arguments, training_arguments = parse_arguments()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    transformers.utils.logging.set_verbosity_info() if training_arguments.should_log else None
+    if training_arguments.should_log:
+        transformers.utils.logging.set_verbosity_info()
     set_seed(training_arguments.seed)
-
-    import torch
-
     model, image_processor = load_model(model_arguments)
     model.to(memory_format=torch.channels_last)
     sources = training_sources(data_arguments)

@@ -15,11 +15,11 @@ from transformers.image_utils import (
     ImageInput,
     PILImageResampling,
     SizeDict,
-    load_image,
 )
 from transformers.processing_utils import ImagesKwargs
 
 from ... import geometry
+from ...images import load_image
 from ...instances import TextInstances
 
 __all__ = ["TCMBaseImageProcessor", "TCMImageProcessorKwargs", "padded_size", "resized_size"]
@@ -149,9 +149,7 @@ class TCMBaseImageProcessor(BaseImageProcessor):
         """Load paths and URLs, turn PIL images upright and make them RGB; arrays and tensors stay as they are."""
         if isinstance(images, (list, tuple)):
             return [self.fetch_images(image) for image in images]
-        if isinstance(images, Path):
-            images = str(images)
-        return load_image(images) if isinstance(images, (str, PIL.Image.Image)) else images
+        return load_image(images) if isinstance(images, (str, Path, PIL.Image.Image)) else images
 
     # The three overrides below name the arguments they use; the base class passes all of them by keyword.
 

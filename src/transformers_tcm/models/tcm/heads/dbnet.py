@@ -33,7 +33,8 @@ class DBNetConfig:
         adaptive_scale_fusion: weigh pyramid levels at every pixel (DBNet++).
         steepness: k of the approximate step function, equation 2.
         shrink_ratio: r of the shrunk text regions, equation 10.
-        threshold_range: lowest and highest value of the threshold map's target.
+        threshold_min: lowest value of the threshold map's target.
+        threshold_max: its highest value, on the outlines.
         min_short_side: words with a shorter side (pixels of the network's input) are ignored in training.
         negative_ratio: hard negatives for each positive pixel.
         prob_weight: weight of the probability map's cross-entropy, relative to the binary map's dice loss.
@@ -45,7 +46,8 @@ class DBNetConfig:
     adaptive_scale_fusion: bool = False
     steepness: float | int = 50.0
     shrink_ratio: float = 0.4
-    threshold_range: list[float] | tuple[float, ...] = (0.3, 0.7)
+    threshold_min: float = 0.3
+    threshold_max: float = 0.7
     min_short_side: float | int = 8.0
     negative_ratio: float | int = 3.0
     prob_weight: float | int = 5.0
@@ -59,8 +61,11 @@ class DBNetConfig:
             )
         if not 0 < self.shrink_ratio < 1:
             raise ValueError(f"`shrink_ratio` must lie between 0 and 1, got {self.shrink_ratio}")
-        if len(self.threshold_range) != 2 or not 0 <= self.threshold_range[0] < self.threshold_range[1] <= 1:
-            raise ValueError(f"`threshold_range` must be two rising numbers in [0, 1], got {self.threshold_range}")
+        if not 0 <= self.threshold_min < self.threshold_max <= 1:
+            raise ValueError(
+                "expected 0 <= `threshold_min` < `threshold_max` <= 1, "
+                f"got {self.threshold_min} and {self.threshold_max}"
+            )
 
 
 @dataclass
@@ -150,7 +155,7 @@ class DBNetHead(DetectionHead):
         import cv2
 
         settings = settings or DBNetConfig()
-        low, high = settings.threshold_range
+        low, high = settings.threshold_min, settings.threshold_max
         shrink_map = np.zeros((height, width), np.uint8)
         shrink_mask = np.ones((height, width), np.uint8)
         closeness = np.zeros((height, width), np.float32)

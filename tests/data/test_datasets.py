@@ -1,0 +1,92 @@
+"""Training crops and evaluation photos: determinism, mixing, what a batch holds."""
+
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from transformers_tcm.data.augmentation import TextAugmentation
+from transformers_tcm.data.collation import TextDetectionCollator, labels_to_instances
+from transformers_tcm.data.datasets import DecodedRows, RandomTextCrops, TextPhotos
+from transformers_tcm.data.loaders import load_jsonl, save_jsonl
+from transformers_tcm.instances import TextInstances
+from transformers_tcm.models.tcm.configuration_tcm import TCMConfig
+from transformers_tcm.models.tcm.image_processing_pil_tcm import TCMImageProcessorPil
+
+WORD = np.float32([[40, 30], [90, 32], [90, 50], [40, 48]])
+
+
+@pytest.fixture
+def rows(tmp_path: Path):
+    """Three photos of one colour each, with a word and an ignored one."""
+    paths = []
+    for index, colour in enumerate([(200, 0, 0), (0, 200, 0), (0, 0, 200)]):
+        paths.append(tmp_path / f"{index}.png")
+        PIL.Image.new("RGB", (160, 120), colour).save(paths[-1])
+    instances = TextInstances([WORD, WORD + 50], texts=["sale", None], ignore=np.array([False, True]))
+    save_jsonl(tmp_path / "labels.jsonl", paths, [instances] * 3)
+    return load_jsonl(tmp_path / "labels.jsonl")
+
+
+def crops(rows, **changes) -> RandomTextCrops:
+    settings = {
+        "sources": [rows],
+        "weights": [1],
+        "augmentation": TextAugmentation(crop_size=(64, 96)),
+        "image_processor": TCMImageProcessorPil(),
+        "length": 40,
+    }
+    return RandomTextCrops(**{**settings, **changes})
+
+
+def test_a_crop_depends_on_seed_and_index_only(rows) -> None:
+    first, again, other = crops(rows), crops(DecodedRows(rows)), crops(rows, seed=1)
+    assert len(first) == 40
+    for index in (0, 7, 39):
+        assert torch.equal(first[index]["pixel_values"], again[index]["pixel_values"])
+        assert torch.equal(first[index]["labels"]["points"], again[index]["labels"]["points"])
+    assert not torch.equal(first[0]["pixel_values"], other[0]["pixel_values"])
+    assert not torch.equal(first[0]["pixel_values"], first[1]["pixel_values"])
+
+
+def test_workers_do_not_change_the_crops(rows) -> None:
+    collate = TextDetectionCollator(TCMConfig.from_preset("tiny"))
+    alone = list(DataLoader(crops(rows, length=8), batch_size=4, collate_fn=collate))
+    shared = list(DataLoader(crops(rows, length=8), batch_size=4, collate_fn=collate, num_workers=2))
+    for one, two in zip(alone, shared, strict=True):
+        assert torch.equal(one["pixel_values"], two["pixel_values"])
+        assert torch.equal(one["labels"][3]["shrink_map"], two["labels"][3]["shrink_map"])
+
+
+def test_sources_are_mixed_by_weight(rows) -> None:
+    plain = TextAugmentation(crop_size=(32, 32), photometric=None, scale_range=(1, 1), rotation=0)
+    sources = [rows.select([0]), rows.select([2])]
+    mixed = crops(rows, sources=sources, weights=[3, 1], augmentation=plain, length=200)
+    red = sum(bool(mixed[i]["pixel_values"][0].mean() > mixed[i]["pixel_values"][2].mean()) for i in range(200))
+    assert 125 < red < 175
+
+
+@pytest.mark.parametrize("changes", [{"sources": []}, {"weights": [1, 2]}, {"sources": [[]]}])
+def test_bad_sources_are_named(rows, changes: dict) -> None:
+    with pytest.raises(ValueError, match="one photo for each source"):
+        crops(rows, **changes)
+
+
+def test_photos_are_resized_and_collated_with_targets(rows) -> None:
+    photos = TextPhotos(rows, TCMImageProcessorPil(size={"longest_edge": 320}))
+    assert len(photos) == 3
+    small = TextPhotos(rows, TCMImageProcessorPil(size={"longest_edge": 160}))
+    batch = TextDetectionCollator(TCMConfig.from_preset("tiny"))([photos[0], small[1]])
+    assert batch["pixel_values"].shape == (2, 3, 256, 320)
+    assert batch["pixel_mask"].sum(dim=(1, 2)).tolist() == [240 * 320, 120 * 160]
+    large, little = batch["labels"]
+    np.testing.assert_allclose(labels_to_instances(large).polygons[0], 2 * WORD)
+    np.testing.assert_allclose(labels_to_instances(little).polygons[0], WORD)
+    assert large["ignore"].tolist() == [False, True]
+    assert large["orig_size"].tolist() == [120, 160]
+    assert large["shrink_map"].shape == little["shrink_map"].shape == (256, 320)
+    assert large["shrink_map"].sum() > 3 * little["shrink_map"].sum() > 0
+    assert little["shrink_mask"][:, 160:].sum() == little["threshold_mask"][120:].sum() == 0

@@ -1,0 +1,111 @@
+"""DBNet's targets and decoding: what is drawn comes back, and nothing else."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from transformers_tcm.geometry import signed_area
+from transformers_tcm.instances import TextInstances
+from transformers_tcm.models.tcm.heads.dbnet import DBNetHead, DBNetOutput
+
+SETTINGS = {"threshold": 0.3, "box_threshold": 0.6, "max_candidates": 100, "min_size": 2, "polygon": False}
+# Undoes a shrink ratio of 0.4 for words four times as long as high.
+UNCLIP_RATIO = 1.6
+
+
+def iou(first: np.ndarray, second: np.ndarray) -> float:
+    import shapely
+
+    a, b = shapely.Polygon(first), shapely.Polygon(second)
+    return a.intersection(b).area / a.union(b).area
+
+
+def decode(prob_map: np.ndarray, **changes: object) -> TextInstances:
+    output = DBNetOutput(prob_map=torch.from_numpy(prob_map)[None, None])
+    sizes = torch.tensor([prob_map.shape])
+    return output.decode(sizes, **{**SETTINGS, "unclip_ratio": UNCLIP_RATIO, **changes})[0]
+
+
+def rectangle(x: float, y: float, width: float, height: float, degrees: float) -> np.ndarray:
+    angle = np.deg2rad(degrees)
+    along, down = np.array([np.cos(angle), np.sin(angle)]), np.array([-np.sin(angle), np.cos(angle)])
+    corners = [(-1, -1), (1, -1), (1, 1), (-1, 1)]
+    return np.float32([[x, y] + a * along * width / 2 + b * down * height / 2 for a, b in corners])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.floats(90, 166), st.floats(60, 100), st.floats(60, 110), st.floats(22, 36), st.floats(-80, 80), st.booleans())
+def test_decoding_undoes_the_targets(
+    x: float, y: float, width: float, height: float, degrees: float, polygon: bool
+) -> None:
+    word = rectangle(x, y, width, height, degrees)
+    targets = DBNetHead.targets(TextInstances([word]), 160, 256)
+    decoded = decode(targets["shrink_map"].astype(np.float32), polygon=polygon)
+    assert len(decoded) == 1
+    assert decoded.scores[0] == pytest.approx(1.0)
+    assert iou(decoded.polygons[0], word) > 0.6
+    assert signed_area(decoded.polygons[0]) > 0
+
+
+def test_threshold_map_peaks_on_the_outline() -> None:
+    word = rectangle(64, 32, 80, 24, 0)
+    targets = DBNetHead.targets(TextInstances([word]), 64, 128)
+    threshold = targets["threshold_map"]
+    assert threshold[20, 40:90].min() > 0.65
+    assert threshold[0, 0] == pytest.approx(0.3)
+    assert threshold[32, 64] == pytest.approx(0.3)
+    assert threshold.max() <= 0.7 + 1e-6
+    assert targets["threshold_mask"][20, 64] == 1
+    assert targets["threshold_mask"][0, 0] == 0
+
+
+def test_small_ignored_and_vanishing_words_are_masked() -> None:
+    thin, ignored, plain = (rectangle(64, y, 60, height, 0) for y, height in ((10, 5), (40, 20), (90, 20)))
+    instances = TextInstances([thin, ignored, plain], ignore=np.array([False, True, False]))
+    targets = DBNetHead.targets(instances, 120, 128)
+    assert targets["shrink_mask"][10, 64] == targets["shrink_mask"][40, 64] == 0
+    assert targets["shrink_map"][10, 64] == targets["shrink_map"][40, 64] == 0
+    assert targets["shrink_mask"][90, 64] == targets["shrink_map"][90, 64] == 1
+    assert targets["threshold_mask"][40, 64] == 0
+
+
+def test_no_instances_give_empty_targets() -> None:
+    targets = DBNetHead.targets(TextInstances([]), 32, 64)
+    assert {name: array.shape for name, array in targets.items()} == dict.fromkeys(targets, (32, 64))
+    assert targets["shrink_map"].sum() == targets["threshold_mask"].sum() == 0
+    assert targets["shrink_mask"].all()
+
+
+def test_scores_thresholds_and_limits() -> None:
+    prob_map = np.zeros((64, 256), np.float32)
+    for index, (value, height) in enumerate([(0.9, 20), (0.5, 20), (0.95, 2)]):
+        prob_map[10 : 10 + height, 10 + 80 * index : 70 + 80 * index] = value
+    assert decode(prob_map, min_size=3).scores == pytest.approx([0.9])
+    assert len(decode(prob_map, box_threshold=0.4, min_size=3)) == 2
+    assert len(decode(prob_map, box_threshold=0.4, min_size=1)) == 3
+    assert len(decode(prob_map, box_threshold=0.4, min_size=1, max_candidates=1)) == 1
+    assert len(decode(prob_map, threshold=0.97)) == 0
+
+
+def test_padding_is_not_decoded() -> None:
+    prob_map = np.zeros((64, 128), np.float32)
+    prob_map[10:30, 20:60] = prob_map[10:30, 80:120] = 0.9
+    output = DBNetOutput(prob_map=torch.from_numpy(prob_map)[None, None])
+    decoded = output.decode(torch.tensor([[64, 70]]), unclip_ratio=UNCLIP_RATIO, **SETTINGS)[0]
+    assert len(decoded) == 1
+    assert decoded.polygons[0][:, 0].max() < 75
+
+
+def test_polygons_follow_a_curve() -> None:
+    """The outline of an arc is much smaller than its enclosing rectangle."""
+    import cv2
+
+    prob_map = np.zeros((200, 240), np.float32)
+    cv2.ellipse(prob_map, (120, 180), (90, 120), 0, 200, 340, 0.9, thickness=14)
+    curved = decode(prob_map, polygon=True)
+    quad = decode(prob_map, polygon=False)
+    assert len(curved) == len(quad) == 1
+    assert len(curved.polygons[0]) > 8
+    assert abs(signed_area(curved.polygons[0])) < 0.6 * abs(signed_area(quad.polygons[0]))

@@ -1,0 +1,88 @@
+"""`TCMConfig`: defaults that build the full size, round trips, and errors that name what is wrong."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import CLIPTextConfig
+
+from transformers_tcm.models.tcm.configuration_tcm import DEFAULT_PROMPT_TOKEN_IDS, TCMConfig, TCMVisionConfig
+from transformers_tcm.models.tcm.modeling_tcm import TCMForTextDetection
+from transformers_tcm.models.tcm.tokenization_tcm import clip_tokenizer
+
+
+def test_defaults_build_the_full_size() -> None:
+    with torch.device("meta"):
+        model = TCMForTextDetection(TCMConfig())
+    sizes = {name: sum(p.numel() for p in child.parameters()) for name, child in model.model.named_children()}
+    # CLIP RN50's image encoder and text tower, and two prompt decoders of 3.949 M parameters.
+    assert sizes["backbone"] == 38_316_896
+    assert sizes["text_encoder"] == 63_690_240 + 4 * 512
+    assert sizes["visual_prompt_generator"] == sizes["text_refiner"] == 3_948_800
+    assert model.head.neck.lateral[3].in_channels == 2049
+
+
+def test_base_is_the_default() -> None:
+    assert TCMConfig.from_preset("base").to_dict() == TCMConfig().to_dict()
+
+
+@pytest.mark.parametrize("preset", ["tiny", "small"])
+def test_presets_build_and_take_overrides(preset: str) -> None:
+    config = TCMConfig.from_preset(preset, variant="tcm", text_refiner=False)
+    with torch.device("meta"):
+        model = TCMForTextDetection(config)
+    assert model.model.meta_query is None
+    assert model.model.text_refiner is None
+
+
+def test_round_trip_through_a_folder(tmp_path: Path) -> None:
+    config = TCMConfig.from_preset("tiny", num_context_tokens=7, head_config={"adaptive_scale_fusion": True})
+    config.save_pretrained(tmp_path)
+    loaded = TCMConfig.from_pretrained(tmp_path)
+    assert loaded.to_dict() == config.to_dict()
+    assert isinstance(loaded.vision_config, TCMVisionConfig)
+    assert isinstance(loaded.text_config, CLIPTextConfig)
+    assert loaded.head_config["adaptive_scale_fusion"]
+
+
+def test_default_prompt_ids_are_those_of_clips_tokenizer() -> None:
+    config = TCMConfig()
+    assert config.prompt_token_ids == [DEFAULT_PROMPT_TOKEN_IDS]
+    assert clip_tokenizer()(config.prompts)["input_ids"] == [DEFAULT_PROMPT_TOKEN_IDS]
+
+
+def test_other_prompts_are_tokenized_to_one_length() -> None:
+    config = TCMConfig.from_preset("tiny", prompts=["Text", "a shop sign"])
+    assert config.prompt_token_ids[0][:3] == [49406, 4160, 49407]
+    assert len(config.prompt_token_ids[0]) == len(config.prompt_token_ids[1]) == 5
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"variant": "fast"}, "variant"),
+        ({"head_type": "yolo"}, "unknown `head_type` 'yolo'; choose one of dbnet"),
+        ({"head_config": {"neck_channels": 30}}, "multiple of 4"),
+        ({"head_config": {"shrink_ratio": 1.5}}, "shrink_ratio"),
+        ({"head_config": {"threshold_min": 0.8}}, "threshold_max"),
+        ({"head_config": {"channels": 3}}, "channels"),
+        ({"vision_config": {"width": 33}}, "even"),
+        ({"vision_config": {"depths": [1, 2]}}, "four"),
+        ({"vision_config": {"num_attention_heads": 3}}, "num_attention_heads"),
+        ({"vision_config": {"projection_dim": 512}}, "one space"),
+        ({"decoder_num_heads": 3}, "decoder_num_heads"),
+        ({"num_context_tokens": 70}, "84 tokens"),
+        ({"num_context_tokens": "four"}, "num_context_tokens"),
+        ({"temperature": 0.0}, "temperature"),
+        ({"variant": "tcm", "fused": True}, "cannot be fused"),
+        ({"prompt_token_ids": [[1, 2], [3, 4]]}, "prompt_token_ids"),
+    ],
+)
+def test_bad_settings_are_named(settings: dict, message: str) -> None:
+    with pytest.raises(Exception, match=message):
+        TCMConfig(**settings)
+
+
+def test_unknown_preset_lists_the_known_ones() -> None:
+    with pytest.raises(ValueError, match="tiny, small, base"):
+        TCMConfig.from_preset("huge")
