@@ -1,0 +1,113 @@
+"""Outlines drawn into pictures."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from transformers_tcm import TextInstances
+from transformers_tcm.visualization import FOUND, IGNORED, draw_text_instances
+
+QUAD = np.array([[60, 40], [240, 60], [235, 110], [55, 90]], dtype=np.float32)
+
+
+def flat(color: tuple[int, int, int], size: tuple[int, int] = (300, 200)) -> Image.Image:
+    return Image.new("RGB", size, color)
+
+
+def count(image: Image.Image, color: tuple[int, int, int]) -> int:
+    """Pixels of exactly this colour."""
+    return int((np.asarray(image) == color).all(axis=2).sum())
+
+
+@pytest.mark.parametrize("background", [(255, 255, 255), (0, 0, 0), (128, 128, 128), FOUND])
+def test_outlines_stand_out_on_any_background(background: tuple[int, int, int]) -> None:
+    drawn = np.asarray(draw_text_instances(flat(background), TextInstances([QUAD]), line_width=3)).astype(int)
+    middle_of_edges = (QUAD + np.roll(QUAD, -1, axis=0)) / 2
+    for x, y in middle_of_edges.round().astype(int):
+        assert tuple(drawn[y, x]) == FOUND
+        neighbourhood = drawn[y - 4 : y + 5, x - 4 : x + 5]
+        assert neighbourhood.sum(axis=2).min() < 60  # dark beside it
+
+
+def test_the_given_image_stays_as_it_is_and_the_inside_of_words_too() -> None:
+    image = flat((200, 10, 10))
+    before = image.tobytes()
+    drawn = draw_text_instances(image, TextInstances([QUAD]))
+    assert image.tobytes() == before
+    assert drawn.mode == "RGB"
+    assert drawn.size == image.size
+    assert drawn.getpixel((147, 75)) == (200, 10, 10)
+
+
+def test_pipeline_results_are_drawn_as_instances_are() -> None:
+    found = [{"score": 0.5, "label": "text", "box": {}, "polygon": QUAD.tolist()}]
+    expected = draw_text_instances(flat((90, 90, 90)), TextInstances([QUAD], scores=np.array([0.5])), scores=True)
+    assert draw_text_instances(flat((90, 90, 90)), found, scores=True).tobytes() == expected.tobytes()
+
+
+def test_nothing_found_leaves_the_picture_unchanged() -> None:
+    image = flat((1, 2, 3))
+    assert draw_text_instances(image, []).tobytes() == image.tobytes()
+    assert draw_text_instances(image, TextInstances([]), scores=False).tobytes() == image.tobytes()
+
+
+def test_ignored_instances_are_dashed_and_grey() -> None:
+    drawn = draw_text_instances(flat((0, 0, 0)), TextInstances([QUAD], ignore=np.array([True])), line_width=2)
+    solid = draw_text_instances(flat((0, 0, 0)), TextInstances([QUAD]), line_width=2)
+    assert count(drawn, FOUND) == 0
+    assert 0.3 * count(solid, FOUND) < count(drawn, IGNORED) < 0.8 * count(solid, FOUND)
+
+
+def test_lines_grow_with_the_image_but_not_with_its_longer_side_alone() -> None:
+    quad = [np.array([[2, 2], [60, 2], [60, 8], [2, 8]], np.float32)]
+    strip = draw_text_instances(flat((0, 0, 0), (20_000, 10)), TextInstances(quad))
+    assert strip.getpixel((30, 5)) == (0, 0, 0)
+    small, large = (
+        count(draw_text_instances(flat((0, 0, 0), size), TextInstances([QUAD])), FOUND)
+        for size in ((300, 200), (3000, 2000))
+    )
+    assert large > 3 * small
+
+
+def test_curved_outlines_are_closed() -> None:
+    angles = np.linspace(0, 2 * np.pi, 12, endpoint=False)
+    circle = np.stack([150 + 60 * np.cos(angles), 100 + 60 * np.sin(angles)], axis=1)
+    drawn = draw_text_instances(flat((0, 0, 0)), TextInstances([circle]), line_width=3)
+    x, y = np.rint((circle[-1] + circle[0]) / 2).astype(int).tolist()
+    assert drawn.getpixel((x, y)) == FOUND
+
+
+def written(at: tuple[int, int]) -> np.ndarray:
+    """Columns and rows of the pixels of a score at a tiny quad, outlines left out."""
+    quad = np.array([[0, 0], [10, 0], [10, 5], [0, 5]], np.float32) + at
+    instances = TextInstances([quad], scores=np.array([0.87]))
+    bright = [
+        np.asarray(draw_text_instances(flat((0, 0, 0)), instances, scores=scores))[:, :, 1] > 100
+        for scores in (False, True)
+    ]
+    return np.argwhere(bright[1] & ~bright[0])
+
+
+@pytest.mark.parametrize("corner", [(0, 0), (290, 0), (0, 195), (290, 195)])
+def test_scores_are_written_in_full_wherever_the_word_is(corner: tuple[int, int]) -> None:
+    in_the_middle, moved = written(at=(140, 100)), written(at=corner)
+    assert len(in_the_middle) > 40
+    if corner[1]:  # above the word; at the upper border the two share pixels
+        assert (np.ptp(moved, axis=0) == np.ptp(in_the_middle, axis=0)).all()
+        assert len(moved) == len(in_the_middle)
+    assert np.ptp(moved, axis=0)[1] == np.ptp(in_the_middle, axis=0)[1]
+
+
+def test_pictures_of_any_kind_come_out_as_rgb() -> None:
+    pixel = TextInstances([np.array([[0, 0], [1, 0], [1, 1], [0, 1]], np.float32)])
+    assert draw_text_instances(np.zeros((1, 1), np.uint8), pixel).mode == "RGB"
+    assert draw_text_instances(Image.new("RGBA", (8, 8)), pixel).size == (8, 8)
+
+
+def test_wrong_arguments_are_named() -> None:
+    with pytest.raises(ValueError, match="no scores"):
+        draw_text_instances(flat((0, 0, 0)), TextInstances([QUAD]), scores=True)
+    with pytest.raises(ValueError, match="line_width"):
+        draw_text_instances(flat((0, 0, 0)), TextInstances([QUAD]), line_width=0)
+    with pytest.raises(FileNotFoundError, match=r"missing\.jpg"):
+        draw_text_instances("missing.jpg", [])
