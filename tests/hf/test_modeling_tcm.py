@@ -31,6 +31,7 @@ class TCMModelTester:
     expected_num_hidden_layers = 5
     seq_length = hidden_size = image_size // 4
     settings: dict = {}
+    head_settings: dict = {}
 
     def __init__(self, parent):
         self.parent = parent
@@ -59,7 +60,7 @@ class TCMModelTester:
             prompt_token_ids=[[62, 5, 7, 63]],
             decoder_hidden_size=32,
             decoder_num_layers=1,
-            head_config={"neck_channels": 16, "hidden_channels": 8},
+            head_config={"neck_channels": 16, "hidden_channels": 8, **self.head_settings},
             **self.settings,
         )
 
@@ -81,6 +82,19 @@ class TCMModelTester:
             {name: torch.from_numpy(target).to(torch_device) for name, target in targets.items()}
             for _ in range(self.batch_size)
         ]
+
+
+class FusedTCMModelTester(TCMModelTester):
+    """As published: the text embedding is a buffer, there is no text tower."""
+
+    settings = {"fused": True}
+
+
+class ImagePromptedTCMModelTester(TCMModelTester):
+    """The CVPR variant, with what else may be switched on."""
+
+    settings = {"variant": "tcm", "learnable_logit_scale": True}
+    head_settings = {"adaptive_scale_fusion": True}
 
 
 class TCMModelTest(ModelTesterMixin, unittest.TestCase):
@@ -125,3 +139,11 @@ class TCMModelTest(ModelTesterMixin, unittest.TestCase):
     @unittest.skip("the input is an image, the prompt's tokens are part of the configuration")
     def test_model_get_set_embeddings(self):
         pass
+
+
+class FusedTCMModelTest(TCMModelTest):
+    model_tester_class = FusedTCMModelTester
+
+
+class ImagePromptedTCMModelTest(TCMModelTest):
+    model_tester_class = ImagePromptedTCMModelTester

@@ -239,7 +239,7 @@ class TCMModel(TCMPreTrainedModel):
         self.text_scale = nn.Parameter(torch.empty(joint)) if config.text_refiner else None
         self.logit_scale = nn.Parameter(torch.empty(())) if config.learnable_logit_scale else None
         if config.fused:
-            self._set_fused(torch.empty(1, len(config.prompts), joint))
+            self._set_fused(torch.zeros(1, len(config.prompts), joint))
         else:
             self.text_encoder = TCMTextEncoder(config)
             self.language_prompt_generator = TCMLanguagePromptGenerator(joint, config.text_config.hidden_size)
