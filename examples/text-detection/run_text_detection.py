@@ -15,7 +15,13 @@ import torch
 import transformers
 from transformers import HfArgumentParser, set_seed
 
-from transformers_tcm import AutoModelForTextDetection, TCMConfig, TCMForTextDetection, TCMImageProcessor
+from transformers_tcm import (
+    AutoModelForTextDetection,
+    TCMConfig,
+    TCMForTextDetection,
+    TCMImageProcessor,
+    bundled_model_path,
+)
 from transformers_tcm.data.augmentation import TextAugmentation
 from transformers_tcm.data.datasets import DecodedRows, RandomTextCrops, TextPhotos
 from transformers_tcm.data.loaders import load_icdar2015, load_jsonl
@@ -30,7 +36,8 @@ class ModelArguments:
     """Which model to train."""
 
     model_name_or_path: str | None = field(
-        default=None, metadata={"help": "Checkpoint to start from, on disk or on the Hub. Default: a new model."}
+        default=None,
+        metadata={"help": 'Checkpoint to start from: a folder, a name on the Hub, or "bundled". Default: a new model.'},
     )
     preset: str = field(default="tiny", metadata={"help": "Size of a new model: tiny, small or base."})
     config_overrides: str = field(
@@ -74,6 +81,7 @@ class DataTrainingArguments:
     )
     rotation: float = field(default=10.0, metadata={"help": "Largest rotation in degrees."})
     flip_probability: float = field(default=0.5, metadata={"help": "Share of mirrored crops."})
+    text_crop_probability: float = field(default=0.9, metadata={"help": "Share of crops placed around a legible word."})
     decode_once: bool = field(
         default=True, metadata={"help": "Keep the decoded photos of folders in memory (JSON-lines photos never)."}
     )
@@ -136,8 +144,9 @@ def load_model(arguments: ModelArguments) -> tuple[TCMForTextDetection, TCMImage
     if arguments.model_name_or_path is None:
         config = TCMConfig.from_preset(arguments.preset, **json.loads(arguments.config_overrides))
         return TCMForTextDetection(config), TCMImageProcessor(**overrides)
-    model = AutoModelForTextDetection.from_pretrained(arguments.model_name_or_path, dtype="float32")
-    return model, TCMImageProcessor.from_pretrained(arguments.model_name_or_path, **overrides)
+    name = bundled_model_path() if arguments.model_name_or_path == "bundled" else arguments.model_name_or_path
+    model = AutoModelForTextDetection.from_pretrained(name, dtype="float32")
+    return model, TCMImageProcessor.from_pretrained(name, **overrides)
 
 
 def main() -> None:
@@ -158,6 +167,7 @@ def main() -> None:
         word_height_range=tuple(word_heights) if word_heights else None,
         rotation=data_arguments.rotation,
         flip_probability=data_arguments.flip_probability,
+        text_crop_probability=data_arguments.text_crop_probability,
     )
     if training_arguments.max_steps <= 0:
         raise ValueError("crops are drawn without end: give --max_steps, the number of optimizer steps")
