@@ -16,6 +16,7 @@ __all__ = [
     "perimeter",
     "signed_area",
     "transform_points",
+    "unclip_distance",
     "unclip_polygon",
     "unclip_quad",
 ]
@@ -53,9 +54,11 @@ def order_clockwise(polygon: np.ndarray) -> np.ndarray:
         edges = np.roll(polygon, -1, axis=0).astype(np.float64) - polygon
         lengths = np.linalg.norm(edges, axis=1)
         rightwards = edges[:, 0] / np.maximum(lengths, 1e-9)
-        start = int(np.lexsort((-lengths, -rightwards.round(6)))[0])
+        preference = [-lengths, -rightwards.round(6)]
     else:
-        start = int((polygon - polygon.min(axis=0)).sum(axis=1).argmin())
+        preference = [(polygon - polygon.min(axis=0)).sum(axis=1)]
+    # Coordinates settle a tie, so that the result does not depend on the order of the input.
+    start = int(np.lexsort((polygon[:, 0], polygon[:, 1], *preference))[0])
     return np.roll(polygon, -start, axis=0)
 
 
@@ -72,12 +75,16 @@ def clip_polygon(polygon: np.ndarray, width: float, height: float) -> np.ndarray
         return polygon
     import shapely
 
-    clipped = shapely.clip_by_rect(shapely.Polygon(polygon), 0, 0, width, height)
+    outline = shapely.Polygon(polygon)
+    if not outline.is_valid:
+        # Annotators cross the sides of a word now and then.
+        outline = shapely.make_valid(outline, method="structure", keep_collapsed=False)
+    clipped = shapely.clip_by_rect(outline, 0, 0, width, height)
     pieces = [piece for piece in shapely.get_parts(clipped) if piece.geom_type == "Polygon" and piece.area > 0]
     if not pieces:
         return None
-    outline = np.asarray(max(pieces, key=lambda piece: piece.area).exterior.coords[:-1], dtype=polygon.dtype)
-    return order_clockwise(outline)
+    largest = max(pieces, key=lambda piece: piece.area)
+    return order_clockwise(np.asarray(largest.exterior.coords[:-1], dtype=polygon.dtype))
 
 
 def transform_points(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:

@@ -82,7 +82,7 @@ class TextInstances:
 
     def scale(self, x: float, y: float) -> "TextInstances":
         """Multiply the coordinates, as a resize of the image does."""
-        return self.with_polygons([polygon * np.float32([x, y]) for polygon in self.polygons])
+        return self.with_polygons([polygon * np.array([x, y], np.float32) for polygon in self.polygons])
 
     def transform(self, matrix: np.ndarray) -> "TextInstances":
         """Apply an affine (2, 3) or projective (3, 3) matrix."""
@@ -103,7 +103,13 @@ class TextInstances:
 
     @classmethod
     def from_json(cls, plain: dict[str, Any]) -> "TextInstances":
-        """The inverse of `to_json`; other keys (`image`, …) are left alone."""
+        """The inverse of `to_json`; other keys (`image`, …) are left alone.
+
+        Raises:
+            ValueError: if there are no `polygons`, or the fields do not fit together.
+        """
+        if plain.get("polygons") is None:
+            raise ValueError(f"expected `polygons`, got {sorted(plain)}")
         names = [field.name for field in fields(cls)]
         return cls(**{name: plain[name] for name in names if plain.get(name) is not None})
 
@@ -117,7 +123,8 @@ class TextInstances:
             ValueError: naming the line that is not of this form.
         """
         polygons, texts = [], []
-        for number, line in enumerate(text.lstrip("\ufeff").splitlines(), start=1):
+        # Not `splitlines`, which takes rare characters of a word for the end of a line.
+        for number, line in enumerate(text.lstrip("\ufeff").replace("\r\n", "\n").split("\n"), start=1):
             if line.strip():
                 try:
                     polygon, word = _parse_icdar_line(line)
@@ -134,8 +141,14 @@ class TextInstances:
         texts = self.texts or [None] * len(self)
         lines = []
         for polygon, word, ignore in zip(self.polygons, texts, self.ignored, strict=True):
+            if len(polygon) != 4:
+                raise ValueError(
+                    f"the ICDAR format takes polygons of four points, not {len(polygon)}: use `to_json`, or "
+                    "`geometry.min_area_quad` first"
+                )
+            word = (word or "").replace("\n", " ")
             coordinates = ",".join(f"{value:.2f}".rstrip("0").rstrip(".") for value in polygon.reshape(-1))
-            lines.append(f"{coordinates},{ILLEGIBLE if ignore else word or ''}\n")
+            lines.append(f"{coordinates},{ILLEGIBLE if ignore else word}\n")
         return "".join(lines)
 
 
@@ -145,5 +158,7 @@ def _parse_icdar_line(line: str) -> tuple[np.ndarray, str | None]:
     if len(parts) < 8:
         raise ValueError("fewer than four points")
     polygon = np.array([float(part) for part in parts[:8]], dtype=np.float32).reshape(4, 2)
+    if not np.isfinite(polygon).all():
+        raise ValueError("not a finite number")
     word = parts[8] if len(parts) == 9 else ""
     return polygon, word or None

@@ -92,7 +92,8 @@ def load_jsonl(path: str | os.PathLike) -> "datasets.Dataset":
     """
     path = Path(path)
     images, annotations = [], []
-    for number, line in enumerate(_read_text(path).splitlines(), start=1):
+    # Not `splitlines`, which takes rare characters of a word for the end of a line.
+    for number, line in enumerate(_read_text(path).split("\n"), start=1):
         if line.strip():
             try:
                 image, instances = _parse_json_line(line)

@@ -1,0 +1,237 @@
+"""`load_image`: every kind of picture comes out as upright RGB; everything else is refused by name."""
+
+import functools
+import http.server
+import io
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from transformers_tcm import images
+from transformers_tcm.images import load_image
+
+RED = (255, 0, 0)
+
+
+@pytest.fixture
+def gradient() -> Image.Image:
+    """30 x 20, no two rows or columns alike."""
+    columns, rows = np.meshgrid(np.arange(30) * 8, np.arange(20) * 12)
+    return Image.fromarray(np.stack([columns, rows, 255 - columns], axis=2).astype(np.uint8))
+
+
+def png_bytes(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def test_all_kinds_of_sources(tmp_path, gradient) -> None:
+    path = tmp_path / "photo.png"
+    gradient.save(path)
+    with path.open("rb") as file:
+        for source in (path, str(path), path.read_bytes(), file, gradient, np.asarray(gradient), Image.open(path)):
+            image = load_image(source)
+            assert image.mode == "RGB"
+            np.testing.assert_array_equal(np.asarray(image), np.asarray(gradient))
+        assert not file.closed
+
+
+def test_urls(tmp_path, gradient) -> None:
+    gradient.save(tmp_path / "photo.png")
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args: object) -> None:
+            """Keep the test's output clean."""
+
+    handler = functools.partial(Handler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        try:
+            np.testing.assert_array_equal(load_image(f"{address}/photo.png", timeout=10), gradient)
+            with pytest.raises(ValueError, match=r"http://.*/absent\.png: download failed: .*404"):
+                load_image(f"{address}/absent.png", timeout=10)
+        finally:
+            server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("orientation", "undo"),
+    [
+        (1, lambda a: a),
+        (2, lambda a: a[:, ::-1]),
+        (3, lambda a: a[::-1, ::-1]),
+        (4, lambda a: a[::-1]),
+        (5, lambda a: a.swapaxes(0, 1)),
+        (6, lambda a: np.rot90(a, -1)),
+        (7, lambda a: a[::-1, ::-1].swapaxes(0, 1)),
+        (8, lambda a: np.rot90(a, 1)),
+    ],
+)
+def test_exif_orientation_is_applied(tmp_path, gradient, orientation, undo) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "turned.png"
+    gradient.save(path, exif=exif)
+    expected = undo(np.asarray(gradient))
+    for source in (path, Image.open(path)):
+        image = load_image(source)
+        np.testing.assert_array_equal(np.asarray(image), expected)
+        # Once upright, it stays so.
+        np.testing.assert_array_equal(np.asarray(load_image(image)), expected)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_sixteen_bit_grey_is_scaled(tmp_path, suffix: str) -> None:
+    levels = np.array([[0, 257, 128 * 257, 65535]], np.uint16)
+    path = tmp_path / f"deep.{suffix}"
+    Image.fromarray(levels).save(path)
+    np.testing.assert_array_equal(np.asarray(load_image(path))[0, :, 0], [0, 1, 128, 255])
+
+
+def test_wide_modes() -> None:
+    integers = Image.fromarray(np.array([[0, 65535, 70000, -5]], np.int32))
+    np.testing.assert_array_equal(np.asarray(load_image(integers))[0, :, 1], [0, 255, 255, 0])
+    unit = Image.fromarray(np.array([[0, 0.5, 1]], np.float32))
+    np.testing.assert_array_equal(np.asarray(load_image(unit))[0, :, 2], [0, 128, 255])
+    levels = Image.fromarray(np.array([[0, 99.6, 300]], np.float32))
+    np.testing.assert_array_equal(np.asarray(load_image(levels))[0, :, 2], [0, 100, 255])
+
+
+def test_cmyk_jpeg(tmp_path) -> None:
+    Image.new("RGB", (16, 16), RED).convert("CMYK").save(tmp_path / "print.jpg", quality=95)
+    image = load_image(tmp_path / "print.jpg")
+    assert image.mode == "RGB"
+    np.testing.assert_allclose(np.asarray(image).mean(axis=(0, 1)), RED, atol=6)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "YCbCr", "HSV"])
+def test_other_modes_become_rgb(mode: str) -> None:
+    image = load_image(Image.new("RGB", (4, 3), "white").convert(mode))
+    assert image.mode == "RGB"
+    assert np.asarray(image).min() >= 254
+
+
+def test_transparency_shows_white(tmp_path) -> None:
+    half = Image.new("RGBA", (2, 1), (*RED, 255))
+    half.putpixel((1, 0), (0, 0, 0, 0))
+    palette = Image.new("P", (2, 1), 0)
+    palette.putpalette([*RED, 0, 0, 0])
+    palette.putpixel((1, 0), 1)
+    palette.save(tmp_path / "palette.png", transparency=1)
+    half.save(tmp_path / "alpha.png")
+    Image.new("RGB", (2, 1), RED).save(tmp_path / "keyed.png", transparency=RED)
+    for name in ("palette.png", "alpha.png"):
+        assert np.asarray(load_image(tmp_path / name)).tolist() == [[[*RED], [255, 255, 255]]]
+    assert np.asarray(load_image(tmp_path / "keyed.png")).min() == 255
+    assert np.asarray(load_image(np.asarray(half))).tolist() == [[[*RED], [255, 255, 255]]]
+    grey = Image.new("LA", (1, 1), (0, 51))
+    assert load_image(grey).getpixel((0, 0)) == (204, 204, 204)
+
+
+@pytest.mark.parametrize("suffix", ["gif", "png", "webp"])
+def test_animations_show_their_first_frame(tmp_path, suffix: str) -> None:
+    frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]
+    frames[0].save(tmp_path / f"moving.{suffix}", save_all=True, append_images=frames[1:], lossless=True)
+    image = load_image(tmp_path / f"moving.{suffix}")
+    assert (image.mode, image.getpixel((0, 0))) == ("RGB", RED)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (20_000, 10)])
+def test_unusual_sizes_are_fine(tmp_path, size) -> None:
+    Image.new("L", size, 7).save(tmp_path / "odd.png")
+    assert load_image(tmp_path / "odd.png").size == size
+
+
+def test_arrays() -> None:
+    grey = np.array([[0, 128, 255]], np.uint8)
+    expected = np.repeat(grey[:, :, None], 3, axis=2)
+    for array in (grey, grey[:, :, None], expected, grey / 255, (grey / 255).astype(np.float16), grey * np.uint16(257)):
+        np.testing.assert_array_equal(np.asarray(load_image(array)), expected)
+    np.testing.assert_array_equal(np.asarray(load_image(expected[:, ::-1])), expected[:, ::-1])
+    np.testing.assert_array_equal(np.asarray(load_image(grey > 200))[0, :, 0], [0, 0, 255])
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((3, 8, 9), np.uint8), r"shape \(3, 8, 9\) and dtype uint8: expected an image of shape \(H, W\)"),
+        (np.zeros(5, np.uint8), r"shape \(5,\)"),
+        (np.zeros((2, 4, 5, 3), np.uint8), r"shape \(2, 4, 5, 3\)"),
+        (np.zeros((0, 5, 3), np.uint8), "5 x 0 pixels; expected at least 1 x 1"),
+        (np.array([[0.5, np.nan]]), r"floats in \[0, 1\] without NaN"),
+        (np.array([[0.5, 200.0]]), r"floats in \[0, 1\] without NaN, got \[0.5, 200.0\]"),
+        (np.zeros((4, 4), np.int64), "dtype int64: expected uint8"),
+        (np.broadcast_to(np.uint8(0), (20_000, 20_000)), "20000 x 20000 pixels; no more than"),
+    ],
+)
+def test_other_arrays_are_refused(array, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_image(array)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("empty.jpg", b"", r"empty\.jpg: empty file"),
+        ("notes.jpg", b"not an image at all", r"notes\.jpg: not an image"),
+        ("header.png", b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR", r"header\.png: "),
+    ],
+)
+def test_files_that_are_no_images_are_named(tmp_path, name: str, content: bytes, message: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        load_image(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "tif", "webp", "bmp"])
+@pytest.mark.parametrize("kept", [0.3, 0.9])
+def test_truncated_files_are_named(tmp_path, suffix: str, kept: float) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    path = tmp_path / f"torn.{suffix}"
+    Image.fromarray(noise).save(path)
+    path.write_bytes(path.read_bytes()[: int(kept * path.stat().st_size)])
+    with pytest.raises(ValueError, match=rf"torn\.{suffix}: "):
+        load_image(path)
+    with pytest.raises(ValueError, match="the given bytes: "):
+        load_image(path.read_bytes())
+
+
+def test_a_pil_image_of_a_truncated_file_is_named(tmp_path) -> None:
+    path = tmp_path / "torn.png"
+    path.write_bytes(png_bytes(Image.effect_noise((64, 64), 50))[:1000])
+    with pytest.raises(ValueError, match=r"torn\.png: cannot read this image"):
+        load_image(Image.open(path))
+
+
+def test_missing_paths_and_folders_are_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no such image file: '.*absent\.jpg'"):
+        load_image(tmp_path / "absent.jpg")
+    with pytest.raises(ValueError, match="is not a file"):
+        load_image(tmp_path)
+
+
+def test_images_beyond_the_limit_are_refused(monkeypatch, gradient) -> None:
+    assert images.MAX_PIXELS == 2 * Image.MAX_IMAGE_PIXELS
+    monkeypatch.setattr(images, "MAX_PIXELS", 599)
+    for source in (png_bytes(gradient), gradient, np.asarray(gradient)):
+        with pytest.raises(ValueError, match="30 x 20 pixels; no more than 599"):
+            load_image(source)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 200)
+    with pytest.raises(ValueError, match=r"the given bytes: .*exceeds limit"):
+        load_image(png_bytes(gradient))
+
+
+def test_no_pixels() -> None:
+    with pytest.raises(ValueError, match="the given PIL image: 0 x 5 pixels"):
+        load_image(Image.new("RGB", (0, 5)))
+
+
+@pytest.mark.parametrize("source", [None, 3, ["photo.jpg"]])
+def test_other_types_are_refused(source) -> None:
+    with pytest.raises(TypeError, match=f"got {type(source).__name__}"):
+        load_image(source)
