@@ -51,7 +51,7 @@ def draw_text_instances(
         instances = TextInstances(polygons, scores=np.array(found_scores))
     pixels = np.array(load_image(image))
     # By area rather than by the longer side, which would bury the text of a narrow strip under its outlines.
-    width = max(1, round(float(np.sqrt(pixels[:, :, 0].size)) / 350)) if line_width is None else line_width
+    width = max(1, round(float(np.sqrt(pixels[:, :, 0].size)) / 500)) if line_width is None else line_width
     if width < 1:
         raise ValueError(f"`line_width` is {width}; expected at least 1 pixel")
     strokes = [
@@ -60,7 +60,7 @@ def draw_text_instances(
     ]
     # All halos first, so that none crosses the line of a neighbour.
     for lines in strokes:
-        _draw_lines(pixels, lines, HALO, 3 * width)
+        _draw_lines(pixels, lines, HALO, width + 2 * max(1, round(width / 2)))
     for lines, ignore in zip(strokes, instances.ignored, strict=True):
         _draw_lines(pixels, lines, IGNORED if ignore else color, width)
     drawn = Image.fromarray(pixels)
@@ -68,7 +68,7 @@ def draw_text_instances(
         if instances.scores is None:
             raise ValueError("these instances have no scores to write; leave out `scores=True`")
         captions = [f"{score:.2f}" for score in instances.scores]
-        _write_captions(drawn, instances.polygons, captions, color, size=max(14, 6 * width))
+        _write_captions(drawn, instances.polygons, captions, color, size=max(14, 8 * width))
     return drawn
 
 
