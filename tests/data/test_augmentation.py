@@ -197,6 +197,22 @@ def test_small_images_are_padded_with_zeros() -> None:
         assert len(moved) == len(instances)
 
 
+def test_a_word_at_the_edge_of_a_small_image_stays_whole() -> None:
+    word = TextInstances([rectangle(0, 0, 30, 20)])
+    augmentation = TextAugmentation(crop_size=(128, 128), scale_range=(0.5, 1.5), photometric=None)
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        assert augmentation(np.zeros((20, 30, 3), np.uint8), word, rng)[1].ignore.tolist() == [False]
+
+
+def test_a_word_without_area_is_no_obstacle() -> None:
+    flat = TextInstances([np.full((4, 2), 10)])
+    crop, _ = TextAugmentation(word_height_range=(8, 16))(
+        np.zeros((20, 30, 3), np.uint8), flat, np.random.default_rng(0)
+    )
+    assert crop.shape == (640, 640, 3)
+
+
 def test_shrinking_averages_instead_of_skipping_pixels() -> None:
     stripes = np.zeros((400, 400, 3), np.uint8)
     stripes[:, ::2] = 200

@@ -126,7 +126,7 @@ class TextAugmentation:
         x_min, y_min, x_max, y_max = _moved_boxes([word], linear)[0]
         crop_height, crop_width = self.crop_size
         # A pixel less, because the window sits on whole pixels.
-        fitting = min((crop_width - 1) / (x_max - x_min), (crop_height - 1) / (y_max - y_min))
+        fitting = min((crop_width - 1) / max(x_max - x_min, 1.0), (crop_height - 1) / max(y_max - y_min, 1.0))
         return float(np.clip(min(scale, fitting), low, high))
 
     def _draw_origin(
@@ -139,15 +139,15 @@ class TextAugmentation:
             legible: (N, 4) boxes of the legible words.
             around: (4,) box of a word that the window has to hold, or `None`.
         """
-        size = np.array(self.crop_size[::-1], dtype=np.float64)
-        low, high = canvas[:2], np.maximum(canvas[2:] - size, canvas[:2])
+        size = np.array(self.crop_size[::-1])
+        # Whole pixels, so that a crop without rotation and change of scale is a copy.
+        low = np.floor(canvas[:2])
+        high = np.maximum(np.ceil(canvas[2:] - size), low)
         if around is not None:
             # Where the word does not fit, both limits swap, and the window shows a part of it.
-            limits = np.clip(np.stack([around[2:] - size, around[:2]]), low, high)
+            limits = np.clip([np.ceil(around[2:] - size), np.floor(around[:2])], low, high)
             low, high = limits.min(axis=0), limits.max(axis=0)
-        candidates = np.floor(rng.uniform(low, high, size=(_POSITIONS, 2)))
-        if around is not None:
-            candidates = np.clip(candidates, np.ceil(low), np.maximum(np.ceil(low), np.floor(high)))
+        candidates = rng.integers(low, high, endpoint=True, size=(_POSITIONS, 2))
         # (candidates, N, 2): how far a word's low and high corners lie inside the window.
         starts = legible[None, :, :2] - candidates[:, None]
         ends = legible[None, :, 2:] - candidates[:, None]
