@@ -1,12 +1,15 @@
 """From single images to padded batches, with the head's target maps made here, in the worker process."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from ..instances import TextInstances
+
+if TYPE_CHECKING:
+    from ..models.tcm.configuration_tcm import TCMConfig
 
 __all__ = ["TextDetectionCollator", "labels_to_instances"]
 
@@ -15,14 +18,14 @@ class TextDetectionCollator:
     """Pads images to one size and adds the head's target maps to their labels.
 
     Args:
-        config: a `TCMConfig`; its head makes the targets.
+        config: its head makes the targets.
     """
 
-    def __init__(self, config: Any):
+    def __init__(self, config: "TCMConfig"):
         from ..models.tcm.heads import head_class
 
         self.head = head_class(config.head_type)
-        self.settings = self.head.config_class(**config.head_config)
+        self.settings = config.head_settings
 
     def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Items of `TextPhotos` or `RandomTextCrops` to the arguments of a model.
@@ -44,7 +47,8 @@ class TextDetectionCollator:
         }
 
     def _targets(self, label: dict[str, torch.Tensor], pixel_mask: torch.Tensor) -> dict[str, torch.Tensor]:
-        targets = self.head.targets(labels_to_instances(label), *pixel_mask.shape, self.settings)
+        height, width = pixel_mask.shape
+        targets = self.head.targets(labels_to_instances(label), height, width, self.settings)
         inside = pixel_mask.numpy().astype(np.uint8)
         masked = {name: array * inside if name.endswith("_mask") else array for name, array in targets.items()}
         return {name: torch.from_numpy(array) for name, array in masked.items()}

@@ -35,7 +35,7 @@ def parameter_groups(
     in_encoder = {id(parameter) for parameter in _base_model(model).backbone.parameters()}
     layers = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
     decaying = {id(module.weight) for module in model.modules() if isinstance(module, layers)}
-    groups = {
+    groups: dict[tuple[bool, bool], dict[str, Any]] = {
         (encoder, decays): {
             "params": [],
             "lr": learning_rate * (image_encoder_scale if encoder else 1.0),

@@ -1,19 +1,20 @@
 """`TCMTrainer`: the Trainer of transformers with layer-wise rates, averaged weights and evaluation by polygons."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.data import Dataset
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import speed_metrics
 
 from ..data.collation import TextDetectionCollator, labels_to_instances
 from ..evaluation import DetectionIoU, EvaluationResult, ImageResult
 from ..instances import TextInstances
+from ..models.tcm.modeling_tcm import TCMForTextDetection
 from .ema import ExponentialMovingAverage
 from .parameter_groups import freeze_text_encoder, parameter_groups
 
@@ -41,6 +42,8 @@ class TCMTrainingArguments(TrainingArguments):
 
     def __post_init__(self) -> None:
         self.remove_unused_columns = False
+        # Otherwise `bf16` is refused on a machine without an accelerator, although its processor may well know it.
+        self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
         super().__post_init__()
 
 
@@ -54,16 +57,30 @@ class TCMTrainer(Trainer):
     - With `ema_decay`, evaluation and `save_model` use the averaged weights; checkpoints hold both.
 
     Args:
+        model: the detector.
+        args: the settings.
+        data_collator: in place of `TextDetectionCollator`.
         image_processor: saved with every checkpoint; its thresholds are those of the evaluation.
+        **kwargs: as in `Trainer`, such as `train_dataset` and `eval_dataset`.
     """
 
-    def __init__(self, *args: Any, image_processor: Any, **kwargs: Any):
-        model = kwargs.get("model", args[0] if args else None)
-        kwargs.setdefault("data_collator", TextDetectionCollator(model.config))
+    model: TCMForTextDetection
+    args: TCMTrainingArguments
+
+    def __init__(
+        self,
+        model: TCMForTextDetection,
+        args: TCMTrainingArguments,
+        data_collator: Callable | None = None,
+        *,
+        image_processor: Any,
+        **kwargs: Any,
+    ):
         if model.config.clip_pretrained:
             freeze_text_encoder(model)
-        super().__init__(*args, processing_class=image_processor, **kwargs)
-        self.ema = ExponentialMovingAverage(self.model, self.args.ema_decay) if self.args.ema_decay else None
+        collator = data_collator or TextDetectionCollator(model.config)
+        super().__init__(model, args, collator, processing_class=image_processor, **kwargs)
+        self.ema = ExponentialMovingAverage(model, args.ema_decay) if args.ema_decay else None
         if self.ema is not None:
             self.add_callback(_UpdateAverages(self.ema))
 
@@ -79,9 +96,14 @@ class TCMTrainer(Trainer):
         return self.optimizer
 
     def evaluate(
-        self, eval_dataset: Dataset | None = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
+        self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Detect text in every photo and compare polygons; `ignore_keys` is not used.
+        """Detect text in every photo and compare polygons.
+
+        Args:
+            eval_dataset: a `TextPhotos` in place of the trainer's own.
+            ignore_keys: not used.
+            metric_key_prefix: first part of the names of the metrics.
 
         Returns:
             `{prefix}_precision`, `_recall`, `_hmean`, `_loss` and the speed.
@@ -117,10 +139,10 @@ class TCMTrainer(Trainer):
             losses += self.accelerator.gather_for_metrics([outputs.loss.item()], use_gather_object=True)
         return images, losses
 
-    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
-        super()._save_checkpoint(*args, **kwargs)
+    def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
         if self.ema is not None and self.args.should_save:
-            self.ema.save(Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}")
+            self.ema.save(Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}")
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
@@ -129,7 +151,7 @@ class TCMTrainer(Trainer):
 
     def _load_best_model(self) -> None:
         super()._load_best_model()
-        if self.ema is not None:
+        if self.ema is not None and self.state.best_model_checkpoint is not None:
             self.ema.load(self.state.best_model_checkpoint)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
@@ -147,8 +169,8 @@ class _UpdateAverages(TrainerCallback):
     def __init__(self, ema: ExponentialMovingAverage):
         self.ema = ema
 
-    def on_step_end(self, args: Any, state: Any, control: Any, model: nn.Module, **kwargs: Any) -> None:
-        self.ema.update(model)
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.ema.update(kwargs["model"])
 
 
 def _compare(image_processor: Any, outputs: Any, labels: list[dict[str, torch.Tensor]]) -> list[ImageResult]:

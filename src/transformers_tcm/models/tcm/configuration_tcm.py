@@ -176,8 +176,7 @@ class TCMConfig(PreTrainedConfig):
         self.prompts = list(self.prompts)
         if self.prompt_token_ids is None:
             self.prompt_token_ids = _tokenize(self.prompts)
-        head_settings = head_class(self.head_type).config_class(**(self.head_config or {}))
-        self.head_config = asdict(head_settings)
+        self.head_config = asdict(self.head_settings)
         if self.id2label is None and "num_labels" not in kwargs:
             self.id2label, self.label2id = {0: "text"}, {"text": 0}
         # AutoModel walks through this list to choose among the classes registered for one configuration.
@@ -201,6 +200,11 @@ class TCMConfig(PreTrainedConfig):
         """Size of CLIP's joint embedding space, in which image and text are compared."""
         return self.vision_config.projection_dim
 
+    @property
+    def head_settings(self) -> Any:
+        """`head_config` as an object of the head's `config_class`, with its defaults."""
+        return head_class(self.head_type).config_class(**(self.head_config or {}))
+
     def validate_architecture(self) -> None:
         """Called by `@strict` after construction."""
         if self.vision_config.projection_dim != self.text_config.projection_dim:
@@ -222,6 +226,7 @@ class TCMConfig(PreTrainedConfig):
         self._validate_prompts()
 
     def _validate_prompts(self) -> None:
+        assert self.prompt_token_ids is not None  # filled in by __post_init__
         lengths = {len(ids) for ids in self.prompt_token_ids}
         if not self.prompts or len(self.prompt_token_ids) != len(self.prompts) or len(lengths) != 1:
             raise ValueError(

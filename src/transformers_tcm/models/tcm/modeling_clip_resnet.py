@@ -32,8 +32,8 @@ class TCMVisionOutput(BackboneOutput):
         local_embedding: (B, projection_dim, H/32, W/32) every position in that space.
     """
 
-    global_embedding: torch.FloatTensor | None = None
-    local_embedding: torch.FloatTensor | None = None
+    global_embedding: torch.Tensor | None = None
+    local_embedding: torch.Tensor | None = None
 
 
 class TCMConvNorm(nn.Sequential):
@@ -133,12 +133,12 @@ class TCMVisionPreTrainedModel(PreTrainedModel):
     config: TCMVisionConfig
     base_model_prefix = "vision"
     main_input_name = "pixel_values"
-    input_modalities = ("image",)
+    input_modalities = ["image"]
     supports_gradient_checkpointing = False
     _supports_sdpa = True
     _supports_attention_backend = True
-    _no_split_modules = ("TCMBottleneck",)
-    _keys_to_ignore_on_load_missing = ("num_batches_tracked",)
+    _no_split_modules = ["TCMBottleneck"]
+    _keys_to_ignore_on_load_missing = ["num_batches_tracked"]
 
     @classmethod
     def is_custom_code(cls) -> bool:
@@ -162,7 +162,7 @@ def init_vision_weights(module: nn.Module, initializer_range: float) -> None:
         for projection in (attention.q_proj, attention.k_proj, attention.v_proj, attention.out_proj):
             init.normal_(projection.weight, std=std)
     elif isinstance(module, TCMBottleneck):
-        init.zeros_(module.expand[1].weight)
+        init.zeros_(module.expand[1].get_parameter("weight"))
 
 
 class TCMVisionBackbone(BackboneMixin, TCMVisionPreTrainedModel):

@@ -44,15 +44,15 @@ class TCMModelOutput(ModelOutput):
         hidden_states: maps of the stem and the four stages, where asked for.
     """
 
-    feature_maps: tuple[torch.FloatTensor, ...] | None = None
-    score_map: torch.FloatTensor | None = None
-    score_logits: torch.FloatTensor | None = None
-    global_embedding: torch.FloatTensor | None = None
-    local_embedding: torch.FloatTensor | None = None
-    language_prompt: torch.FloatTensor | None = None
-    prompted_text_embedding: torch.FloatTensor | None = None
-    text_embedding: torch.FloatTensor | None = None
-    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    feature_maps: tuple[torch.Tensor, ...] | None = None
+    score_map: torch.Tensor | None = None
+    score_logits: torch.Tensor | None = None
+    global_embedding: torch.Tensor | None = None
+    local_embedding: torch.Tensor | None = None
+    language_prompt: torch.Tensor | None = None
+    prompted_text_embedding: torch.Tensor | None = None
+    text_embedding: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
 
 
 @dataclass
@@ -68,12 +68,12 @@ class TCMTextDetectionOutput(ModelOutput):
         hidden_states: maps of the stem and the four stages, where asked for.
     """
 
-    loss: torch.FloatTensor | None = None
-    loss_dict: dict[str, torch.FloatTensor] | None = None
+    loss: torch.Tensor | None = None
+    loss_dict: dict[str, torch.Tensor] | None = None
     head_output: HeadOutput | None = None
-    score_map: torch.FloatTensor | None = None
-    valid_sizes: torch.LongTensor | None = None
-    hidden_states: tuple[torch.FloatTensor, ...] | None = None
+    score_map: torch.Tensor | None = None
+    valid_sizes: torch.Tensor | None = None
+    hidden_states: tuple[torch.Tensor, ...] | None = None
 
     def to_tuple(self) -> tuple:
         """Nested outputs become tuples as well."""
@@ -103,7 +103,7 @@ class TCMTextEncoder(nn.Module):
         self.prompt_token_ids = config.prompt_token_ids
         self.context = nn.Parameter(torch.empty(1, config.num_context_tokens, text_config.hidden_size))
         self.text_model = CLIPTextModel._from_config(text_config)
-        self.text_projection = nn.Linear(text_config.hidden_size, text_config.projection_dim, bias=False)
+        self.text_projection = nn.Linear(text_config.hidden_size, config.projection_dim, bias=False)
 
     def forward(self, language_prompt: torch.Tensor) -> torch.Tensor:
         """Language prompts (B, D) to text embeddings (B, K, C)."""
@@ -182,14 +182,14 @@ class TCMPreTrainedModel(PreTrainedModel):
     config: TCMConfig
     base_model_prefix = "model"
     main_input_name = "pixel_values"
-    input_modalities = ("image",)
+    input_modalities = ["image"]
     # The Trainer must divide by the accumulation steps itself.
     accepts_loss_kwargs = False
     supports_gradient_checkpointing = False
     _supports_sdpa = True
     _supports_attention_backend = True
-    _no_split_modules = ("TCMBottleneck", "TCMDecoderLayer", "CLIPEncoderLayer")
-    _keys_to_ignore_on_load_missing = ("num_batches_tracked",)
+    _no_split_modules = ["TCMBottleneck", "TCMDecoderLayer", "CLIPEncoderLayer"]
+    _keys_to_ignore_on_load_missing = ["num_batches_tracked"]
 
     @classmethod
     def is_custom_code(cls) -> bool:
@@ -212,7 +212,7 @@ class TCMPreTrainedModel(PreTrainedModel):
 
     def _init_prompts(self, model: "TCMModel") -> None:
         init.constant_(model.visual_scale, self.config.residual_scale)
-        if model.text_refiner is not None:
+        if model.text_scale is not None:
             init.constant_(model.text_scale, self.config.residual_scale)
         if model.logit_scale is not None:
             init.constant_(model.logit_scale, math.log(1 / self.config.temperature))
@@ -228,6 +228,12 @@ class TCMModel(TCMPreTrainedModel):
     Args:
         config: its settings.
     """
+
+    text_encoder: TCMTextEncoder | None
+    language_prompt_generator: TCMLanguagePromptGenerator | None
+    meta_query: nn.Parameter | None
+    fused_text_embedding: torch.Tensor | None
+    _cached_text_embedding: torch.Tensor | None
 
     def __init__(self, config: TCMConfig):
         super().__init__(config)
@@ -285,6 +291,8 @@ class TCMModel(TCMPreTrainedModel):
         """Text embedding (1 or B, K, C) and the language prompt (1 or B, D) it was made with."""
         if self.fused_text_embedding is not None:
             return self.fused_text_embedding, None
+        assert self.text_encoder is not None  # these are dropped only for a stored embedding
+        assert self.language_prompt_generator is not None
         source = global_embedding if self.meta_query is None else self.meta_query[None]
         language_prompt = self.language_prompt_generator(source)
         reusable = self.meta_query is not None and not self.training and not torch.is_grad_enabled()
@@ -368,8 +376,7 @@ class TCMForTextDetection(TCMPreTrainedModel):
         super().__init__(config)
         self.model = TCMModel(config)
         *channels, last = self.model.backbone.channels
-        head = head_class(config.head_type)
-        self.head = head(head.config_class(**config.head_config), [*channels, last + len(config.prompts)])
+        self.head = head_class(config.head_type)(config.head_settings, [*channels, last + len(config.prompts)])
         self.post_init()
 
     def fuse_text_embeddings(self) -> "TCMForTextDetection":

@@ -26,4 +26,6 @@ def clip_tokenizer() -> "CLIPTokenizer":
     characters = list(bytes_to_unicode().values())
     tokens = characters + [character + "</w>" for character in characters] + ["".join(merge) for merge in merges]
     tokens += ["<|startoftext|>", "<|endoftext|>"]
-    return CLIPTokenizer(vocab={token: index for index, token in enumerate(tokens)}, merges=merges)
+    vocabulary = {token: index for index, token in enumerate(tokens)}
+    # Annotated as `list[str]`, but handed on to a BPE that takes pairs.
+    return CLIPTokenizer(vocab=vocabulary, merges=merges)  # type: ignore[arg-type]

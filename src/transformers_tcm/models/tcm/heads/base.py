@@ -62,8 +62,8 @@ class DetectionHead(nn.Module, ABC):
         """
 
     @abstractmethod
-    def loss(self, output: HeadOutput, labels: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-        """Weighted scalar loss terms; their sum is the head's loss."""
+    def loss(self, output: Any, labels: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        """Weighted scalar loss terms, whose sum is the head's loss, of an `output` with all training maps."""
 
     @staticmethod
     @abstractmethod

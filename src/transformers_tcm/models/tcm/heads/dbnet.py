@@ -78,9 +78,9 @@ class DBNetOutput(HeadOutput):
         binary_map: (B, 1, H, W) approximate binary map, equation 2; only in training or where asked for.
     """
 
-    prob_map: torch.FloatTensor | None = None
-    threshold_map: torch.FloatTensor | None = None
-    binary_map: torch.FloatTensor | None = None
+    prob_map: torch.Tensor
+    threshold_map: torch.Tensor | None = None
+    binary_map: torch.Tensor | None = None
 
     def decode(
         self,
@@ -100,7 +100,8 @@ class DBNetOutput(HeadOutput):
             grow = _grow_polygon if polygon else _grow_quad
             grown = [(grow(outline, unclip_ratio), score) for outline, score in regions]
             kept = [(outline, score) for outline, score in grown if outline is not None]
-            decoded.append(TextInstances([outline for outline, _ in kept], scores=[score for _, score in kept]))
+            outlines, scores = [outline for outline, _ in kept], np.array([score for _, score in kept])
+            decoded.append(TextInstances(outlines, scores=scores))
         return decoded
 
 
@@ -129,6 +130,8 @@ class DBNetHead(DetectionHead):
 
     def loss(self, output: DBNetOutput, labels: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
         """Equation 6: cross-entropy with hard negatives, dice and L1 terms, all over the batch as a whole."""
+        assert output.threshold_map is not None  # `forward` makes both maps where there are labels
+        assert output.binary_map is not None
         shrink_map, shrink_mask = stack_targets(labels, "shrink_map"), stack_targets(labels, "shrink_mask")
         threshold_map = stack_targets(labels, "threshold_map")
         threshold_mask = stack_targets(labels, "threshold_mask")
