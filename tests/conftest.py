@@ -15,6 +15,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
+pytest_plugins = ["clip_fixtures"]
+
 
 @pytest.fixture(scope="session")
 def golden_dir() -> Path:

@@ -1,6 +1,6 @@
 """`TextInstances`: the text in one image, the one currency of the package."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -112,6 +112,11 @@ class TextInstances:
             raise ValueError(f"expected `polygons`, got {sorted(plain)}")
         names = [field.name for field in fields(cls)]
         return cls(**{name: plain[name] for name in names if plain.get(name) is not None})
+
+    @classmethod
+    def from_detections(cls, detections: Sequence[Mapping[str, Any]]) -> "TextInstances":
+        """What `pipeline("text-detection")` gives for an image: a dict with `polygon` and `score` for each instance."""
+        return cls([one["polygon"] for one in detections], scores=np.array([one["score"] for one in detections]))
 
     @classmethod
     def from_icdar(cls, text: str) -> "TextInstances":

@@ -38,6 +38,7 @@ def settings(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     return {
         "vision_config": image_encoder_settings(state_dict, "visual."),
         "text_config": text_tower_settings(state_dict, ""),
+        "clip_pretrained": True,
     }
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
+from ..images import load_image
 from ..instances import TextInstances
 from .augmentation import TextAugmentation
 from .loaders import row_to_instances
@@ -37,8 +38,10 @@ class DecodedRows(Sequence):
         return self._rows[index]
 
 
-def _decode(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {**row, "image": np.asarray(row["image"].convert("RGB"))}
+def _decode(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The row with its photo as (H, W, 3) uint8 RGB."""
+    image = row["image"]
+    return row if isinstance(image, np.ndarray) else {**row, "image": np.asarray(load_image(image))}
 
 
 class TextPhotos(Dataset):
@@ -104,9 +107,8 @@ class RandomTextCrops(Dataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         rng = np.random.default_rng([self.seed, index])
         rows = self.sources[rng.choice(len(self.sources), p=self.weights)]
-        row = rows[int(rng.integers(len(rows)))]
-        image = np.asarray(row["image"])
-        crop, instances = self.augmentation(image, row_to_instances(row), rng)
+        row = _decode(rows[int(rng.integers(len(rows)))])
+        crop, instances = self.augmentation(row["image"], row_to_instances(row), rng)
         return _process(self.image_processor, crop, instances, do_resize=False)
 
 
