@@ -129,9 +129,9 @@ class TCMDensePool(nn.Module):
         return torch.cat([self.positional_embedding[:1], resized])
 
 
-class TCMVisionPreTrainedModel(PreTrainedModel):
-    config: TCMVisionConfig
-    base_model_prefix = "vision"
+class TCMImagePreTrainedModel(PreTrainedModel):
+    """What every model with CLIP's ResNet in it tells transformers, and how that ResNet starts."""
+
     main_input_name = "pixel_values"
     input_modalities = ["image"]
     supports_gradient_checkpointing = False
@@ -147,30 +147,28 @@ class TCMVisionPreTrainedModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
+        """Kaiming for convolutions, CLIP's scales for the attention pool; residual branches start as the identity."""
         super()._init_weights(module)
-        init_vision_weights(module, self.config.initializer_range)
+        if isinstance(module, nn.Conv2d):
+            init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        elif isinstance(module, TCMDensePool):
+            std = module.positional_embedding.shape[1] ** -0.5
+            init.normal_(module.positional_embedding, std=std)
+            attention = module.attention
+            for projection in (attention.q_proj, attention.k_proj, attention.v_proj, attention.out_proj):
+                init.normal_(projection.weight, std=std)
+        elif isinstance(module, TCMBottleneck):
+            init.zeros_(module.expand[1].get_parameter("weight"))
 
 
-def init_vision_weights(module: nn.Module, initializer_range: float) -> None:
-    """Kaiming for convolutions; CLIP's scales for the attention pool; a residual branch starts as the identity."""
-    if isinstance(module, nn.Conv2d):
-        init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    elif isinstance(module, TCMDensePool):
-        std = module.positional_embedding.shape[1] ** -0.5
-        init.normal_(module.positional_embedding, std=std)
-        attention = module.attention
-        for projection in (attention.q_proj, attention.k_proj, attention.v_proj, attention.out_proj):
-            init.normal_(projection.weight, std=std)
-    elif isinstance(module, TCMBottleneck):
-        init.zeros_(module.expand[1].get_parameter("weight"))
-
-
-class TCMVisionBackbone(BackboneMixin, TCMVisionPreTrainedModel):
+class TCMVisionBackbone(BackboneMixin, TCMImagePreTrainedModel):
     """CLIP's image encoder: stem, four stages, dense attention pool.
 
     `AutoBackbone.from_config(TCMVisionConfig())` builds it with the names `stem`, `stage1` … `stage4`.
     """
 
+    config: TCMVisionConfig
+    base_model_prefix = "vision"
     has_attentions = False
 
     def __init__(self, config: TCMVisionConfig):

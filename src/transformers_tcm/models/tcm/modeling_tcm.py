@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 from torch.nn import functional
-from transformers import CLIPTextModel, PreTrainedModel
+from transformers import CLIPTextModel
 from transformers import initialization as init
 from transformers.masking_utils import create_causal_mask
 from transformers.utils import ModelOutput, can_return_tuple
@@ -22,7 +22,7 @@ from .configuration_tcm import TCMConfig
 from .heads import head_class
 from .heads.base import HeadOutput
 from .losses_tcm import balanced_binary_cross_entropy, dice_loss
-from .modeling_clip_resnet import STRIDE, TCMVisionBackbone, init_vision_weights
+from .modeling_clip_resnet import STRIDE, TCMImagePreTrainedModel, TCMVisionBackbone
 
 __all__ = ["TCMForTextDetection", "TCMModel", "TCMModelOutput", "TCMPreTrainedModel", "TCMTextDetectionOutput"]
 
@@ -178,28 +178,18 @@ class TCMPromptDecoder(nn.Module):
         return self.output_proj(hidden_states)
 
 
-class TCMPreTrainedModel(PreTrainedModel):
+class TCMPreTrainedModel(TCMImagePreTrainedModel):
+    """Base class of all TCM models: loading, saving and initialisation."""
+
     config: TCMConfig
     base_model_prefix = "model"
-    main_input_name = "pixel_values"
-    input_modalities = ["image"]
     # The Trainer must divide by the accumulation steps itself.
     accepts_loss_kwargs = False
-    supports_gradient_checkpointing = False
-    _supports_sdpa = True
-    _supports_attention_backend = True
     _no_split_modules = ["TCMBottleneck", "TCMDecoderLayer", "CLIPEncoderLayer"]
-    _keys_to_ignore_on_load_missing = ["num_batches_tracked"]
-
-    @classmethod
-    def is_custom_code(cls) -> bool:
-        """`False`: for custom code `_init_weights` is not called on modules without parameters of their own."""
-        return False
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         super()._init_weights(module)
-        init_vision_weights(module, self.config.initializer_range)
         if isinstance(module, TCMTextEncoder):
             # As CLIP's token embeddings; the released code starts 50 times larger.
             init.normal_(module.context, std=0.02)
@@ -279,6 +269,7 @@ class TCMModel(TCMPreTrainedModel):
         if self.config.variant == "tcm":
             raise ValueError("variant 'tcm' prompts with each image's embedding and cannot be fused; use 'fasttcm'")
         if not self.config.fused:
+            self._forget_text_embedding()
             embedding, _ = self._prompted_text_embedding(None)
             self._forget_text_embedding()
             self._set_fused(embedding.clone())
