@@ -1,0 +1,83 @@
+"""Seconds per crop of a training step (forward, backward, AdamW) on the CPU, in the ways that matter.
+
+    python benchmarks/training_speed.py [--preset tiny] [--batch-size 16] [--crop-size 320] [--rounds 3] [--steps 4]
+
+Every way runs in a process of its own, because memory settings last for a process; they take turns within each round.
+Printed are the medians over all rounds and the ratio to the first way.
+"""
+
+import argparse
+import statistics
+import subprocess
+import sys
+import time
+
+import numpy as np
+import torch
+
+from transformers_tcm import TCMConfig, TCMForTextDetection, TextInstances
+from transformers_tcm.memory import keep_freed_memory
+from transformers_tcm.training import parameter_groups
+
+WAYS = ["float32", "bfloat16", "bfloat16 channels_last", "bfloat16 channels_last keep_freed_memory"]
+
+
+def labelled_batch(model: TCMForTextDetection, batch_size: int, crop_size: int) -> dict:
+    """Noise with four words in each crop."""
+    rng = np.random.default_rng(0)
+    origins = rng.uniform(0, crop_size - 90, (4, 2))
+    words = [np.float32([[0, 0], [80, 4], [80, 28], [0, 24]]) + origin for origin in origins]
+    settings = model.config.head_settings
+    targets = model.head.targets(TextInstances(words), crop_size, crop_size, settings)
+    label = {name: torch.from_numpy(array) for name, array in targets.items()}
+    return {"pixel_values": torch.randn(batch_size, 3, crop_size, crop_size), "labels": [label] * batch_size}
+
+
+def time_steps(way: str, preset: str, batch_size: int, crop_size: int, steps: int) -> list[float]:
+    """Seconds per crop of each step after the first two."""
+    if "keep_freed_memory" in way:
+        keep_freed_memory()
+    model = TCMForTextDetection(TCMConfig.from_preset(preset)).train()
+    if "channels_last" in way:
+        model.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(parameter_groups(model, 1e-3, 1e-2, image_encoder_scale=1.0), fused=True)
+    batch = labelled_batch(model, batch_size, crop_size)
+    seconds = []
+    for _ in range(steps + 2):
+        start = time.perf_counter()
+        with torch.autocast("cpu", torch.bfloat16, enabled="bfloat16" in way):
+            loss = model(**batch).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        seconds.append((time.perf_counter() - start) / batch_size)
+    return seconds[2:]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--preset", default="tiny")
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--crop-size", type=int, default=320)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--way", choices=WAYS, help="only this one, in this process: prints seconds per crop")
+    arguments = parser.parse_args()
+    sizes = (arguments.preset, arguments.batch_size, arguments.crop_size, arguments.steps)
+    if arguments.way:
+        print(*time_steps(arguments.way, *sizes))
+        return
+    seconds: dict[str, list[float]] = {way: [] for way in WAYS}
+    for _ in range(arguments.rounds):
+        for way in WAYS:
+            command = [sys.executable, __file__, *sys.argv[1:], "--way", way]
+            printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+            seconds[way] += map(float, printed.split())
+    reference = statistics.median(seconds[WAYS[0]])
+    for way, values in seconds.items():
+        median = statistics.median(values)
+        print(f"{median:7.4f} s per crop   {median / reference:5.2f} x   {way}")
+
+
+if __name__ == "__main__":
+    main()
