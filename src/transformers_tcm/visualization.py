@@ -47,8 +47,7 @@ def draw_text_instances(
         ValueError: if `scores` are to be written but there are none, or `line_width` is not positive.
     """
     if not isinstance(instances, TextInstances):
-        polygons, found_scores = [one["polygon"] for one in instances], [one["score"] for one in instances]
-        instances = TextInstances(polygons, scores=np.array(found_scores))
+        instances = TextInstances.from_detections(instances)
     pixels = np.array(load_image(image))
     # By area rather than by the longer side, which would bury the text of a narrow strip under its outlines.
     width = max(1, round(float(np.sqrt(pixels[:, :, 0].size)) / 500)) if line_width is None else line_width
