@@ -39,10 +39,11 @@ def test_sizes_come_from_the_tensors(clip_state_dict: StateDict) -> None:
 def test_a_saved_detector_loads_and_detects(clip_state_dict: StateDict, tmp_path: Path) -> None:
     model = convert_checkpoint(write(clip_state_dict, tmp_path), tmp_path / "out", SMALL)
     loaded = TCMForTextDetection.from_pretrained(tmp_path / "out").eval()
-    pixel_values = torch.randn(1, 3, 64, 96)
+    pixel_values = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         expected, found = (detector(pixel_values).head_output.prob_map for detector in (model, loaded))
-    assert torch.equal(found, expected)
+    # Not to the bit: sums may be taken in another order where memory is aligned otherwise.
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
     assert found.shape == (1, 1, 64, 96)
 
 
