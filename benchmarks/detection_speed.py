@@ -17,7 +17,6 @@ import torch
 from transformers import pipeline
 
 import transformers_tcm
-from transformers_tcm.memory import keep_freed_memory
 
 PHOTO = Path(__file__).parents[1] / "examples" / "images" / "street.jpg"
 WIDTH, HEIGHT = 960, 544
@@ -48,7 +47,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
-    keep_freed_memory()
     torch.set_num_threads(arguments.threads)
     timed = variants(PIL.Image.open(arguments.image).convert("RGB"))
     seconds: dict[str, list[float]] = {name: [] for name in timed}

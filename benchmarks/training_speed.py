@@ -2,24 +2,20 @@
 
     python benchmarks/training_speed.py [--preset tiny] [--batch-size 16] [--crop-size 320] [--rounds 3] [--steps 4]
 
-Every way runs in a process of its own, because memory settings last for a process; they take turns within each round.
-Printed are the medians over all rounds and the ratio to the first way.
+The ways take turns within each round. Printed are the medians over all rounds and the ratio to the first way.
 """
 
 import argparse
 import statistics
-import subprocess
-import sys
 import time
 
 import numpy as np
 import torch
 
 from transformers_tcm import TCMConfig, TCMForTextDetection, TextInstances
-from transformers_tcm.memory import keep_freed_memory
 from transformers_tcm.training import parameter_groups
 
-WAYS = ["float32", "bfloat16", "bfloat16 channels_last", "bfloat16 channels_last keep_freed_memory"]
+WAYS = ["float32", "bfloat16", "bfloat16 channels_last"]
 
 
 def labelled_batch(model: TCMForTextDetection, batch_size: int, crop_size: int) -> dict:
@@ -35,8 +31,6 @@ def labelled_batch(model: TCMForTextDetection, batch_size: int, crop_size: int) 
 
 def time_steps(way: str, preset: str, batch_size: int, crop_size: int, steps: int) -> list[float]:
     """Seconds per crop of each step after the first two."""
-    if "keep_freed_memory" in way:
-        keep_freed_memory()
     model = TCMForTextDetection(TCMConfig.from_preset(preset)).train()
     if "channels_last" in way:
         model.to(memory_format=torch.channels_last)
@@ -61,18 +55,12 @@ def main() -> None:
     parser.add_argument("--crop-size", type=int, default=320)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=4)
-    parser.add_argument("--way", choices=WAYS, help="only this one, in this process: prints seconds per crop")
     arguments = parser.parse_args()
     sizes = (arguments.preset, arguments.batch_size, arguments.crop_size, arguments.steps)
-    if arguments.way:
-        print(*time_steps(arguments.way, *sizes))
-        return
     seconds: dict[str, list[float]] = {way: [] for way in WAYS}
     for _ in range(arguments.rounds):
         for way in WAYS:
-            command = [sys.executable, __file__, *sys.argv[1:], "--way", way]
-            printed = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-            seconds[way] += map(float, printed.split())
+            seconds[way] += time_steps(way, *sizes)
     reference = statistics.median(seconds[WAYS[0]])
     for way, values in seconds.items():
         median = statistics.median(values)

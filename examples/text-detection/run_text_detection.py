@@ -25,7 +25,6 @@ from transformers_tcm import (
 from transformers_tcm.data.augmentation import TextAugmentation
 from transformers_tcm.data.datasets import DecodedRows, RandomTextCrops, TextPhotos
 from transformers_tcm.data.loaders import load_icdar2015, load_jsonl
-from transformers_tcm.memory import keep_freed_memory
 from transformers_tcm.training import TCMTrainer, TCMTrainingArguments
 
 logger = logging.getLogger(__name__)
@@ -150,7 +149,6 @@ def load_model(arguments: ModelArguments) -> tuple[TCMForTextDetection, TCMImage
 
 
 def main() -> None:
-    keep_freed_memory()
     model_arguments, data_arguments, training_arguments = parse_arguments()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if training_arguments.should_log:
