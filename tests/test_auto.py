@@ -158,20 +158,19 @@ def test_unknown_bundled_model_is_an_error_with_the_names() -> None:
         bundled_model_path("fasttcm-huge")
 
 
-IMPORT_COST = """
-import sys, time
+NEW_PACKAGES = """
+import sys
 from transformers import AutoModel, AutoImageProcessor, PreTrainedModel, pipeline
-before, start = set(sys.modules), time.process_time()
+before = set(sys.modules)
 import transformers_tcm
-print(time.process_time() - start)
 print(*{name.partition(".")[0] for name in set(sys.modules) - before})
 """
 
 
-def test_import_is_cheap() -> None:
-    """Measured in processor time, which does not depend on what else the machine does."""
-    run = subprocess.run([sys.executable, "-c", IMPORT_COST], capture_output=True, text=True, check=True)
-    seconds, packages = run.stdout.splitlines()
-    assert float(seconds) < 0.3
+def test_import_loads_nothing_heavy() -> None:
+    """How long it takes is measured by `benchmarks/import_time.py`."""
+    run = subprocess.run([sys.executable, "-c", NEW_PACKAGES], capture_output=True, text=True, check=True)
     heavy = {"accelerate", "cv2", "datasets", "evaluate", "pyclipper", "rapidfuzz", "shapely"}
-    assert not heavy & set(packages.split())
+    packages = set(run.stdout.split())
+    assert "transformers_tcm" in packages
+    assert not heavy & packages

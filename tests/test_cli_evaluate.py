@@ -74,3 +74,11 @@ def test_missing_photos_are_named(arguments: list[str], message: str) -> None:
     done = evaluate(*arguments)
     assert done.exit_code == 2
     assert message in done.output
+
+
+def test_a_damaged_photo_is_one_line_and_not_a_traceback(photos: Path, found: list) -> None:
+    (photos / "images" / "a.png").write_bytes(b"no picture")
+    done = evaluate("--jsonl", photos / "photos.jsonl")
+    assert done.exit_code == 2
+    assert isinstance(done.exception, SystemExit)
+    assert "error:" in done.output

@@ -199,7 +199,7 @@ def main() -> None:
         trainer.save_metrics("eval", metrics)
     if training_arguments.do_train:
         trainer.save_model()
-        if model_arguments.fuse and model.config.variant == "fasttcm":
+        if model_arguments.fuse and model.config.variant == "fasttcm" and trainer.is_world_process_zero():
             save_fused(training_arguments.output_dir)
 
 

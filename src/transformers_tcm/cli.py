@@ -129,8 +129,9 @@ def evaluate(
     settings = {"size": size, "threshold": threshold, "box_threshold": box_threshold, "unclip_ratio": unclip_ratio}
     with _usage_errors():
         rows = _load_annotated(images, annotations, include, jsonl)
-        detector = _load_detector(model, device, settings)
-    result, seconds = _evaluate_all(detector, rows)
+        if output is not None:
+            output.parent.mkdir(parents=True, exist_ok=True)
+        result, seconds = _evaluate_all(_load_detector(model, device, settings), rows)
     typer.echo(f"precision {result.precision:.4f}  recall {result.recall:.4f}  hmean {result.hmean:.4f}")
     typer.echo(f"{len(result.images)} images, {seconds:.3f} s each (median)")
     if output is not None:

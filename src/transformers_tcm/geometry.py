@@ -115,7 +115,7 @@ def offset_polygon(polygon: np.ndarray, distance: float, precision: float = 1e-3
 
 
 def unclip_distance(polygon: np.ndarray, ratio: float) -> float:
-    """Offset that undoes DBNet's shrinking: area x ratio / perimeter (Liao et al., AAAI 2020, equation 10)."""
+    """Offset that undoes DBNet's shrinking: area x ratio / perimeter (Liao et al., DBNet, AAAI 2020)."""
     return abs(signed_area(polygon)) * ratio / max(perimeter(polygon), 1e-6)
 
 

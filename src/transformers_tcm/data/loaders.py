@@ -22,7 +22,12 @@ def text_features() -> "datasets.Features":
     `image` (decoded on access, stored as a path), `image_id` (file name), and of equal length for each image `polygons`
     (N, K_i, 2) in pixels of the upright image, `texts` (`None` where unknown) and `ignore`.
     """
-    from datasets import Features, Image, List, Value
+    try:
+        from datasets import Features, Image, List, Value
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "annotated photos are loaded with the package datasets: pip install 'transformers-tcm[train]'"
+        ) from error
 
     return Features(
         {
@@ -118,6 +123,7 @@ def save_jsonl(
 
 
 def _build(images: list[Path], annotations: list[TextInstances]) -> "datasets.Dataset":
+    features = text_features()  # first, because it says what to install where datasets is missing
     import datasets
 
     columns = {
@@ -127,7 +133,7 @@ def _build(images: list[Path], annotations: list[TextInstances]) -> "datasets.Da
         "texts": [instances.texts or [None] * len(instances) for instances in annotations],
         "ignore": [instances.ignored.tolist() for instances in annotations],
     }
-    return datasets.Dataset.from_dict(columns, features=text_features())
+    return datasets.Dataset.from_dict(columns, features=features)
 
 
 def _folder(path: str | os.PathLike, name: str) -> Path:

@@ -1,4 +1,4 @@
-"""Layer-wise learning rates and weight decay (TCM, section 4.1)."""
+"""Layer-wise learning rates and weight decay as TCM is trained."""
 
 from typing import Any
 

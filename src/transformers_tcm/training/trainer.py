@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from tqdm.auto import tqdm
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import speed_metrics
 
@@ -131,7 +132,8 @@ class TCMTrainer(Trainer):
         """Result of each photo and loss of each batch, of all processes."""
         images: list[ImageResult] = []
         losses: list[float] = []
-        for batch in loader:
+        hidden = self.args.disable_tqdm or not self.is_local_process_zero()
+        for batch in tqdm(loader, desc="Evaluating", leave=False, disable=hidden):
             with self.compute_loss_context_manager():
                 outputs = self.model(**self._prepare_inputs(batch))
             found = _compare(self.processing_class, outputs, batch["labels"])

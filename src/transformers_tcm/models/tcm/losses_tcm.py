@@ -9,7 +9,7 @@ __all__ = ["balanced_binary_cross_entropy", "dice_loss"]
 def balanced_binary_cross_entropy(
     probabilities: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor, negative_ratio: float
 ) -> torch.Tensor:
-    """Cross-entropy over all positives and the hardest negatives of the batch (DBNet, equation 7).
+    """Cross-entropy over all positives and the hardest negatives of the batch (DBNet, Liao et al., AAAI 2020).
 
     Args:
         probabilities: (B, 1, H, W) in [0, 1].

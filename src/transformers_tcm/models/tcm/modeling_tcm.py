@@ -81,7 +81,7 @@ class TCMTextDetectionOutput(ModelOutput):
 
 
 class TCMLanguagePromptGenerator(nn.Sequential):
-    """What the text encoder is told, (…, C) to (…, D): LN, linear, ReLU, LN, linear (TCM, equation 4)."""
+    """What the text encoder is told, (…, C) to (…, D): LN, linear, ReLU, LN, linear (TCM)."""
 
     def __init__(self, embedding_size: int, token_size: int):
         super().__init__(
@@ -259,7 +259,7 @@ class TCMModel(TCMPreTrainedModel):
 
     @torch.no_grad()
     def fuse_text_embeddings(self) -> "TCMModel":
-        """Fold meta query, context and text tower into a stored text embedding and drop them (FastTCM, section 3.3).
+        """Fold meta query, context and text tower into a stored text embedding and drop them (FastTCM).
 
         Outputs stay the same; the text can no longer be trained. A fused model is left as it is.
 
@@ -294,7 +294,7 @@ class TCMModel(TCMPreTrainedModel):
         return self._cached_text_embedding, language_prompt
 
     def _match(self, text: torch.Tensor, global_embedding: torch.Tensor) -> torch.Tensor:
-        """Bimodal similarity matching, t + cos(g, t) g (FastTCM, section 3.3): (1, K, C) and (B, C) to (B, K, C)."""
+        """Bimodal similarity matching, t + cos(g, t) g (FastTCM): (1, K, C) and (B, C) to (B, K, C)."""
         image = global_embedding[:, None]
         similarity = functional.cosine_similarity(text, image, dim=-1)[..., None]  # (B, K, 1)
         if self.config.normalized_matching:
@@ -427,7 +427,7 @@ class TCMForTextDetection(TCMPreTrainedModel):
 
 
 def _score_map_loss(logits: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor, form: str) -> torch.Tensor:
-    """Auxiliary loss (TCM, equation 8), image by image: logits (B, K, h, w), targets and mask (B, 1, H, W)."""
+    """Auxiliary loss (TCM), image by image: logits (B, K, h, w), targets and mask (B, 1, H, W)."""
     # A pixel is text where any of the prompts says so.
     logits = logits.amax(dim=1, keepdim=True)
     logits = functional.interpolate(logits, size=targets.shape[-2:], mode="bilinear", align_corners=False)

@@ -1,8 +1,7 @@
 """DBNet: differentiable binarisation of a probability map by a learned threshold map.
 
-References: Liao et al., "Real-time Scene Text Detection with Differentiable Binarization", AAAI 2020 (equations by
-number); "Real-Time Scene Text Detection with Differentiable Binarization and Adaptive Scale Fusion" (DBNet++), TPAMI
-2022.
+References: Liao et al., "Real-time Scene Text Detection with Differentiable Binarization", AAAI 2020;
+"Real-Time Scene Text Detection with Differentiable Binarization and Adaptive Scale Fusion" (DBNet++), TPAMI 2022.
 """
 
 from collections.abc import Sequence
@@ -31,8 +30,8 @@ class DBNetConfig:
         neck_channels: width of the pyramid, a multiple of 4.
         hidden_channels: width of the two branches.
         adaptive_scale_fusion: weigh pyramid levels at every pixel (DBNet++).
-        steepness: k of the approximate step function, equation 2.
-        shrink_ratio: r of the shrunk text regions, equation 10.
+        steepness: k of the approximate step function 1 / (1 + exp(-k (P - T))).
+        shrink_ratio: r of the shrunk text regions, moved in by area x (1 - r^2) / perimeter.
         threshold_min: lowest value of the threshold map's target.
         threshold_max: its highest value, on the outlines.
         min_short_side: words with a shorter side (pixels of the network's input) are ignored in training.
@@ -75,7 +74,7 @@ class DBNetOutput(HeadOutput):
     Args:
         prob_map: (B, 1, H, W) probability of (shrunk) text.
         threshold_map: (B, 1, H, W) adaptive threshold; only in training or where asked for.
-        binary_map: (B, 1, H, W) approximate binary map, equation 2; only in training or where asked for.
+        binary_map: (B, 1, H, W) approximate binary map; only in training or where asked for.
     """
 
     prob_map: torch.Tensor
@@ -92,7 +91,7 @@ class DBNetOutput(HeadOutput):
         min_size: float,
         polygon: bool,
     ) -> list[TextInstances]:
-        """See `HeadOutput.decode`: regions of the binarised probability map, grown back to words (section 3.4)."""
+        """See `HeadOutput.decode`: regions of the binarised probability map, grown back to words."""
         decoded = []
         for prob_map, (height, width) in zip(self.prob_map[:, 0], valid_sizes.tolist(), strict=True):
             probabilities = np.ascontiguousarray(prob_map[:height, :width].float().cpu().numpy())
@@ -129,7 +128,7 @@ class DBNetHead(DetectionHead):
         return DBNetOutput(prob_map=prob_map, threshold_map=threshold_map, binary_map=binary_map)
 
     def loss(self, output: DBNetOutput, labels: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
-        """Equation 6: cross-entropy with hard negatives, dice and L1 terms, all over the batch as a whole."""
+        """Cross-entropy with hard negatives, dice and L1 terms, all over the batch as a whole."""
         assert output.threshold_map is not None  # `forward` makes both maps where there are labels
         assert output.binary_map is not None
         shrink_map, shrink_mask = stack_targets(labels, "shrink_map"), stack_targets(labels, "shrink_mask")
@@ -149,9 +148,9 @@ class DBNetHead(DetectionHead):
     def targets(
         instances: TextInstances, height: int, width: int, settings: DBNetConfig | None = None
     ) -> dict[str, np.ndarray]:
-        """Target maps (height, width) of one image (section 3.3).
+        """Target maps (height, width) of one image.
 
-        `shrink_map` and `shrink_mask` are uint8, the text shrunk by equation 10 and where it counts; `threshold_map`
+        `shrink_map` and `shrink_mask` are uint8, the shrunk text and where it counts; `threshold_map`
         float32, highest on the outlines, and `threshold_mask` uint8, where it counts. Ignored, tiny and vanishing words
         are masked out.
         """
@@ -197,7 +196,7 @@ def _map_branch(in_channels: int, hidden_channels: int) -> nn.Sequential:
 
 
 def _shrink_distance(polygon: np.ndarray, ratio: float) -> float:
-    """Equation 10, in pixels."""
+    """How far a polygon is moved in: area x (1 - ratio^2) / perimeter, in pixels."""
     return abs(geometry.signed_area(polygon)) * (1 - ratio**2) / (geometry.perimeter(polygon) + 1e-3)
 
 

@@ -43,7 +43,7 @@ class ConcatenatedFPN(nn.Module):
 
 
 class AdaptiveScaleFusion(nn.Module):
-    """Weighs pyramid levels against each other at every pixel (DBNet++, section 3.3)."""
+    """Weighs pyramid levels against each other at every pixel (DBNet++)."""
 
     def __init__(self, channels: int, num_levels: int):
         super().__init__()
