@@ -231,10 +231,56 @@ def test_annotations_may_be_dictionaries_and_unscaled(processor):
         assert label["ignore"].tolist() == [False]
 
 
+def test_words_travel_as_code_points(processor):
+    words = TextInstances(
+        [np.array(QUAD)] * 5, texts=["Añ", None, "", "###", "👍z"], ignore=[False] * 3 + [True, False]
+    )
+    nothing = TextInstances([], texts=[])
+    unknown = TextInstances([np.array(QUAD)], texts=[None])
+    several = processor([noise(30, 40)] * 4, [words, nothing, unknown, TextInstances([np.array(QUAD)])])["labels"]
+    assert several[0]["char_ids"].tolist() == [[65, 241], [0, 0], [0, 0], [0, 0], [128077, 122]]
+    assert several[0]["char_ids"].dtype == torch.int64
+    assert several[1]["char_ids"].shape == (0, 1)
+    assert several[2]["char_ids"].tolist() == [[0]]
+    assert "char_ids" not in several[3]
+
+
 def test_numpy_can_be_asked_for(processor):
     features = processor(noise(40, 60), TextInstances([np.array(QUAD)]), return_tensors="np")
     assert all(isinstance(features[name], np.ndarray) for name in ("pixel_values", "pixel_mask", "target_sizes"))
     assert all(isinstance(array, np.ndarray) for array in features["labels"][0].values())
+
+
+# --- decoding settings of spotters -----------------------------------------------------------------------------------
+
+
+def test_batches_of_a_spotter_say_how_to_decode(processor):
+    spotter = type(processor)(size=SMALL, text_threshold=0.25, box_threshold=0.5)
+    features = spotter([noise(30, 40), noise(40, 30)], [TextInstances([])] * 2, unclip_ratio=2.0)
+    expected = {
+        "threshold": 0.3,
+        "box_threshold": 0.5,
+        "unclip_ratio": 2.0,
+        "max_candidates": 1000,
+        "min_size": 3,
+        "polygon": False,
+    }
+    assert features["decoding"] == expected
+    moved = features.to(torch.bfloat16)
+    assert moved["decoding"] == expected
+    assert moved["pixel_values"].dtype == torch.bfloat16
+    assert spotter(noise(30, 40), return_tensors="np")["decoding"]["box_threshold"] == 0.5
+    assert "decoding" not in processor(noise(30, 40))
+    assert "decoding" in processor(noise(30, 40), text_threshold=0)
+
+
+def test_settings_of_a_spotter_are_checked(processor):
+    with pytest.raises(ValueError, match=r"`text_threshold` is 1\.5"):
+        type(processor)(text_threshold=1.5)
+    with pytest.raises(ValueError, match="`text_threshold` is -1"):
+        processor(noise(30, 40), text_threshold=-1)
+    with pytest.raises(ValueError, match="`box_threshold` is 2"):
+        processor(noise(30, 40), text_threshold=0.5, box_threshold=2)
 
 
 # --- post-processing -------------------------------------------------------------------------------------------------
@@ -373,7 +419,13 @@ class PhotoConfig(PreTrainedConfig):
 
 def test_everything_survives_saving(processor, tmp_path):
     AutoImageProcessor.register(PhotoConfig, image_processor_classes=BACKENDS, exist_ok=True)
-    changed = {"size": {"longest_edge": 96}, "threshold": 0.2, "polygon": True, "size_divisor": 64, "do_pad": True}
+    changed = {
+        "size": {"longest_edge": 96},
+        "threshold": 0.2,
+        "polygon": True,
+        "size_divisor": 64,
+        "text_threshold": 0.1,
+    }
     type(processor)(**changed).save_pretrained(tmp_path)
     saved = json.loads((tmp_path / "preprocessor_config.json").read_text())
     assert saved["image_processor_type"] == "TCMImageProcessor"

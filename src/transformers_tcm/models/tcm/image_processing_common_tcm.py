@@ -42,6 +42,7 @@ class TCMImageProcessorKwargs(ImagesKwargs, total=False):
     min_size (`float`, *optional*, defaults to 3): shortest side of a region, before it is grown, in pixels of the
         network input.
     polygon (`bool`, *optional*, defaults to `False`): outlines that follow curved text instead of quads.
+    text_threshold (`float`, *optional*): lowest score of a word that a spotter read; `None` for detectors.
     """
 
     size_divisor: int | None
@@ -51,6 +52,7 @@ class TCMImageProcessorKwargs(ImagesKwargs, total=False):
     max_candidates: int | None
     min_size: float | int | None
     polygon: bool | None
+    text_threshold: float | int | None
 
 
 def resized_size(height: int, width: int, size: SizeDict) -> tuple[int, int]:
@@ -86,6 +88,8 @@ class TCMBaseImageProcessor(BaseImageProcessor):
       and to the largest image of the batch. Without `do_pad` all images must have the same size after resizing.
     - `threshold`, `box_threshold`, `unclip_ratio`, `max_candidates`, `min_size`, `polygon`: how detections are read
       from the outputs of a model, see `TCMImageProcessorKwargs`.
+    - `text_threshold`: set for spotters, whose batches then also hold the settings above, because a spotter has to
+      decode what it detects before it can read it.
 
     Raises:
         ValueError: if a threshold is outside [0, 1], or another setting is out of range.
@@ -112,10 +116,11 @@ class TCMBaseImageProcessor(BaseImageProcessor):
     max_candidates = 1000
     min_size = 3
     polygon = False
+    text_threshold = None
 
     def __init__(self, **kwargs: Unpack[TCMImageProcessorKwargs]) -> None:
         super().__init__(**kwargs)  # type: ignore[misc]  # typed for the settings of every processor
-        self._decoding_settings()
+        self.decoding_settings()
 
     def preprocess(
         self,
@@ -136,7 +141,9 @@ class TCMBaseImageProcessor(BaseImageProcessor):
             `pixel_values` (B, 3, H, W) float32; `pixel_mask` (B, H, W) int64, 1 = image and 0 = padding; `target_sizes`
             (B, 2) int64, original height and width; with annotations `labels`, a dict for each image of `points`
             (sum of K_i, 2) float32 in resized pixels, `counts` (N,) int64 = the K_i, `ignore` (N,) bool, `orig_size`
-            (2,) int64 = original height and width.
+            (2,) int64 = original height and width, and where the annotations have texts `char_ids` (N, L) int64, the
+            Unicode code points of each word with zeros after its end, nothing but zeros where it is ignored or unknown.
+            With a `text_threshold` also `decoding`, a plain dict of the settings by which a spotter decodes detections.
 
         Raises:
             ValueError: for images without pixels or with other channels than `image_mean` has, a resize policy other
@@ -193,6 +200,8 @@ class TCMBaseImageProcessor(BaseImageProcessor):
             features["labels"] = [
                 dict(BatchFeature(_label(*image), tensor_type=kwargs["return_tensors"])) for image in several
             ]
+        if kwargs["text_threshold"] is not None:
+            features["decoding"] = self.decoding_settings(**kwargs)
         return features
 
     def _make_batch(
@@ -230,19 +239,23 @@ class TCMBaseImageProcessor(BaseImageProcessor):
         """Write an image (C, h, w) of the backend's array type and of any number type into a float32 view (C, h, w)."""
         raise NotImplementedError
 
-    def _decoding_settings(self, **given: Any) -> dict[str, Any]:
-        """The settings of `decode`, the stored value for each that is not given."""
+    def decoding_settings(self, **given: Any) -> dict[str, Any]:
+        """The settings of `HeadOutput.decode`, the stored value for each that is not given; others are left alone.
+
+        Raises:
+            ValueError: if one of them, or `text_threshold`, is out of range.
+        """
         names = ("threshold", "box_threshold", "unclip_ratio", "max_candidates", "min_size", "polygon")
-        settings: dict[str, Any] = {
-            name: getattr(self, name) if given.get(name) is None else given[name] for name in names
-        }
-        for name in ("threshold", "box_threshold"):
-            if not 0 <= settings[name] <= 1:
-                raise ValueError(f"`{name}` is {settings[name]}; expected a number between 0 and 1")
+        settings: dict[str, Any] = {name: self._setting(name, given.get(name)) for name in names}
+        _check_probabilities(text_threshold=self._setting("text_threshold", given.get("text_threshold")))
+        _check_probabilities(threshold=settings["threshold"], box_threshold=settings["box_threshold"])
         for name, lowest in (("unclip_ratio", 0), ("max_candidates", 1), ("min_size", 0)):
             if not lowest <= settings[name]:
                 raise ValueError(f"`{name}` is {settings[name]}; expected a number of at least {lowest}")
         return settings
+
+    def _setting(self, name: str, given: Any) -> Any:
+        return getattr(self, name) if given is None else given
 
     def post_process_text_detection(
         self,
@@ -272,7 +285,7 @@ class TCMBaseImageProcessor(BaseImageProcessor):
         Raises:
             ValueError: if `target_sizes` has not one (h, w) for each image, or a setting is out of range.
         """
-        settings = self._decoding_settings(
+        settings = self.decoding_settings(
             threshold=threshold,
             box_threshold=box_threshold,
             unclip_ratio=unclip_ratio,
@@ -300,6 +313,12 @@ class TCMBaseImageProcessor(BaseImageProcessor):
         """
         detections = self.post_process_text_detection(outputs, target_sizes, box_threshold=threshold)
         return [{name: image[name] for name in ("scores", "labels", "boxes")} for image in detections]
+
+
+def _check_probabilities(**settings: float | None) -> None:
+    for name, value in settings.items():
+        if value is not None and not 0 <= value <= 1:
+            raise ValueError(f"`{name}` is {value}; expected a number between 0 and 1")
 
 
 def _image_size(image: Any) -> tuple[int, int]:
@@ -335,12 +354,22 @@ def _as_instances(annotations: Annotations, count: int) -> list[TextInstances]:
 def _label(instances: TextInstances, original: tuple[int, int], resized: tuple[int, int]) -> dict[str, torch.Tensor]:
     """The geometry of one image's text as tensors, scaled as the image was."""
     polygons = instances.scale(resized[1] / original[1], resized[0] / original[0]).polygons
-    return {
+    label = {
         "points": torch.from_numpy(np.concatenate([*polygons, np.zeros((0, 2), np.float32)])),  # (sum of K_i, 2)
         "counts": torch.tensor([len(polygon) for polygon in polygons], dtype=torch.int64),
         "ignore": torch.from_numpy(instances.ignored.copy()),
         "orig_size": torch.tensor(original),
     }
+    return label if instances.texts is None else {**label, "char_ids": _char_ids(instances.texts, instances.ignored)}
+
+
+def _char_ids(texts: Sequence[str | None], ignored: np.ndarray) -> torch.Tensor:
+    """Code points of the words (N, L), zeros after the end of each and where there is nothing to learn."""
+    words = ["" if skip else word or "" for word, skip in zip(texts, ignored, strict=True)]
+    ids = torch.zeros(len(words), max([1, *map(len, words)]), dtype=torch.int64)
+    for row, word in zip(ids, words, strict=True):
+        row[: len(word)] = torch.tensor([ord(character) for character in word], dtype=torch.int64)
+    return ids
 
 
 def _detections(instances: TextInstances, valid: list[int], target: list[int]) -> dict[str, Any]:
