@@ -15,38 +15,64 @@ __all__ = ["TextDetectionCollator", "labels_to_instances"]
 
 
 class TextDetectionCollator:
-    """Pads images to one size and adds the head's target maps to their labels.
+    """Pads images to one size and adds to their labels what the model learns from.
+
+    Those are the head's target maps and, for a spotter, the control points of the words.
 
     Args:
-        config: its head makes the targets.
+        config: of the model; its head makes the targets.
+        train_detection: `False` leaves the target maps out, to train a spotter's recogniser alone.
     """
 
-    def __init__(self, config: "TCMConfig"):
+    def __init__(self, config: "TCMConfig", train_detection: bool = True):
         from ..models.tcm.heads import head_class
 
         self.head = head_class(config.head_type)
         self.settings = config.head_settings
+        self.reads = config.recognizer is not None
+        self.train_detection = train_detection
+        if not self.reads and not train_detection:
+            raise ValueError(
+                "a detector has nothing to train without detection; give a configuration with `recognizer`"
+            )
 
     def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
         """Items of `TextPhotos` or `RandomTextCrops` to the arguments of a model.
 
         Returns:
             `pixel_values` (B, 3, H, W), `pixel_mask` (B, H, W) and `labels`, a list of dicts: what the image processor
-            made, and the head's targets (H, W) with the padding masked out.
+            made, the head's targets (H, W) with the padding masked out, and for a spotter `control_points` (N, 8, 2)
+            and `char_ids` (N, L), zeros for words that no two curves describe. For a spotter also `train_detection`.
         """
         height = max(item["pixel_values"].shape[1] for item in items)
         width = max(item["pixel_values"].shape[2] for item in items)
         masks = torch.stack([_pad(item["pixel_mask"], height, width) for item in items])
-        return {
+        batch = {
             "pixel_values": torch.stack([_pad(item["pixel_values"], height, width) for item in items]),
             "pixel_mask": masks,
             "labels": [
-                {**item["labels"], **self._targets(item["labels"], mask)}
+                {**item["labels"], **self._targets(item["labels"], mask), **self._words(item["labels"])}
                 for item, mask in zip(items, masks, strict=True)
             ],
         }
+        return {**batch, "train_detection": self.train_detection} if self.reads else batch
+
+    def _words(self, label: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Where the words are, for a spotter, and what they say."""
+        if not self.reads:
+            return {}
+        from ..models.tcm.heads.proposals import words_to_bezier
+
+        control_points, fitted = words_to_bezier(labels_to_instances(label).polygons)
+        char_ids = label.get("char_ids", torch.zeros(len(fitted), 1, dtype=torch.int64))
+        return {
+            "control_points": torch.from_numpy(control_points),
+            "char_ids": char_ids * torch.from_numpy(fitted)[:, None],
+        }
 
     def _targets(self, label: dict[str, torch.Tensor], pixel_mask: torch.Tensor) -> dict[str, torch.Tensor]:
+        if not self.train_detection:
+            return {}
         height, width = pixel_mask.shape
         targets = self.head.targets(labels_to_instances(label), height, width, self.settings)
         inside = pixel_mask.numpy().astype(np.uint8)

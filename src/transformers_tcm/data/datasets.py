@@ -11,7 +11,7 @@ from ..instances import TextInstances
 from .augmentation import TextAugmentation
 from .loaders import row_to_instances
 
-__all__ = ["DecodedRows", "RandomTextCrops", "TextPhotos"]
+__all__ = ["DecodedRows", "RandomTextCrops", "TextPhotos", "process_for_model"]
 
 Rows = Sequence[Mapping[str, Any]]
 ImageProcessor = Any  # a TCM image processor; this module does not know the models
@@ -59,7 +59,7 @@ class TextPhotos(Dataset):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         row = self.rows[index]
-        return _process(self.image_processor, row["image"], row_to_instances(row))
+        return process_for_model(self.image_processor, row["image"], row_to_instances(row))
 
 
 class RandomTextCrops(Dataset):
@@ -109,10 +109,12 @@ class RandomTextCrops(Dataset):
         rows = self.sources[rng.choice(len(self.sources), p=self.weights)]
         row = _decode(rows[int(rng.integers(len(rows)))])
         crop, instances = self.augmentation(row["image"], row_to_instances(row), rng)
-        return _process(self.image_processor, crop, instances, do_resize=False)
+        return process_for_model(self.image_processor, crop, instances, do_resize=False)
 
 
-def _process(image_processor: ImageProcessor, image: Any, instances: TextInstances, **kwargs: Any) -> dict[str, Any]:
+def process_for_model(
+    image_processor: ImageProcessor, image: Any, instances: TextInstances, **kwargs: Any
+) -> dict[str, Any]:
     """One image through the processor, its batch dimension taken off again."""
     batch = image_processor(image, annotations=instances, return_tensors="pt", **kwargs)
     return {name: batch[name][0] for name in ("pixel_values", "pixel_mask", "labels")}

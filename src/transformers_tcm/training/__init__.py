@@ -1,7 +1,21 @@
 """Training on the Trainer of transformers."""
 
 from .ema import ExponentialMovingAverage
-from .parameter_groups import freeze_text_encoder, parameter_groups
+from .parameter_groups import freeze_detector, freeze_text_encoder, parameter_groups
+from .recipes import PhotoArguments, parse_recipe
+from .scoring import BatchScores, score_batch, summarize
 from .trainer import TCMTrainer, TCMTrainingArguments
 
-__all__ = ["ExponentialMovingAverage", "TCMTrainer", "TCMTrainingArguments", "freeze_text_encoder", "parameter_groups"]
+__all__ = [
+    "BatchScores",
+    "ExponentialMovingAverage",
+    "PhotoArguments",
+    "TCMTrainer",
+    "TCMTrainingArguments",
+    "freeze_detector",
+    "freeze_text_encoder",
+    "parameter_groups",
+    "parse_recipe",
+    "score_batch",
+    "summarize",
+]

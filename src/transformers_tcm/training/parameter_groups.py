@@ -5,8 +5,9 @@ from typing import Any
 from torch import nn
 
 from ..models.tcm.modeling_tcm import TCMModel, TCMPreTrainedModel
+from ..models.tcm.modeling_tcm_spotting import TCMForTextSpotting
 
-__all__ = ["freeze_text_encoder", "parameter_groups"]
+__all__ = ["freeze_detector", "freeze_text_encoder", "parameter_groups"]
 
 
 def freeze_text_encoder(model: TCMPreTrainedModel) -> None:
@@ -15,6 +16,12 @@ def freeze_text_encoder(model: TCMPreTrainedModel) -> None:
     if encoder is not None:
         encoder.text_model.requires_grad_(False)
         encoder.text_projection.requires_grad_(False)
+
+
+def freeze_detector(model: TCMForTextSpotting) -> None:
+    """Train nothing but the recogniser; the detector goes on finding exactly what it found."""
+    model.model.requires_grad_(False)
+    model.head.requires_grad_(False)
 
 
 def parameter_groups(

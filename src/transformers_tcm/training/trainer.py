@@ -12,12 +12,11 @@ from tqdm.auto import tqdm
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import speed_metrics
 
-from ..data.collation import TextDetectionCollator, labels_to_instances
-from ..evaluation import DetectionIoU, EvaluationResult, ImageResult
-from ..instances import TextInstances
+from ..data.collation import TextDetectionCollator
 from ..models.tcm.modeling_tcm import TCMForTextDetection
 from .ema import ExponentialMovingAverage
 from .parameter_groups import freeze_text_encoder, parameter_groups
+from .scoring import BatchScores, score_batch, summarize
 
 __all__ = ["TCMTrainer", "TCMTrainingArguments"]
 
@@ -47,14 +46,24 @@ class TCMTrainingArguments(TrainingArguments):
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
         super().__post_init__()
 
+    @property
+    def num_items(self) -> int:
+        """Items that `max_steps` optimizer steps of all processes take; ValueError without `max_steps`."""
+        if self.max_steps <= 0:
+            raise ValueError("crops are drawn without end: give --max_steps, the number of optimizer steps")
+        return self.max_steps * self.train_batch_size * self.gradient_accumulation_steps * self.world_size
+
 
 class TCMTrainer(Trainer):
-    """Trains a `TCMForTextDetection` on items of `RandomTextCrops` and evaluates it on `TextPhotos`.
+    """Trains a `TCMForTextDetection` or `TCMForTextSpotting` and evaluates it on photos.
 
-    - Collates with the targets of the model's head, unless another `data_collator` is given.
+    - Trains on items of `RandomTextCrops`, evaluates on `TextPhotos`; collates with the targets of the model's head,
+      unless another `data_collator` is given. One without detection trains a spotter's recogniser alone, on
+      `WordCollages` and `WordPhotos`.
     - Learning rates and weight decay by `parameter_groups`; the text tower is frozen where it comes from CLIP.
     - `evaluate` gives `eval_precision`, `eval_recall`, `eval_hmean` (ICDAR-2015 IoU, thresholds of the image
-      processor) and `eval_loss`.
+      processor) and `eval_loss`, for a spotter also `eval_end_to_end_hmean` and so on; for a recogniser alone
+      `eval_word_accuracy` (without regard to case), `_word_accuracy_case_sensitive` and `_character_error_rate`.
     - With `ema_decay`, evaluation and `save_model` use the averaged weights; checkpoints hold both.
 
     Args:
@@ -99,7 +108,7 @@ class TCMTrainer(Trainer):
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
     ) -> dict[str, float]:
-        """Detect text in every photo and compare polygons.
+        """Find, or read, the text in every photo and compare it with the labels.
 
         Args:
             eval_dataset: a `TextPhotos` in place of the trainer's own.
@@ -107,39 +116,38 @@ class TCMTrainer(Trainer):
             metric_key_prefix: first part of the names of the metrics.
 
         Returns:
-            `{prefix}_precision`, `_recall`, `_hmean`, `_loss` and the speed.
+            The figures of the class's documentation, and the speed.
         """
         start = time.time()
         loader = self.get_eval_dataloader(eval_dataset)
         was_training = self.model.training
         self.model.eval()
         if self.ema is None:
-            images, losses = self._detect_all(loader)
+            scores, images = self._score_all(loader)
         else:
             with self.ema.applied(self.model):
-                images, losses = self._detect_all(loader)
+                scores, images = self._score_all(loader)
         self.model.train(was_training)
-        result = EvaluationResult.from_images(images)
-        metrics = {f"{metric_key_prefix}_{name}": getattr(result, name) for name in ("precision", "recall", "hmean")}
-        metrics[f"{metric_key_prefix}_loss"] = sum(losses) / max(len(losses), 1)
-        metrics.update(speed_metrics(metric_key_prefix, start, num_samples=len(images)))
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in summarize(scores).items()}
+        metrics.update(speed_metrics(metric_key_prefix, start, num_samples=images))
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     @torch.no_grad()
-    def _detect_all(self, loader: Any) -> tuple[list[ImageResult], list[float]]:
-        """Result of each photo and loss of each batch, of all processes."""
-        images: list[ImageResult] = []
-        losses: list[float] = []
+    def _score_all(self, loader: Any) -> tuple[BatchScores, int]:
+        """What all batches of all processes add to the figures, and the number of images."""
+        total = BatchScores()
         hidden = self.args.disable_tqdm or not self.is_local_process_zero()
         for batch in tqdm(loader, desc="Evaluating", leave=False, disable=hidden):
             with self.compute_loss_context_manager():
-                outputs = self.model(**self._prepare_inputs(batch))
-            found = _compare(self.processing_class, outputs, batch["labels"])
-            images += self.accelerator.gather_for_metrics(found, use_gather_object=True)
-            losses += self.accelerator.gather_for_metrics([outputs.loss.item()], use_gather_object=True)
-        return images, losses
+                scores = score_batch(self.model, self.processing_class, self._prepare_inputs(batch))
+            gathered = {
+                name: self.accelerator.gather_for_metrics(values, use_gather_object=True)
+                for name, values in vars(scores).items()
+            }
+            total += BatchScores(**gathered)
+        return total, len(loader.dataset)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
@@ -173,15 +181,3 @@ class _UpdateAverages(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.ema.update(kwargs["model"])
-
-
-def _compare(image_processor: Any, outputs: Any, labels: list[dict[str, torch.Tensor]]) -> list[ImageResult]:
-    """Detections against labels of each image of a batch, in original pixels."""
-    sizes = torch.stack([label["orig_size"] for label in labels]).cpu()
-    detections = image_processor.post_process_text_detection(outputs, target_sizes=sizes)
-    metric = DetectionIoU()
-    for label, size, valid, found in zip(labels, sizes, outputs.valid_sizes.cpu(), detections, strict=True):
-        scale_y, scale_x = (size / valid).tolist()
-        truth = labels_to_instances(label).scale(scale_x, scale_y)
-        metric.update(truth, TextInstances([polygon.numpy() for polygon in found["polygons"]], scores=found["scores"]))
-    return metric.images

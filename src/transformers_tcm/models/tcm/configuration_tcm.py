@@ -8,6 +8,7 @@ from transformers import CLIPTextConfig, PreTrainedConfig
 from transformers.backbone_utils import BackboneConfigMixin
 
 from .heads import head_class
+from .heads.recognizer import RecognizerConfig
 
 __all__ = ["DEFAULT_PROMPT", "DEFAULT_PROMPT_TOKEN_IDS", "TCMConfig", "TCMVisionConfig"]
 
@@ -135,7 +136,8 @@ class TCMConfig(PreTrainedConfig):
         score_map_loss_weight (`float`, *optional*, defaults to 1.0): lambda of the auxiliary loss.
         head_type (`str`, *optional*, defaults to `"dbnet"`): the detection head.
         head_config (`dict`, *optional*): its settings, see the head's own configuration class.
-        recognizer (`dict`, *optional*): settings of the text recogniser; `None` for detectors.
+        recognizer (`dict`, *optional*): settings of the text recogniser, see `RecognizerConfig`; `{}` for a spotter
+            with the defaults, `None` for a detector.
         fused (`bool`, *optional*, defaults to `False`): the text tower has been folded into a stored text embedding.
         clip_pretrained (`bool`, *optional*, defaults to `False`): both towers come from CLIP; training then freezes
             the text tower and lowers the learning rate of the image encoder.
@@ -177,6 +179,8 @@ class TCMConfig(PreTrainedConfig):
         if self.prompt_token_ids is None:
             self.prompt_token_ids = _tokenize(self.prompts)
         self.head_config = asdict(self.head_settings)
+        if self.recognizer_settings is not None:
+            self.recognizer = asdict(self.recognizer_settings)
         if self.id2label is None and "num_labels" not in kwargs:
             self.id2label, self.label2id = {0: "text"}, {"text": 0}
         # AutoModel walks through this list to choose among the classes registered for one configuration.
@@ -204,6 +208,11 @@ class TCMConfig(PreTrainedConfig):
     def head_settings(self) -> Any:
         """`head_config` as an object of the head's `config_class`, with its defaults."""
         return head_class(self.head_type).config_class(**(self.head_config or {}))
+
+    @property
+    def recognizer_settings(self) -> RecognizerConfig | None:
+        """`recognizer` as an object, with its defaults; `None` for a detector."""
+        return None if self.recognizer is None else RecognizerConfig(**self.recognizer)
 
     def validate_architecture(self) -> None:
         """Called by `@strict` after construction."""

@@ -30,10 +30,12 @@ class TCMVisionOutput(BackboneOutput):
     Args:
         global_embedding: (B, projection_dim) the image in CLIP's joint space.
         local_embedding: (B, projection_dim, H/32, W/32) every position in that space.
+        stem_features: (B, width, H/2, W/2) the stem's map before it is pooled, the finest one there is.
     """
 
     global_embedding: torch.Tensor | None = None
     local_embedding: torch.Tensor | None = None
+    stem_features: torch.Tensor | None = None
 
 
 class TCMConvNorm(nn.Sequential):
@@ -60,6 +62,13 @@ class TCMStem(nn.Sequential):
             TCMConvNorm(half, config.width, 3, eps),
             nn.AvgPool2d(2),
         )
+
+    def before_pooling(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Images (B, C, H, W) to the convolutions' map (B, width, H/2, W/2)."""
+        *convs, _ = self
+        for conv in convs:
+            pixel_values = conv(pixel_values)
+        return pixel_values
 
 
 class TCMBottleneck(nn.Module):
@@ -207,7 +216,8 @@ class TCMVisionBackbone(BackboneMixin, TCMImagePreTrainedModel):
                 f"height and width must be multiples of {STRIDE}, got {tuple(pixel_values.shape[-2:])}; "
                 "the image processor pads them"
             )
-        hidden_states = [self.stem(pixel_values)]
+        stem_features = self.stem.before_pooling(pixel_values)
+        hidden_states = [self.stem[-1](stem_features)]
         for stage in self.stages:
             hidden_states.append(stage(hidden_states[-1]))
         # Images are padded right and bottom, so the first pixel of a cell tells whether any of it is image.
@@ -224,4 +234,5 @@ class TCMVisionBackbone(BackboneMixin, TCMImagePreTrainedModel):
             hidden_states=tuple(hidden_states) if output_hidden_states else None,
             global_embedding=global_embedding,
             local_embedding=local_embedding,
+            stem_features=stem_features,
         )

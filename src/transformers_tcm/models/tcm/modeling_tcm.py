@@ -20,7 +20,7 @@ from transformers.utils import ModelOutput, can_return_tuple
 from .attention_tcm import TCMAttention, key_mask
 from .configuration_tcm import TCMConfig
 from .heads import head_class
-from .heads.base import HeadOutput
+from .heads.base import DetectionHead, HeadOutput
 from .losses_tcm import balanced_binary_cross_entropy, dice_loss
 from .modeling_clip_resnet import STRIDE, TCMImagePreTrainedModel, TCMVisionBackbone
 
@@ -41,6 +41,7 @@ class TCMModelOutput(ModelOutput):
         language_prompt: (1 or B, D) what is added to every token of the prompt; `None` in a fused model.
         prompted_text_embedding: (1 or B, K, C) the text encoder's output.
         text_embedding: (B, K, C) the text after matching and refinement.
+        stem_features: (B, width, H/2, W/2) the image encoder's finest map.
         hidden_states: maps of the stem and the four stages, where asked for.
     """
 
@@ -52,6 +53,7 @@ class TCMModelOutput(ModelOutput):
     language_prompt: torch.Tensor | None = None
     prompted_text_embedding: torch.Tensor | None = None
     text_embedding: torch.Tensor | None = None
+    stem_features: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
 
 
@@ -199,6 +201,8 @@ class TCMPreTrainedModel(TCMImagePreTrainedModel):
                 init.trunc_normal_(linear.weight, std=0.02)
         elif isinstance(module, TCMModel):
             self._init_prompts(module)
+        elif isinstance(module, DetectionHead):
+            module.init_weights()  # after its layers, whose turn comes first
 
     def _init_prompts(self, model: "TCMModel") -> None:
         init.constant_(model.visual_scale, self.config.residual_scale)
@@ -352,6 +356,7 @@ class TCMModel(TCMPreTrainedModel):
             language_prompt=language_prompt,
             prompted_text_embedding=prompted,
             text_embedding=text,
+            stem_features=vision.stem_features,
             hidden_states=vision.hidden_states,
         )
 
@@ -397,33 +402,45 @@ class TCMForTextDetection(TCMPreTrainedModel):
         Raises:
             ValueError: if the labels are not one for each image, or lack the head's target maps.
         """
-        if labels is not None and len(labels) != len(pixel_values):
-            raise ValueError(f"got {len(labels)} labels for {len(pixel_values)} images")
+        check_labels(labels, pixel_values)
         outputs = self.model(pixel_values, pixel_mask, output_hidden_states=output_hidden_states, return_dict=True)
-        *pyramid, last = outputs.feature_maps
-        pyramid = [*pyramid, torch.cat([last, outputs.score_map.to(last.dtype)], dim=1)]
-        with_training_maps = self.training or output_training_maps or labels is not None
-        head_output = self.head(pyramid, with_training_maps)
-        loss, loss_dict = (None, None) if labels is None else self._loss(head_output, outputs.score_logits, labels)
+        head_output = self._detect(outputs, self.training or output_training_maps or labels is not None)
+        loss_dict = None if labels is None else self._detection_losses(head_output, outputs.score_logits, labels)
         return TCMTextDetectionOutput(
-            loss=loss,
+            loss=None if loss_dict is None else torch.stack(list(loss_dict.values())).sum(),
             loss_dict=loss_dict,
             head_output=head_output,
             score_map=outputs.score_map,
-            valid_sizes=_valid_sizes(pixel_values, pixel_mask),
+            valid_sizes=valid_sizes(pixel_values, pixel_mask),
             hidden_states=outputs.hidden_states,
         )
 
-    def _loss(
+    def _detect(self, outputs: TCMModelOutput, with_training_maps: bool) -> HeadOutput:
+        """The head's maps from the pyramid with the score map concatenated to C5."""
+        assert outputs.feature_maps is not None  # `TCMModel` always gives both
+        assert outputs.score_map is not None
+        *pyramid, last = outputs.feature_maps
+        return self.head([*pyramid, torch.cat([last, outputs.score_map.to(last.dtype)], dim=1)], with_training_maps)
+
+    @property
+    def _score_map_loss_form(self) -> str:
+        return self.head.score_map_loss
+
+    def _detection_losses(
         self, head_output: HeadOutput, score_logits: torch.Tensor, labels: list[dict[str, torch.Tensor]]
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    ) -> dict[str, torch.Tensor]:
         # Cross-entropy of probabilities is unsafe in half precision, and refused by CUDA's autocast.
         with torch.autocast(score_logits.device.type, enabled=False):
             loss_dict = self.head.loss(head_output, labels)
             targets, mask = self.head.score_map_targets(labels)
-            score_map_loss = _score_map_loss(score_logits.float(), targets, mask, self.head.score_map_loss)
-            loss_dict["loss_score_map"] = self.config.score_map_loss_weight * score_map_loss
-            return torch.stack(list(loss_dict.values())).sum(), loss_dict
+            score_map_loss = _score_map_loss(score_logits.float(), targets, mask, self._score_map_loss_form)
+            return {**loss_dict, "loss_score_map": self.config.score_map_loss_weight * score_map_loss}
+
+
+def check_labels(labels: list[dict[str, torch.Tensor]] | None, pixel_values: torch.Tensor) -> None:
+    """Raise `ValueError` unless there is one label for each image, or none at all."""
+    if labels is not None and len(labels) != len(pixel_values):
+        raise ValueError(f"got {len(labels)} labels for {len(pixel_values)} images")
 
 
 def _score_map_loss(logits: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor, form: str) -> torch.Tensor:
@@ -437,7 +454,7 @@ def _score_map_loss(logits: torch.Tensor, targets: torch.Tensor, mask: torch.Ten
     return torch.stack([balanced_binary_cross_entropy(*image, negative_ratio=3.0) for image in images]).mean()
 
 
-def _valid_sizes(pixel_values: torch.Tensor, pixel_mask: torch.Tensor | None) -> torch.Tensor:
+def valid_sizes(pixel_values: torch.Tensor, pixel_mask: torch.Tensor | None) -> torch.Tensor:
     """(B, 2) height and width of each image within the padded input."""
     if pixel_mask is None:
         return torch.tensor([pixel_values.shape[-2:]] * len(pixel_values), device=pixel_values.device)

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,11 +12,33 @@ from transformers.utils import ModelOutput
 
 from ....instances import TextInstances
 
-__all__ = ["DetectionHead", "HeadOutput", "stack_targets"]
+__all__ = ["DecodingSettings", "DetectionHead", "HeadOutput", "stack_targets"]
+
+
+@dataclass(frozen=True)
+class DecodingSettings:
+    """How text instances are read from a head's maps, the arguments of `HeadOutput.decode`.
+
+    A checkpoint's settings are in its image processor; these are for models without one.
+    """
+
+    threshold: float = 0.3
+    box_threshold: float = 0.6
+    unclip_ratio: float = 1.5
+    max_candidates: int = 1000
+    min_size: float = 3
+    polygon: bool = False
 
 
 class HeadOutput(ModelOutput):
-    """Raw maps of a head, which it knows how to turn into text instances."""
+    """Raw maps of a head, which it knows how to turn into text instances.
+
+    Class attributes:
+        halves_are_sides: outlines of more than four points hold the upper side in their first half and the lower side
+            in their second one, as `bezier.fit_bezier` takes them; otherwise they start anywhere and are split anew.
+    """
+
+    halves_are_sides: ClassVar[bool] = False
 
     def decode(
         self,
@@ -51,6 +74,10 @@ class DetectionHead(nn.Module, ABC):
 
     config_class: ClassVar[type]
     score_map_loss: ClassVar[str]
+
+    def init_weights(self) -> None:
+        """Weights that start other than those of every convolution and norm; set with `transformers.initialization`."""
+        return
 
     @abstractmethod
     def forward(self, pyramid: Sequence[torch.Tensor], with_training_maps: bool = True) -> HeadOutput:

@@ -1,0 +1,61 @@
+"""Train a TCM text spotter with the Trainer of transformers.
+
+Arguments come from the command line or from one YAML or JSON file, which further arguments override:
+
+    python run_text_spotting.py recipes/fasttcm_spotter_tiny_recognizer.yaml --train_words lists/train.tsv ...
+"""
+
+import logging
+
+import torch
+import transformers
+from spotting_recipe import (
+    SpotterArguments,
+    WordArguments,
+    check,
+    collator,
+    evaluation_data,
+    save_fused,
+    training_data,
+)
+from transformers import set_seed
+
+from transformers_tcm.training import PhotoArguments, TCMTrainer, TCMTrainingArguments, parse_recipe
+
+
+def main() -> None:
+    spotter, photos, words, arguments = parse_recipe(
+        SpotterArguments, PhotoArguments, WordArguments, TCMTrainingArguments
+    )
+    check(spotter, words)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    if arguments.should_log:
+        transformers.utils.logging.set_verbosity_info()
+    set_seed(arguments.seed)
+    model, image_processor = spotter.load()
+    model.to(memory_format=torch.channels_last)
+    trainer = TCMTrainer(
+        model=model,
+        args=arguments,
+        data_collator=collator(spotter, model),
+        train_dataset=training_data(photos, words, image_processor, arguments.num_items, arguments.seed),
+        eval_dataset=evaluation_data(spotter, photos, words, image_processor),
+        image_processor=image_processor,
+    )
+    if arguments.do_train:
+        result = trainer.train(resume_from_checkpoint=arguments.resume_from_checkpoint)
+        trainer.log_metrics("train", result.metrics)
+        trainer.save_metrics("train", result.metrics)
+        trainer.save_state()
+    if arguments.do_eval and trainer.eval_dataset is not None:
+        metrics = trainer.evaluate()
+        trainer.log_metrics("eval", metrics)
+        trainer.save_metrics("eval", metrics)
+    if arguments.do_train:
+        trainer.save_model()
+        if spotter.fuse and model.config.variant == "fasttcm" and trainer.is_world_process_zero():
+            save_fused(arguments.output_dir)
+
+
+if __name__ == "__main__":
+    main()

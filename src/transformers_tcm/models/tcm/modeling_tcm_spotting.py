@@ -1,0 +1,259 @@
+"""TCM and FastTCM as a text spotter: what the detection head proposes is straightened and read, in one model.
+
+References: FastTCM, Yu et al., TPAMI 2024; ABCNet, Liu et al., CVPR 2020.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+from transformers.utils import can_return_tuple
+
+from ...instances import TextInstances
+from .configuration_tcm import TCMConfig
+from .heads.base import DecodingSettings, HeadOutput
+from .heads.proposals import proposals_to_bezier, with_matched_proposals
+from .heads.reading import WordReading, read_words
+from .heads.recognizer import TextRecognizer
+from .modeling_tcm import TCMForTextDetection, TCMModelOutput, TCMTextDetectionOutput, check_labels, valid_sizes
+
+__all__ = ["TCMForTextSpotting", "TCMTextSpottingOutput"]
+
+
+@dataclass
+class TCMTextSpottingOutput(TCMTextDetectionOutput):
+    """Output of `TCMForTextSpotting`; the image processor's `post_process_text_spotting` turns it into words.
+
+    The N proposals of all images of the batch follow each other. There are none where the model is trained on labels.
+
+    Args:
+        loss: scalar, the sum of `loss_dict`, where labels are given.
+        loss_dict: weighted loss terms by name.
+        head_output: the detection head's maps.
+        score_map: (B, K, h, w) cosine of every position with the text.
+        valid_sizes: (B, 2) height and width of each image within the padded input.
+        hidden_states: maps of the stem and the four stages, where asked for.
+        points: (sum of K_i, 2) outlines of the proposals, in pixels of the network's input.
+        counts: (N,) points of each outline.
+        batch_indices: (N,) the image that each proposal is in.
+        scores: (N,) detection scores.
+        char_logits: (N, T, len(charset) + 2) of every class at every step of the recogniser.
+        charset: the recogniser's characters, in the order of its classes.
+        decoder: what the steps mean, `"ctc"` or `"attention"`.
+    """
+
+    points: torch.Tensor | None = None
+    counts: torch.Tensor | None = None
+    batch_indices: torch.Tensor | None = None
+    scores: torch.Tensor | None = None
+    char_logits: torch.Tensor | None = None
+    charset: str | None = None
+    decoder: str | None = None
+
+    def proposals(self) -> list[TextInstances]:
+        """Outlines and scores of each image's proposals, in pixels of the network's input.
+
+        Raises:
+            ValueError: if the model was trained on labels and has proposed nothing.
+        """
+        self._check_read()
+        polygons = [polygon.cpu().numpy() for polygon in self.points.split(self.counts.tolist())]
+        scores = self.scores.float().cpu().numpy()
+        return [
+            TextInstances([polygons[i] for i in indices], scores=scores[indices]) for indices in self._image_indices()
+        ]
+
+    def read(self) -> list[list[WordReading]]:
+        """The most probable word of each image's proposals.
+
+        Raises:
+            ValueError: if the model was trained on labels and has proposed nothing.
+        """
+        self._check_read()
+        words = read_words(self.char_logits, self.charset, self.decoder)  # type: ignore
+        return [[words[i] for i in indices] for indices in self._image_indices()]
+
+    def _check_read(self) -> None:
+        if self.char_logits is None:
+            raise ValueError("these outputs hold no readings: in training mode a spotter reads the words of its labels")
+
+    def _image_indices(self) -> list[np.ndarray]:
+        """Which proposals are in each image."""
+        images = self.batch_indices.cpu().numpy()
+        return [np.flatnonzero(images == image) for image in range(len(self.valid_sizes))]  # type: ignore
+
+
+class TCMForTextSpotting(TCMForTextDetection):
+    """TCM with a detection head and a recogniser on shared features.
+
+    The weights of the detector in it have the names they have in `TCMForTextDetection`, so each loads from the other:
+    `TCMForTextSpotting.from_pretrained(detector, recognizer={})` starts a spotter from a detector.
+
+    Args:
+        config: its settings; `recognizer` describes the recogniser.
+
+    Raises:
+        ValueError: for the configuration of a detector.
+    """
+
+    def __init__(self, config: TCMConfig):
+        settings = config.recognizer_settings
+        if settings is None:
+            raise ValueError("this configuration describes a detector; `recognizer={}` adds the default recogniser")
+        super().__init__(config)
+        vision = config.vision_config
+        in_channels = vision.width if settings.feature_stride == 2 else vision.hidden_sizes[0]
+        self.recognizer = TextRecognizer(settings, in_channels)
+        self.post_init()
+
+    def train(self, mode: bool = True) -> "TCMForTextSpotting":
+        """Training or evaluation mode; a frozen model or head stays in the latter, or its batch norms would drift."""
+        super().train(mode)
+        for part in (self.model, self.head):
+            if not any(parameter.requires_grad for parameter in part.parameters()):
+                part.eval()
+        return self
+
+    @property
+    def _score_map_loss_form(self) -> str:
+        return "dice"  # as all spotters (TCM), whatever the head
+
+    @can_return_tuple
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        pixel_mask: torch.Tensor | None = None,
+        labels: list[dict[str, torch.Tensor]] | None = None,
+        decoding: dict[str, Any] | None = None,
+        train_detection: bool = True,
+        output_training_maps: bool = False,
+        output_hidden_states: bool | None = None,
+        **kwargs: object,
+    ) -> TCMTextSpottingOutput:
+        """Find and read the text of a batch of images.
+
+        Args:
+            pixel_values: (B, 3, H, W), normalised; H and W multiples of 32.
+            pixel_mask: (B, H, W), 1 inside each image, 0 in the padding right and below; the whole map without one.
+            labels: one dict for each image as the collator makes them: the head's target maps, `ignore` (N,),
+                `control_points` (N, 8, 2) and `char_ids` (N, L), Unicode code points with zeros after the end. Words
+                that are ignored, or of zeros only, train the detection alone. In training mode only the words of the
+                labels are read, otherwise the model's own proposals.
+            decoding: settings by which proposals are decoded, see `DecodingSettings`; the image processor of a spotter
+                adds its own to every batch.
+            train_detection: `False` for labels that only hold words: the recogniser is trained alone.
+            output_training_maps: also compute the maps that only the loss needs.
+            output_hidden_states: also return the maps of stem and stages.
+
+        Raises:
+            ValueError: if the labels are not one for each image, or lack what they should hold.
+            TypeError: for an unknown name in `decoding`.
+        """
+        check_labels(labels, pixel_values)
+        if labels is not None and not train_detection:
+            loss = self._reading_loss(self._reading_features(pixel_values), labels)
+            return TCMTextSpottingOutput(loss=loss, loss_dict={"loss_reading": loss})
+        outputs = self.model(pixel_values, pixel_mask, output_hidden_states=output_hidden_states, return_dict=True)
+        head_output = self._detect(outputs, self.training or output_training_maps or labels is not None)
+        sizes = valid_sizes(pixel_values, pixel_mask)
+        features = outputs.stem_features if self._reads_the_stem else outputs.feature_maps[0]
+        settings = DecodingSettings(**(decoding or {}))
+        loss_dict, found = None, {}
+        if labels is not None:
+            loss_dict = self._losses(head_output, outputs, features, labels, sizes, settings)
+        if labels is None or not self.training:
+            found = self._read_proposals(head_output, features, sizes, settings)
+        return TCMTextSpottingOutput(
+            loss=None if loss_dict is None else torch.stack(list(loss_dict.values())).sum(),
+            loss_dict=loss_dict,
+            head_output=head_output,
+            score_map=outputs.score_map,
+            valid_sizes=sizes,
+            hidden_states=outputs.hidden_states,
+            **found,
+        )
+
+    def recognize(
+        self, pixel_values: torch.Tensor, control_points: torch.Tensor, batch_indices: torch.Tensor
+    ) -> list[WordReading]:
+        """Read N words at given places, without detecting any.
+
+        Args:
+            pixel_values: (B, 3, H, W), normalised; H and W multiples of 32.
+            control_points: (N, 8, 2) pixels of the input, see `transformers_tcm.bezier`.
+            batch_indices: (N,) the image that each word is in.
+        """
+        settings = self.recognizer.settings
+        char_logits = self.recognizer(self._reading_features(pixel_values), control_points, batch_indices)
+        return read_words(char_logits, settings.charset, settings.decoder)
+
+    @property
+    def _reads_the_stem(self) -> bool:
+        return self.recognizer.settings.feature_stride == 2
+
+    def _reading_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """The map that words are cut out of, without the rest of the image encoder."""
+        backbone = self.model.backbone
+        features = backbone.stem.before_pooling(pixel_values)
+        return features if self._reads_the_stem else backbone.stages[0](backbone.stem[-1](features))
+
+    def _losses(
+        self,
+        head_output: HeadOutput,
+        outputs: TCMModelOutput,
+        features: torch.Tensor,
+        labels: list[dict[str, torch.Tensor]],
+        sizes: torch.Tensor,
+        settings: DecodingSettings,
+    ) -> dict[str, torch.Tensor]:
+        """Of detection and reading."""
+        assert outputs.score_logits is not None  # `TCMModel` always gives it
+        loss_dict = self._detection_losses(head_output, outputs.score_logits, labels)
+        if self.training and self.recognizer.settings.train_on_proposals:
+            proposals = head_output.decode(sizes, **vars(settings))
+            labels = [
+                with_matched_proposals(*pair, head_output.halves_are_sides)
+                for pair in zip(labels, proposals, strict=True)
+            ]
+        return {**loss_dict, "loss_reading": self._reading_loss(features, labels)}
+
+    def _reading_loss(self, features: torch.Tensor, labels: list[dict[str, torch.Tensor]]) -> torch.Tensor:
+        """Of the words with a transcription that are not ignored."""
+        if any(name not in label for label in labels for name in ("control_points", "char_ids", "ignore")):
+            raise ValueError(
+                "`labels` lack `control_points`, `char_ids` or `ignore`; build them with the collator of "
+                "transformers_tcm.data for a configuration with a recogniser"
+            )
+        readable = [~label["ignore"] & (label["char_ids"] > 0).any(dim=1) for label in labels]
+        longest = max(label["char_ids"].shape[1] for label in labels)
+        points, char_ids = [], []
+        for label, chosen in zip(labels, readable, strict=True):
+            points.append(label["control_points"][chosen])
+            ids = label["char_ids"][chosen]
+            char_ids.append(functional.pad(ids, (0, longest - ids.shape[1])))
+        counts = torch.tensor([len(chosen) for chosen in points], device=features.device)
+        images = torch.arange(len(labels), device=features.device).repeat_interleave(counts)
+        return self.recognizer.loss(features, torch.cat(points), images, torch.cat(char_ids))
+
+    def _read_proposals(
+        self, head_output: HeadOutput, features: torch.Tensor, sizes: torch.Tensor, settings: DecodingSettings
+    ) -> dict[str, Any]:
+        """What the model finds and reads by itself, as fields of the output."""
+        found = head_output.decode(sizes, **vars(settings))
+        device = features.device
+        polygons = [polygon for instances in found for polygon in instances.polygons]
+        counts = torch.tensor([len(instances) for instances in found], device=device)
+        images = torch.arange(len(found), device=device).repeat_interleave(counts)
+        control_points = torch.from_numpy(proposals_to_bezier(polygons, head_output.halves_are_sides)).to(device)
+        scores = np.concatenate([np.asarray(instances.scores, np.float32) for instances in found])
+        return {
+            "points": torch.from_numpy(np.concatenate([*polygons, np.zeros((0, 2), np.float32)])).to(device),
+            "counts": torch.tensor([len(polygon) for polygon in polygons], dtype=torch.int64, device=device),
+            "batch_indices": images,
+            "scores": torch.from_numpy(scores).to(device),
+            "char_logits": self.recognizer(features, control_points, images),
+            "charset": self.recognizer.settings.charset,
+            "decoder": self.recognizer.settings.decoder,
+        }

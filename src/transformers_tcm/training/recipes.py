@@ -1,0 +1,126 @@
+"""What the training scripts share: recipe files and annotated photos to train on."""
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from transformers import HfArgumentParser
+
+from ..data.augmentation import TextAugmentation
+from ..data.datasets import DecodedRows, RandomTextCrops
+from ..data.loaders import load_icdar2015, load_jsonl
+
+__all__ = ["PhotoArguments", "parse_recipe"]
+
+
+def parse_recipe(*argument_classes: type, arguments: Sequence[str] | None = None) -> tuple[Any, ...]:
+    """Arguments of a script from one YAML or JSON file, if it is named first, then from the command line.
+
+    Args:
+        argument_classes: dataclasses, as `HfArgumentParser` takes them.
+        arguments: in place of those the script was called with.
+
+    Returns:
+        An object of each class.
+    """
+    parser = HfArgumentParser(argument_classes)  # type: ignore[arg-type]
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if not arguments or not arguments[0].endswith((".yaml", ".yml", ".json")):
+        return parser.parse_args_into_dataclasses(arguments)
+    recipe, *overrides = arguments
+    given = {override[2:].split("=")[0].replace("-", "_") for override in overrides if override.startswith("--")}
+    from_recipe: list[str] = []
+    for name, value in _read_recipe(Path(recipe)).items():
+        if name not in given:
+            values = value if isinstance(value, list) else [json.dumps(value) if isinstance(value, dict) else value]
+            from_recipe += [f"--{name}", *map(str, values)]
+    return parser.parse_args_into_dataclasses(from_recipe + overrides)
+
+
+def _read_recipe(path: Path) -> dict[str, Any]:
+    """Settings of a YAML or JSON file."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".json":
+        return json.loads(text)
+    import yaml
+
+    return yaml.safe_load(text)
+
+
+@dataclass
+class PhotoArguments:
+    """Which photos to train and evaluate on. Sources are JSON-lines files, or folders in the ICDAR-2015 format."""
+
+    train_images: list[str] = field(default_factory=list, metadata={"help": "Folders of photos, ICDAR-2015 format."})
+    train_annotations: list[str] = field(
+        default_factory=list, metadata={"help": "A folder of gt_*.txt for each of them."}
+    )
+    train_jsonl: list[str] = field(default_factory=list, metadata={"help": "JSON-lines files, after the folders."})
+    train_weights: list[float] = field(
+        default_factory=list, metadata={"help": "Share of the crops from each source, in that order. Default: equal."}
+    )
+    eval_images: str | None = field(default=None, metadata={"help": "Folder of photos to evaluate on."})
+    eval_annotations: str | None = field(default=None, metadata={"help": "Their folder of gt_*.txt."})
+    eval_jsonl: str | None = field(default=None, metadata={"help": "Or a JSON-lines file."})
+    eval_list: str | None = field(
+        default=None,
+        metadata={
+            "help": "Text file of photos: only these are evaluated, and they are left out of the same training folder."
+        },
+    )
+    crop_size: int = field(default=320, metadata={"help": "Side of the square crops, in pixels."})
+    min_scale: float = field(default=0.5, metadata={"help": "Smallest enlargement of a photo."})
+    max_scale: float = field(default=3.0, metadata={"help": "Largest enlargement of a photo."})
+    word_height_range: list[float] | None = field(
+        default=None, metadata={"help": "Draw the scale such that a word's height falls in this range of pixels."}
+    )
+    rotation: float = field(default=10.0, metadata={"help": "Largest rotation in degrees."})
+    flip_probability: float = field(default=0.5, metadata={"help": "Share of mirrored crops."})
+    text_crop_probability: float = field(default=0.9, metadata={"help": "Share of crops placed around a legible word."})
+    decode_once: bool = field(
+        default=True, metadata={"help": "Keep the decoded photos of folders in memory (JSON-lines photos never)."}
+    )
+
+    def training_crops(self, image_processor: Any, length: int, seed: int) -> RandomTextCrops:
+        """Augmented crops of the training photos; those that are evaluated on are left out.
+
+        Raises:
+            ValueError: without photos, or without a folder of annotations for each folder of photos.
+        """
+        sources = self._sources()
+        heights = self.word_height_range
+        augmentation = TextAugmentation(
+            crop_size=(self.crop_size, self.crop_size),
+            scale_range=(self.min_scale, self.max_scale),
+            word_height_range=(heights[0], heights[1]) if heights else None,
+            rotation=self.rotation,
+            flip_probability=self.flip_probability,
+            text_crop_probability=self.text_crop_probability,
+        )
+        weights = self.train_weights or [1.0] * len(sources)
+        return RandomTextCrops(sources, weights, augmentation, image_processor, length=length, seed=seed)
+
+    def _sources(self) -> list[Any]:
+        """Rows of each training source."""
+        if len(self.train_images) != len(self.train_annotations):
+            raise ValueError("give one --train_annotations folder for each --train_images folder")
+        sources: list[Any] = []
+        for images, annotations in zip(self.train_images, self.train_annotations, strict=True):
+            held_out = self.eval_list if images == self.eval_images else None
+            rows = load_icdar2015(images, annotations, exclude=held_out)
+            sources.append(DecodedRows(rows) if self.decode_once else rows)
+        sources += [load_jsonl(path) for path in self.train_jsonl]
+        if not sources:
+            raise ValueError("nothing to train on: give --train_images and --train_annotations, or --train_jsonl")
+        return sources
+
+    def evaluation_rows(self) -> Any:
+        """Rows to evaluate on, `None` where none are named."""
+        if self.eval_jsonl:
+            return load_jsonl(self.eval_jsonl)
+        if self.eval_images and self.eval_annotations:
+            return load_icdar2015(self.eval_images, self.eval_annotations, include=self.eval_list)
+        return None

@@ -1,0 +1,114 @@
+"""Outputs of a model against the labels of a batch: what `TCMTrainer` evaluates by."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..data.collation import labels_to_instances
+from ..evaluation import DetectionIoU, EndToEnd, EvaluationResult, ImageResult, WordRecognition
+from ..instances import TextInstances
+from ..models.tcm.modeling_tcm import TCMForTextDetection
+from ..models.tcm.modeling_tcm_spotting import TCMForTextSpotting
+
+__all__ = ["BatchScores", "score_batch", "summarize"]
+
+
+@dataclass
+class BatchScores:
+    """What the images of a batch add to the figures; sums of two are those of both.
+
+    Args:
+        losses: of the batches.
+        detection: results of each photo.
+        end_to_end: the same with the words that were read, for spotters.
+        words: for each image (word, what was read) of its labelled words, where the recogniser is evaluated alone.
+    """
+
+    losses: list[float] = field(default_factory=list)
+    detection: list[ImageResult] = field(default_factory=list)
+    end_to_end: list[ImageResult] = field(default_factory=list)
+    words: list[list[tuple[str, str]]] = field(default_factory=list)
+
+    def __add__(self, other: "BatchScores") -> "BatchScores":
+        return BatchScores(**{name: values + getattr(other, name) for name, values in vars(self).items()})
+
+
+def score_batch(model: TCMForTextDetection, image_processor: Any, inputs: dict[str, Any]) -> BatchScores:
+    """Run a model on a batch of the collator and compare what it finds, or only reads, with the labels."""
+    if isinstance(model, TCMForTextSpotting):
+        inputs = {**inputs, "decoding": image_processor.decoding_settings()}
+    outputs = model(**inputs)
+    scores = BatchScores(losses=[outputs.loss.item()])
+    if inputs.get("train_detection", True):
+        _compare_photos(scores, image_processor, outputs, inputs["labels"])
+    else:
+        scores.words = _read_labelled_words(model, inputs)
+    return scores
+
+
+def summarize(scores: BatchScores) -> dict[str, float]:
+    """Figures by name: `precision`, `recall`, `hmean`, for spotters also `end_to_end_hmean` …, or word accuracies."""
+    metrics = {"loss": sum(scores.losses) / max(len(scores.losses), 1)}
+    for prefix, images in (("", scores.detection), ("end_to_end_", scores.end_to_end)):
+        if images:
+            result = EvaluationResult.from_images(images)
+            metrics |= {prefix + name: getattr(result, name) for name in ("precision", "recall", "hmean")}
+    if scores.words:
+        recognition = WordRecognition()
+        for words in scores.words:
+            recognition.update([word for word, _ in words], [reading for _, reading in words])
+        read = recognition.compute()
+        metrics |= {"word_accuracy": read.accuracy_ignore_case, "word_accuracy_case_sensitive": read.accuracy}
+        metrics |= {"character_error_rate": read.character_error_rate}
+    return metrics
+
+
+def label_words(label: dict[str, torch.Tensor]) -> list[str | None]:
+    """The words of one image's label, `None` where unknown."""
+    if "char_ids" not in label:
+        return [None] * len(label["counts"])
+    return ["".join(chr(code) for code in row if code) or None for row in label["char_ids"].tolist()]
+
+
+def _compare_photos(
+    scores: BatchScores, image_processor: Any, outputs: Any, labels: list[dict[str, torch.Tensor]]
+) -> None:
+    """Add the results of each image of a batch, in original pixels."""
+    sizes = torch.stack([label["orig_size"] for label in labels]).cpu()
+    reads = getattr(outputs, "char_logits", None) is not None
+    decode = image_processor.post_process_text_spotting if reads else image_processor.post_process_text_detection
+    detection, end_to_end = DetectionIoU(), EndToEnd()
+    for label, size, valid, found in zip(
+        labels, sizes, outputs.valid_sizes.cpu(), decode(outputs, target_sizes=sizes), strict=True
+    ):
+        scale_y, scale_x = (size / valid).tolist()
+        truth = labels_to_instances(label).scale(scale_x, scale_y)
+        instances = TextInstances(
+            [polygon.numpy() for polygon in found["polygons"]], scores=found["scores"], texts=found.get("texts")
+        )
+        scores.detection.append(detection.update(truth, instances))
+        if reads:
+            truth.texts = label_words(label)
+            # What a word of unknown reading says cannot be judged.
+            truth.ignore = truth.ignored | np.array([word is None for word in truth.texts], bool)
+            scores.end_to_end.append(end_to_end.update(truth, instances))
+
+
+def _read_labelled_words(model: TCMForTextDetection, inputs: dict[str, Any]) -> list[list[tuple[str, str]]]:
+    """Every word of each image's label that is not ignored, and what the recogniser makes of it."""
+    assert isinstance(model, TCMForTextSpotting)  # no other model is trained without detection
+    labels = inputs["labels"]
+    readable = [
+        [i for i, word in enumerate(label_words(label)) if word is not None and not label["ignore"][i]]
+        for label in labels
+    ]
+    points = torch.cat([label["control_points"][chosen] for label, chosen in zip(labels, readable, strict=True)])
+    counts = torch.tensor([len(chosen) for chosen in readable], device=points.device)
+    images = torch.arange(len(labels), device=points.device).repeat_interleave(counts)
+    readings = iter(model.recognize(inputs["pixel_values"], points, images))
+    return [
+        [(label_words(label)[i] or "", next(readings).text) for i in chosen]
+        for label, chosen in zip(labels, readable, strict=True)
+    ]
