@@ -1,6 +1,6 @@
-"""TCM and FastTCM: CLIP turned into a scene text detector, as a transformers model.
+"""TCM and FastTCM: CLIP turned into a scene text detector and spotter, as transformers models.
 
-Importing the package makes the auto classes and `pipeline` of transformers know its models and its task.
+Importing the package makes the auto classes and `pipeline` of transformers know its models and its tasks.
 """
 
 from importlib import import_module
@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 
 from .images import load_image
 from .instances import TextInstances
-from .models.auto import AutoModelForTextDetection, register_models
+from .lexicon import Lexicon
+from .models.auto import AutoModelForTextDetection, AutoModelForTextSpotting, register_models
 from .models.bundled import bundled_model_path
 from .models.tcm.configuration_tcm import TCMConfig, TCMVisionConfig
 from .models.tcm.image_processing_pil_tcm import TCMImageProcessorPil
 from .models.tcm.modeling_clip_resnet import TCMVisionBackbone
 from .models.tcm.modeling_tcm import TCMForTextDetection, TCMModel, TCMPreTrainedModel
-from .pipelines import TextDetectionPipeline, register_pipelines
+from .models.tcm.modeling_tcm_spotting import TCMForTextSpotting
+from .pipelines import TextDetectionPipeline, TextSpottingPipeline, register_pipelines
 
 if TYPE_CHECKING:
     from .models.tcm.image_processing_tcm import TCMImageProcessor
@@ -28,8 +30,11 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AutoModelForTextDetection",
+    "AutoModelForTextSpotting",
+    "Lexicon",
     "TCMConfig",
     "TCMForTextDetection",
+    "TCMForTextSpotting",
     "TCMImageProcessor",
     "TCMImageProcessorPil",
     "TCMModel",
@@ -38,6 +43,7 @@ __all__ = [
     "TCMVisionConfig",
     "TextDetectionPipeline",
     "TextInstances",
+    "TextSpottingPipeline",
     "__version__",
     "bundled_model_path",
     "load_image",

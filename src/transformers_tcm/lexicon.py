@@ -17,9 +17,21 @@ from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
-__all__ = ["Lexicon", "LexiconArgument", "LexiconRule", "lexicon_per_image", "weighted_distances"]
+__all__ = [
+    "DEFAULT_MAX_DISTANCE",
+    "Lexicon",
+    "LexiconArgument",
+    "LexiconRule",
+    "checked_limit",
+    "is_per_image",
+    "lexicon_per_image",
+    "weighted_distances",
+]
 
 LexiconRule: TypeAlias = Literal["nearest", "within", "weighted"]
+
+# Of the rule `within`, as in ABCNet: at most one edit. TESTR's 2.5 takes any word of two letters for any other one.
+DEFAULT_MAX_DISTANCE = 1.5
 
 # Readings compared at once: 64 x 90,000 distances are 23 MB.
 _CHUNK = 64
@@ -57,6 +69,7 @@ class Lexicon:
         if not self._returned:
             raise ValueError("the lexicon is empty; give at least one word, or no lexicon at all")
         self._compared = list(self._returned)
+        self._characters = set("".join(self._compared))
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str], pairs: bool = False) -> "Lexicon":
@@ -103,7 +116,7 @@ class Lexicon:
             ValueError: naming the characters that it cannot read, and words with them.
         """
         known = {upper for character in charset for upper in character.upper()}
-        unknown = sorted(set("".join(self._compared)) - known)
+        unknown = sorted(self._characters - known)
         if unknown:
             affected = [word for word, key in zip(self, self._compared, strict=True) if not known.issuperset(key)]
             raise ValueError(
@@ -179,6 +192,13 @@ _OneLexicon: TypeAlias = Lexicon | Mapping[str, str] | Sequence[str]
 LexiconArgument: TypeAlias = _OneLexicon | Sequence[_OneLexicon | None] | None
 
 
+def is_per_image(lexicon: LexiconArgument) -> bool:
+    """Whether it is a list with a lexicon for each image, and not one lexicon for all."""
+    if isinstance(lexicon, str | Mapping | Lexicon) or not isinstance(lexicon, Collection):
+        return False
+    return any(not isinstance(entry, str) for entry in lexicon)
+
+
 def lexicon_per_image(lexicon: LexiconArgument, images: int) -> list[Lexicon | None]:
     """One lexicon for each image, out of the forms that a caller may give.
 
@@ -193,16 +213,24 @@ def lexicon_per_image(lexicon: LexiconArgument, images: int) -> list[Lexicon | N
     """
     if lexicon is None or isinstance(lexicon, Lexicon):
         return [lexicon] * images
-    if isinstance(lexicon, str | Mapping) or not isinstance(lexicon, Collection):
-        return [Lexicon(lexicon)] * images
-    words = [entry for entry in lexicon if isinstance(entry, str)]
-    if len(words) == len(lexicon):
-        return [Lexicon(words)] * images
-    if words:
+    if not is_per_image(lexicon):
+        return [Lexicon(lexicon)] * images  # type: ignore[arg-type]  # what is not, is one lexicon
+    if words := [entry for entry in lexicon if isinstance(entry, str)]:
         raise TypeError(f"expected a list of words or a list of lexicons, got a list of both, with {_some(words)}")
     if len(lexicon) != images:
         raise ValueError(f"{len(lexicon)} lexicons for {images} images; expected one for each, or a single one for all")
     return [entry if entry is None or isinstance(entry, Lexicon) else Lexicon(entry) for entry in lexicon]
+
+
+def checked_limit(rule: LexiconRule, max_distance: float | None) -> float | None:
+    """`max_distance`, or the one that the rule has by default: 1.5 for `"within"`, none for the others.
+
+    Raises:
+        ValueError: if the rule is unknown, or takes no such limit.
+    """
+    limit = DEFAULT_MAX_DISTANCE if rule == "within" and max_distance is None else max_distance
+    _check_limit(rule, limit)
+    return limit
 
 
 def weighted_distances(

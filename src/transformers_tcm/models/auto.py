@@ -14,8 +14,9 @@ from .tcm.configuration_tcm import TCMConfig, TCMVisionConfig
 from .tcm.image_processing_pil_tcm import TCMImageProcessorPil
 from .tcm.modeling_clip_resnet import TCMVisionBackbone
 from .tcm.modeling_tcm import TCMForTextDetection, TCMModel
+from .tcm.modeling_tcm_spotting import TCMForTextSpotting
 
-__all__ = ["AutoModelForTextDetection", "register_models"]
+__all__ = ["AutoModelForTextDetection", "AutoModelForTextSpotting", "register_models"]
 
 
 class AutoModelForTextDetection(_BaseAutoModelClass):
@@ -28,14 +29,24 @@ class AutoModelForTextDetection(_BaseAutoModelClass):
     _model_mapping: Any = _LazyAutoMapping(CONFIG_MAPPING_NAMES, OrderedDict())
 
 
+class AutoModelForTextSpotting(_BaseAutoModelClass):
+    """The text spotter, which finds and reads, that a checkpoint or a configuration describes.
+
+    It is used as `AutoModelForTextDetection` is.
+    """
+
+    _model_mapping: Any = _LazyAutoMapping(CONFIG_MAPPING_NAMES, OrderedDict())
+
+
 def register_models() -> None:
     """Make the auto classes know our models; calling it again changes nothing."""
     AutoConfig.register(TCMConfig.model_type, TCMConfig, exist_ok=True)
     AutoConfig.register(TCMVisionConfig.model_type, TCMVisionConfig, exist_ok=True)
     # `config.architectures` chooses from the tuple, the first where it is empty.
-    AutoModel.register(TCMConfig, (TCMModel, TCMForTextDetection), exist_ok=True)
+    AutoModel.register(TCMConfig, (TCMModel, TCMForTextDetection, TCMForTextSpotting), exist_ok=True)
     AutoBackbone.register(TCMVisionConfig, TCMVisionBackbone, exist_ok=True)
     AutoModelForTextDetection.register(TCMConfig, TCMForTextDetection, exist_ok=True)
+    AutoModelForTextSpotting.register(TCMConfig, TCMForTextSpotting, exist_ok=True)
     # Where transformers keeps its own text detectors.
     AutoModelForObjectDetection.register(TCMConfig, TCMForTextDetection, exist_ok=True)
     AutoImageProcessor.register(TCMConfig, image_processor_classes=_image_processor_classes(), exist_ok=True)

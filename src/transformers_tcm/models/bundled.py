@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-__all__ = ["BUNDLED_MODELS", "DEFAULT_MODEL", "bundled_model_path"]
+__all__ = ["BUNDLED_MODELS", "DEFAULT_MODEL", "DEFAULT_SPOTTER", "bundled_model_path"]
 
 BUNDLED_MODELS = Path(__file__).parents[1] / "bundled"
 DEFAULT_MODEL = "fasttcm-dbnet-tiny"
+DEFAULT_SPOTTER = "fasttcm-spotter-tiny"
 
 
 def bundled_model_path(name: str = DEFAULT_MODEL) -> Path:

@@ -4,24 +4,31 @@ import logging
 
 from transformers.pipelines import PIPELINE_REGISTRY
 
-from ..models.auto import AutoModelForTextDetection
-from ..models.bundled import BUNDLED_MODELS, DEFAULT_MODEL
+from ..models.auto import AutoModelForTextDetection, AutoModelForTextSpotting
+from ..models.bundled import BUNDLED_MODELS, DEFAULT_MODEL, DEFAULT_SPOTTER
 from .text_detection import TextDetectionPipeline
+from .text_spotting import TextSpottingPipeline
 
-__all__ = ["TextDetectionPipeline", "register_pipelines"]
+__all__ = ["TextDetectionPipeline", "TextSpottingPipeline", "register_pipelines"]
+
+_TASKS = {
+    "text-detection": (TextDetectionPipeline, AutoModelForTextDetection, DEFAULT_MODEL),
+    "text-spotting": (TextSpottingPipeline, AutoModelForTextSpotting, DEFAULT_SPOTTER),
+}
 
 
 def register_pipelines() -> None:
     """Make `transformers.pipeline` know our tasks; calling it again changes nothing."""
-    if "text-detection" in PIPELINE_REGISTRY.get_supported_tasks():
-        return
-    PIPELINE_REGISTRY.register_pipeline(
-        "text-detection",
-        pipeline_class=TextDetectionPipeline,
-        pt_model=AutoModelForTextDetection,
-        default={"model": (str(BUNDLED_MODELS / DEFAULT_MODEL), None)},
-        type="image",
-    )
+    for task in _TASKS.keys() - set(PIPELINE_REGISTRY.get_supported_tasks()):
+        pipeline_class, auto_class, default = _TASKS[task]
+        PIPELINE_REGISTRY.register_pipeline(
+            task,
+            pipeline_class=pipeline_class,
+            pt_model=auto_class,
+            default={"model": (str(BUNDLED_MODELS / default), None)},
+            type="image",
+        )
+    # A filter that is there already is not added again.
     logging.getLogger("transformers.pipelines").addFilter(_is_not_about_bundled_model)
 
 

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from transformers import BatchFeature
@@ -12,8 +12,9 @@ from transformers.pipelines.pt_utils import KeyDataset
 from ..images import load_image
 from ..models.tcm.modeling_tcm import TCMForTextDetection
 
-__all__ = ["TextDetectionPipeline"]
+__all__ = ["POST_PROCESSING", "TextDetectionPipeline", "as_pipeline_inputs"]
 
+PREPROCESSING = ("timeout", "size")
 POST_PROCESSING = ("threshold", "box_threshold", "unclip_ratio", "max_candidates", "min_size", "polygon")
 
 
@@ -37,6 +38,12 @@ class TextDetectionPipeline(Pipeline):
         ValueError: without an image processor.
     """
 
+    # What a pipeline for more than detection has otherwise.
+    _task: ClassVar[str] = "text-detection"
+    _model_kind: ClassVar[str] = "text detector"
+    _model_class: ClassVar[type] = TCMForTextDetection
+    _forward_arguments: ClassVar[tuple[str, ...]] = POST_PROCESSING
+
     # Typed, because the base class leaves them open.
     model: Any
     image_processor: Any
@@ -51,8 +58,9 @@ class TextDetectionPipeline(Pipeline):
         # `pipeline` says "auto" where its user did not say anything.
         dtype_is_free = kwargs.get("dtype") == "auto"
         super().__init__(*args, **kwargs)
-        if not isinstance(self.model, TCMForTextDetection):
-            raise TypeError(f"{type(self.model).__name__} is no text detector; expected a TCMForTextDetection")
+        if not isinstance(self.model, self._model_class):
+            expected = self._model_class.__name__
+            raise TypeError(f"{type(self.model).__name__} is no {self._model_kind}; expected a {expected}")
         if self.image_processor is None:
             raise ValueError("the pipeline needs the model's image processor: pass `image_processor=`")
         self._prepare_model(dtype_is_free)
@@ -91,29 +99,21 @@ class TextDetectionPipeline(Pipeline):
             the reading direction, all in pixels of the upright image. For a list or tuple a list of such lists,
             otherwise an iterator over them.
         """
-        if "image" in (getattr(inputs, "column_names", None) or ()):
-            inputs = KeyDataset(inputs, "image") if hasattr(inputs, "__len__") else (row["image"] for row in inputs)
-        elif isinstance(inputs, Iterator) and not hasattr(inputs, "read"):
-            # The base class knows generators only. An open file iterates as well, but is one image.
-            inputs = (image for image in inputs)
-        elif isinstance(inputs, (list, tuple)):
-            if not inputs:
-                return []
-            inputs = list(inputs)
-        return super().__call__(inputs, **kwargs)
+        inputs = as_pipeline_inputs(inputs)
+        return [] if isinstance(inputs, list) and not inputs else super().__call__(inputs, **kwargs)
 
     def _sanitize_parameters(self, **given: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         given = {name: value for name, value in given.items() if value is not None}
-        preprocess: dict[str, Any] = {name: given.pop(name) for name in ("timeout", "size") if name in given}
-        forward = {name: given.pop(name) for name in POST_PROCESSING if name in given}
+        preprocess: dict[str, Any] = {name: given.pop(name) for name in PREPROCESSING if name in given}
+        forward = {name: given.pop(name) for name in self._forward_arguments if name in given}
         if given:
-            known = ", ".join(("timeout", "size", *POST_PROCESSING))
-            raise TypeError(f"unknown arguments of the text-detection pipeline: {', '.join(given)}; it takes {known}")
+            known = ", ".join((*PREPROCESSING, *self._forward_arguments))
+            raise TypeError(f"unknown arguments of the {self._task} pipeline: {', '.join(given)}; it takes {known}")
         return preprocess, forward, {}
 
     def preprocess(  # type: ignore[override]
         self, image: Any, timeout: float | None = None, size: dict[str, int] | int | None = None
-    ) -> dict[str, dict[str, torch.Tensor]]:
+    ) -> dict[str, dict[str, Any]]:
         features: BatchFeature = self.image_processor(load_image(image, timeout=timeout), size=size)
         # In a dict the collation of transformers leaves the tensors alone; it would pad them to one size.
         return {"images": dict(features.to(self.dtype))}
@@ -130,12 +130,17 @@ class TextDetectionPipeline(Pipeline):
                 detections[index] = detection
         return {"detections": detections}
 
-    def _detect(self, images: list[dict[str, torch.Tensor]], post_processing: dict[str, Any]) -> list[dict[str, Any]]:
+    def _detect(self, images: list[dict[str, Any]], post_processing: dict[str, Any]) -> list[dict[str, Any]]:
         """Detections of images of one shape."""
-        batch = {name: torch.cat([image[name] for image in images]) for name in images[0]}
-        target_sizes = batch.pop("target_sizes")
+        batch, target_sizes = self._batch(images)
         outputs = self.model(**batch, return_dict=True)
-        return self.image_processor.post_process_text_detection(outputs, target_sizes.cpu(), **post_processing)
+        return self.image_processor.post_process_text_detection(outputs, target_sizes, **post_processing)
+
+    def _batch(self, images: list[dict[str, Any]]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        """Images of one shape together, and their original sizes (B, 2)."""
+        names = self.image_processor.model_input_names
+        batch = {name: torch.cat([image[name] for image in images]) for name in names}
+        return batch, torch.cat([image["target_sizes"] for image in images]).cpu()
 
     def postprocess(  # type: ignore[override]
         self, model_outputs: dict[str, Any]
@@ -162,6 +167,16 @@ class TextDetectionPipeline(Pipeline):
         """
         self.model.save_pretrained(save_directory, **kwargs)
         self.image_processor.save_pretrained(save_directory, **kwargs)
+
+
+def as_pipeline_inputs(inputs: Any) -> Any:
+    """One image as it is, many in a container that the base class of pipelines knows as such."""
+    if "image" in (getattr(inputs, "column_names", None) or ()):
+        return KeyDataset(inputs, "image") if hasattr(inputs, "__len__") else (row["image"] for row in inputs)
+    if isinstance(inputs, Iterator) and not hasattr(inputs, "read"):
+        # The base class knows generators only. An open file iterates as well, but is one image.
+        return (image for image in inputs)
+    return list(inputs) if isinstance(inputs, (list, tuple)) else inputs
 
 
 def _by_shape(tensors: list[torch.Tensor]) -> list[list[int]]:

@@ -18,18 +18,16 @@ from transformers.image_utils import (
 )
 from transformers.processing_utils import ImagesKwargs
 
-from ... import geometry
 from ...images import load_image
 from ...instances import TextInstances
+from ...lexicon import LexiconArgument, LexiconRule
+from .post_processing_tcm import TargetSizes, as_tensors, by_score, checked_target_sizes, in_target, words_of_images
 
 __all__ = ["TCMBaseImageProcessor", "TCMImageProcessorKwargs", "padded_size", "resized_size"]
 
 RESIZE_POLICIES = ({"shortest_edge", "longest_edge"}, {"longest_edge"}, {"height", "width"})
-# Square pixels; what rounding leaves of the area of a polygon without any.
-NO_AREA = 1e-6
 
 Annotations = TextInstances | dict[str, Any] | Sequence[TextInstances | dict[str, Any]]
-TargetSizes = torch.Tensor | np.ndarray | Sequence[tuple[int, int]]
 
 
 class TCMImageProcessorKwargs(ImagesKwargs, total=False):
@@ -293,15 +291,9 @@ class TCMBaseImageProcessor(BaseImageProcessor):
             min_size=min_size,
             polygon=polygon,
         )
-        valid_sizes = outputs.valid_sizes.tolist()
-        target = np.asarray(valid_sizes if target_sizes is None else target_sizes).tolist()
-        if np.shape(target) != np.shape(valid_sizes):
-            raise ValueError(
-                f"`target_sizes` has shape {np.shape(target)}; expected {np.shape(valid_sizes)}, one height and width "
-                "for each image of the batch"
-            )
+        sizes = zip(outputs.valid_sizes.tolist(), checked_target_sizes(target_sizes, outputs.valid_sizes), strict=True)
         decoded = outputs.head_output.decode(valid_sizes=outputs.valid_sizes, **settings)
-        return [_detections(*parts) for parts in zip(decoded, valid_sizes, target, strict=True)]
+        return [as_tensors(by_score(in_target(found, *size))) for found, size in zip(decoded, sizes, strict=True)]
 
     def post_process_object_detection(
         self, outputs: Any, threshold: float | None = None, target_sizes: TargetSizes | None = None
@@ -313,6 +305,48 @@ class TCMBaseImageProcessor(BaseImageProcessor):
         """
         detections = self.post_process_text_detection(outputs, target_sizes, box_threshold=threshold)
         return [{name: image[name] for name in ("scores", "labels", "boxes")} for image in detections]
+
+    def post_process_text_spotting(
+        self,
+        outputs: Any,
+        target_sizes: TargetSizes | None = None,
+        text_threshold: float | None = None,
+        box_threshold: float | None = None,
+        lexicon: LexiconArgument = None,
+        lexicon_rule: LexiconRule = "within",
+        max_distance: float | None = None,
+    ) -> list[dict[str, Any]]:
+        """Words of a batch, in pixels of the original images and in reading order.
+
+        Args:
+            outputs: what a spotter returned, which has decoded its detections by the settings it was called with.
+            target_sizes: (B, 2) original height and width of each image, as the processor returned them. Without them
+                coordinates are pixels of the network input.
+            text_threshold: lowest score of a reading; `None` means the stored value. Empty readings are always dropped.
+            box_threshold: lowest score of a detection; `None` keeps all that the model has read.
+            lexicon: `None`, a `Lexicon` or list of words for all images, or a list with one, or `None`, for each image.
+                It takes the place of what was read as `transformers_tcm.lexicon` describes, and what its rule drops
+                leaves the result. `text_scores` stay those of the readings.
+            lexicon_rule: `"within"` takes the nearest word if its distance is below `max_distance`, `"nearest"` takes
+                it always, `"weighted"` weighs the edits by the recogniser's probabilities.
+            max_distance: limit of the rules `"within"`, 1.5 unless given, and `"weighted"`, none unless given.
+
+        Returns:
+            For each image a dict as that of `post_process_text_detection` with two more entries, `texts`, a list of N
+            strings, and `text_scores` (N,) float32 in [0, 1]. The words are in the order of `reading_order`.
+
+        Raises:
+            TypeError: if `outputs` are those of a detector.
+            ValueError: if `target_sizes` or the lexicons are not one for each image, a setting is out of range, or a
+                lexicon is empty or holds characters that the model cannot read.
+        """
+        if not hasattr(outputs, "read"):
+            raise TypeError(f"{type(outputs).__name__} holds no readings; use `post_process_text_detection`")
+        text_threshold = self._setting("text_threshold", text_threshold) or 0.0
+        _check_probabilities(text_threshold=text_threshold, box_threshold=box_threshold)
+        return words_of_images(
+            outputs, target_sizes, text_threshold, box_threshold or 0.0, lexicon, lexicon_rule, max_distance
+        )
 
 
 def _check_probabilities(**settings: float | None) -> None:
@@ -370,18 +404,3 @@ def _char_ids(texts: Sequence[str | None], ignored: np.ndarray) -> torch.Tensor:
     for row, word in zip(ids, words, strict=True):
         row[: len(word)] = torch.tensor([ord(character) for character in word], dtype=torch.int64)
     return ids
-
-
-def _detections(instances: TextInstances, valid: list[int], target: list[int]) -> dict[str, Any]:
-    """Instances in pixels of the network input as detections in an image of the target size."""
-    (valid_height, valid_width), (height, width) = valid, target
-    scaled = instances.scale(width / valid_width, height / valid_height)
-    clamped = scaled.with_polygons([geometry.clamp_polygon(polygon, width, height) for polygon in scaled.polygons])
-    by_score = np.argsort(-np.asarray(clamped.scores, dtype=np.float32), kind="stable")
-    kept = clamped.select([i for i in by_score if abs(geometry.signed_area(clamped.polygons[i])) > NO_AREA])
-    return {
-        "scores": torch.tensor(kept.scores),
-        "labels": torch.zeros(len(kept), dtype=torch.int64),
-        "boxes": torch.from_numpy(kept.boxes),
-        "polygons": [torch.from_numpy(polygon) for polygon in kept.polygons],
-    }

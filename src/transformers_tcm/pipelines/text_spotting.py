@@ -1,0 +1,138 @@
+"""`pipeline("text-spotting")`: photos in, outlines of words and the words themselves out."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from types import GeneratorType
+from typing import Any, ClassVar
+
+from torch.utils.data import Dataset
+
+from ..lexicon import Lexicon, LexiconArgument, is_per_image, lexicon_per_image
+from ..models.tcm.modeling_tcm_spotting import TCMForTextSpotting
+from .text_detection import POST_PROCESSING, TextDetectionPipeline, as_pipeline_inputs
+
+__all__ = ["TextSpottingPipeline"]
+
+READING = ("text_threshold", "lexicon", "lexicon_rule", "max_distance")
+
+
+@dataclass
+class _ImageWithLexicon:
+    image: Any
+    lexicon: Lexicon | None
+
+
+class TextSpottingPipeline(TextDetectionPipeline):
+    """Finds the text in images and reads it.
+
+    ```python
+    >>> import transformers_tcm
+    >>> from transformers import pipeline
+    >>> spotter = pipeline("text-spotting")
+    >>> spotter("photo.jpg")
+    [{'score': 0.93, 'label': 'text', 'box': {'xmin': 31.5, …}, 'polygon': …, 'text': 'SALE', 'text_score': 0.88}, …]
+    >>> spotter("photo.jpg", lexicon=["SALE", "OPEN"])
+    ```
+
+    Device, dtype and the model that is given as an object are treated as in `TextDetectionPipeline`.
+
+    Raises:
+        TypeError: for a model that is no text spotter, and for an argument that neither the pipeline nor a call knows.
+        ValueError: without an image processor.
+    """
+
+    _task: ClassVar[str] = "text-spotting"
+    _model_kind: ClassVar[str] = "text spotter"
+    _model_class: ClassVar[type] = TCMForTextSpotting
+    _forward_arguments: ClassVar[tuple[str, ...]] = (*POST_PROCESSING, *READING)
+
+    def __call__(self, inputs: Any, lexicon: LexiconArgument = None, **kwargs: Any) -> Any:  # type: ignore[override]
+        """Find and read the text in one image or in many.
+
+        Args:
+            inputs: an image or many, see `TextDetectionPipeline.__call__`.
+            lexicon (`Lexicon` or `list`, *optional*): the words there can be: a `transformers_tcm.Lexicon` or a list of
+                words for all images, or a list with one of these, or `None`, for each image.
+            lexicon_rule (`str`, *optional*, defaults to `"within"`): which word of the lexicon takes the place of a
+                reading: with `"within"` the nearest one if its edit distance is below `max_distance`, with `"nearest"`
+                that one always, with `"weighted"` the nearest one where edits are weighed by the recogniser's
+                probabilities. Readings that there is no word for are left out of the result.
+            max_distance (`float`, *optional*): limit of the rules `"within"`, 1.5 unless given, and `"weighted"`, none
+                unless given.
+            text_threshold (`float`, *optional*): lowest score of a reading.
+            kwargs: the other arguments of `TextDetectionPipeline.__call__`, from `batch_size` to `polygon`.
+
+        All but the first, and lexicons for single images, can also be given to `pipeline(…)`; what is given nowhere
+        comes from the image processor.
+
+        Returns:
+            What `TextDetectionPipeline` returns, with two more entries for each instance, `text` and `text_score` in
+            [0, 1], and in reading order (see `transformers_tcm.reading_order`). The list of an image without text that
+            can be read is empty.
+
+        Raises:
+            ValueError: if there is another number of lexicons than of images, or a lexicon is empty or holds characters
+                that the model cannot read, which are named.
+        """
+        inputs = as_pipeline_inputs(inputs)
+        if is_per_image(lexicon):
+            return super().__call__(_with_lexicons(inputs, lexicon), **kwargs)
+        return super().__call__(inputs, lexicon=lexicon, **kwargs)
+
+    def _sanitize_parameters(self, **given: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        lexicon = given.get("lexicon")
+        if is_per_image(lexicon):
+            raise TypeError("lexicons for single images go with a call that has these images; give one lexicon for all")
+        if lexicon is not None and not isinstance(lexicon, Lexicon):
+            given["lexicon"] = Lexicon(lexicon)  # indexed once, for all images
+        return super()._sanitize_parameters(**given)
+
+    def preprocess(self, image: Any, **kwargs: Any) -> dict[str, dict[str, Any]]:  # type: ignore[override]
+        if not isinstance(image, _ImageWithLexicon):
+            return super().preprocess(image, **kwargs)
+        prepared = super().preprocess(image.image, **kwargs)
+        return {"images": {**prepared["images"], "lexicon": image.lexicon}}
+
+    def _detect(self, images: list[dict[str, Any]], post_processing: dict[str, Any]) -> list[dict[str, Any]]:
+        """What is found and read in images of one shape."""
+        batch, target_sizes = self._batch(images)
+        decoding = self.image_processor.decoding_settings(**post_processing)
+        outputs = self.model(**batch, decoding=decoding, return_dict=True)
+        reading = {name: post_processing[name] for name in READING if name in post_processing}
+        reading["lexicon"] = [image.get("lexicon", reading.get("lexicon")) for image in images]
+        return self.image_processor.post_process_text_spotting(outputs, target_sizes, **reading)
+
+    def postprocess(  # type: ignore[override]
+        self, model_outputs: dict[str, Any]
+    ) -> list[dict[str, Any]]:
+        found = model_outputs["detections"]
+        words = zip(found["texts"], found["text_scores"].tolist(), strict=True)
+        return [
+            {**detection, "text": text, "text_score": score}
+            for detection, (text, score) in zip(super().postprocess(model_outputs), words, strict=True)
+        ]
+
+
+def _with_lexicons(inputs: Any, lexicons: LexiconArgument) -> Any:
+    """One image, or a list, a generator or a dataset of many, each with its lexicon."""
+    if isinstance(inputs, list):
+        pairs = zip(inputs, lexicon_per_image(lexicons, len(inputs)), strict=True)
+        return [_ImageWithLexicon(*pair) for pair in pairs]
+    if isinstance(inputs, GeneratorType):
+        return _pairs(inputs, lexicons)
+    if isinstance(inputs, Dataset):
+        count: int = len(inputs)  # type: ignore[arg-type]  # those of fixed length, as the base class takes them
+        return _pairs((inputs[index] for index in range(count)), lexicons)
+    return _ImageWithLexicon(inputs, *lexicon_per_image(lexicons, 1))
+
+
+def _pairs(images: Iterable[Any], lexicons: Any) -> Iterator[_ImageWithLexicon]:
+    """Images whose number shows at the end."""
+    indexed = lexicon_per_image(lexicons, len(lexicons))
+    number = 0
+    for number, image in enumerate(images, start=1):
+        if number > len(indexed):
+            raise ValueError(f"{len(indexed)} lexicons for more images; expected one for each, or a single one for all")
+        yield _ImageWithLexicon(image, indexed[number - 1])
+    if number < len(indexed):
+        raise ValueError(f"{len(indexed)} lexicons for {number} images; expected one for each, or a single one for all")
