@@ -155,7 +155,7 @@ class WordCollages(Dataset):
                 quad = self._place(image, left, top, row, rng)
                 left = float(quad[:, 0].max()) + float(rng.uniform(0, row))
                 if quad[:, 0].max() > width:
-                    continue  # too wide for what is left of the row; another word may fit
+                    break  # the row ends before a word that is too wide for what is left of it
                 _paste(canvas, image, quad)
                 quads.append(quad)
                 texts.append(self.words[chosen].text)

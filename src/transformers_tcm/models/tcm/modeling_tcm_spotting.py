@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional
+from transformers import initialization as init
 from transformers.utils import can_return_tuple
 
 from ...instances import TextInstances
@@ -107,6 +109,14 @@ class TCMForTextSpotting(TCMForTextDetection):
         in_channels = vision.width if settings.feature_stride == 2 else vision.hidden_sizes[0]
         self.recognizer = TextRecognizer(settings, in_channels)
         self.post_init()
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, nn.GRUCell):
+            # As torch does; weights that are missing in a checkpoint hold anything until they are set here.
+            for parameter in module.parameters():
+                init.uniform_(parameter, -(module.hidden_size**-0.5), module.hidden_size**-0.5)
 
     def train(self, mode: bool = True) -> "TCMForTextSpotting":
         """Training or evaluation mode; a frozen model or head stays in the latter, or its batch norms would drift."""

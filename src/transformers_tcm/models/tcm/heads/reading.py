@@ -31,10 +31,10 @@ def char_classes(char_ids: torch.Tensor, charset: str) -> torch.Tensor:
 
     Zeros, which follow the end of a word, become -1.
     """
-    codes = char_ids.new_tensor([ord(character) for character in charset])
-    matches = char_ids[..., None] == codes  # (N, L, len(charset))
-    classes = torch.where(matches.any(dim=-1), matches.int().argmax(dim=-1), len(charset))
-    return classes.masked_fill(char_ids == 0, -1)
+    codes, classes = char_ids.new_tensor([ord(character) for character in charset]).sort()
+    places = torch.searchsorted(codes, char_ids.contiguous()).clamp(max=len(charset) - 1)  # (N, L)
+    known = codes[places] == char_ids
+    return torch.where(known, classes[places], len(charset)).masked_fill(char_ids == 0, -1)
 
 
 def read_words(char_logits: torch.Tensor, charset: str, decoder: str) -> list[WordReading]:

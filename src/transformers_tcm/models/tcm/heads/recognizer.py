@@ -21,8 +21,8 @@ from .roi_sampling import BezierAlign, quads_to_bezier
 __all__ = ["RecognizerConfig", "TextRecognizer", "WordSampler"]
 
 
-@strict
-@dataclass(frozen=True)
+@strict  # checks what is assigned, and so has no effect on a frozen class
+@dataclass
 class RecognizerConfig:
     """Settings of the recogniser.
 
@@ -74,12 +74,21 @@ class RecognizerConfig:
                 f"`crop_size` must be rows, a multiple of {unit} for {len(self.channels)} widths, and an even number "
                 f"of columns; got {list(self.crop_size)}"
             )
+        for name in ("hidden_size", "num_layers", "num_heads", "max_length", "chunk_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be positive, got {getattr(self, name)}")
+        if min(self.channels) < 1 or min(self.num_blocks) < 0:
+            raise ValueError(
+                "`channels` must be positive and `num_blocks` not negative; "
+                f"got {list(self.channels)} and {list(self.num_blocks)}"
+            )
         if self.hidden_size % self.num_heads:
             raise ValueError(f"`hidden_size` {self.hidden_size} is not a multiple of `num_heads` {self.num_heads}")
-        if min(*self.channels, self.num_layers, self.max_length, self.chunk_size) < 1 or min(self.num_blocks) < 0:
-            raise ValueError("`channels`, `num_layers`, `max_length` and `chunk_size` must be positive")
-        if not 0 <= self.dropout < 1 or self.jitter < 0:
-            raise ValueError(f"expected 0 <= `dropout` < 1 and `jitter` >= 0, got {self.dropout} and {self.jitter}")
+        if not 0 <= self.dropout < 1 or self.jitter < 0 or self.loss_weight < 0:
+            raise ValueError(
+                "expected 0 <= `dropout` < 1, `jitter` >= 0 and `loss_weight` >= 0, "
+                f"got {self.dropout}, {self.jitter} and {self.loss_weight}"
+            )
 
     @property
     def num_classes(self) -> int:
