@@ -65,6 +65,18 @@ def test_from_icdar_reads_what_the_data_sets_hold() -> None:
     assert len(TextInstances.from_icdar("")) == 0
 
 
+def test_from_detections_takes_the_words_where_there_are_any() -> None:
+    detection = {"polygon": SQUARE, "score": 0.5, "label": "text", "box": {}}
+    detected = TextInstances.from_detections([detection])
+    assert detected.texts is None
+    assert detected.text_scores is None
+    spotted = TextInstances.from_detections([{**detection, "text": "SALE", "text_score": 0.25}])
+    assert spotted.texts == ["SALE"]
+    assert spotted.text_scores.tolist() == [0.25]
+    assert spotted.scores.tolist() == [0.5]
+    assert TextInstances.from_detections([]).texts is None
+
+
 @pytest.mark.parametrize("bad", ["1,2,3,4,5,6,word", "1,2,3,4,5,6,7,x,word", "1,2,3,4,5,6,7,nan,word", "word"])
 def test_from_icdar_names_the_bad_line(bad: str) -> None:
     with pytest.raises(ValueError, match="line 2: expected `x1,y1,"):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import shapely
 from PIL import Image
 
 from transformers_tcm import TextInstances
@@ -96,6 +97,67 @@ def test_scores_are_written_in_full_wherever_the_word_is(corner: tuple[int, int]
         assert (np.ptp(moved, axis=0) == np.ptp(in_the_middle, axis=0)).all()
         assert len(moved) == len(in_the_middle)
     assert np.ptp(moved, axis=0)[1] == np.ptp(in_the_middle, axis=0)[1]
+
+
+def caption_pixels(text: str | None, quad: np.ndarray = QUAD, **options: object) -> np.ndarray:
+    """(x, y) of all pixels that a word changes in a picture with its outline."""
+    outlined = draw_text_instances(flat((90, 90, 90)), TextInstances([quad]))
+    written = draw_text_instances(flat((90, 90, 90)), TextInstances([quad], texts=[text]), **options)
+    return np.argwhere((np.asarray(outlined) != np.asarray(written)).any(axis=2))[:, ::-1]
+
+
+@pytest.mark.parametrize("shift", [(0, 0), (-55, -40), (55, 80), (-30, 85)])
+@pytest.mark.parametrize("text", ["i", "SALE", "Sommerschlussverkauf", "漢字 👍", "ab\ncd", "\ud800"])
+def test_words_are_written_beside_their_outlines(text: str, shift: tuple[int, int]) -> None:
+    quad = QUAD + np.float32(shift)
+    written = caption_pixels(text, quad)
+    if text == "\ud800":  # half a character, which no font has
+        assert len(written) == 0
+        return
+    assert len(written) > 20
+    outline = shapely.Polygon(quad)
+    assert not outline.intersects(shapely.points(written)).any()
+    assert (np.ptp(written, axis=0) == np.ptp(caption_pixels(text), axis=0)).all()  # nothing is cut off
+
+
+@pytest.mark.parametrize("background", [(255, 255, 255), (0, 0, 0), FOUND])
+def test_words_can_be_read_on_any_background(background: tuple[int, int, int]) -> None:
+    drawn = draw_text_instances(flat(background), TextInstances([QUAD], texts=["SALE"]))
+    bare = draw_text_instances(flat(background), TextInstances([QUAD]))
+    changed = (np.asarray(drawn) != np.asarray(bare)).any(axis=2)
+    box = Image.fromarray(changed).getbbox()
+    colors = np.asarray(drawn.crop(box)).reshape(-1, 3).sum(axis=1)
+    assert colors.min() < 30
+    assert colors.max() > 400
+
+
+def test_letters_grow_with_the_word_up_to_a_limit() -> None:
+    def height(of_word: int) -> int:
+        quad = np.float32([[20, 150 - of_word], [290, 150 - of_word], [290, 150], [20, 150]])
+        return int(np.ptp(caption_pixels("SALE", quad), axis=0)[1])
+
+    assert height(10) == height(12) < height(40) < height(60)
+    assert height(60) == height(80)
+
+
+def test_a_word_as_large_as_the_picture_is_still_written_inside_it() -> None:
+    whole = np.float32([[0, 0], [300, 0], [300, 200], [0, 200]])
+    assert len(caption_pixels("SALE", whole)) > 20
+
+
+def test_texts_can_be_left_out_and_need_not_be_known() -> None:
+    assert len(caption_pixels("SALE", texts=False)) == 0
+    assert len(caption_pixels(None)) == 0
+    assert len(caption_pixels("")) == 0
+
+
+def test_words_and_scores_share_a_caption() -> None:
+    found = [{"score": 0.5, "label": "text", "box": {}, "polygon": QUAD.tolist(), "text": "SALE", "text_score": 0.4}]
+    both = np.asarray(draw_text_instances(flat((0, 0, 0)), found, scores=True))
+    alone = np.asarray(draw_text_instances(flat((0, 0, 0)), found))
+    assert (both != alone).any()
+    expected = TextInstances([QUAD], scores=np.array([0.5]), texts=["SALE 0.50"])
+    assert (both == np.asarray(draw_text_instances(flat((0, 0, 0)), expected))).all()
 
 
 def test_pictures_of_any_kind_come_out_as_rgb() -> None:

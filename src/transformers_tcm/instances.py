@@ -115,8 +115,17 @@ class TextInstances:
 
     @classmethod
     def from_detections(cls, detections: Sequence[Mapping[str, Any]]) -> "TextInstances":
-        """What `pipeline("text-detection")` gives for an image: a dict with `polygon` and `score` for each instance."""
-        return cls([one["polygon"] for one in detections], scores=np.array([one["score"] for one in detections]))
+        """What a pipeline gives for an image: a dict with `polygon` and `score` for each instance.
+
+        Those of `pipeline("text-spotting")` also have `text` and `text_score`; without any, `texts` is `None`.
+        """
+        present = {name for one in detections for name in one}
+        return cls(
+            [one["polygon"] for one in detections],
+            scores=np.array([one["score"] for one in detections]),
+            texts=[one.get("text") for one in detections] if "text" in present else None,
+            text_scores=np.array([one["text_score"] for one in detections]) if "text_score" in present else None,
+        )
 
     @classmethod
     def from_icdar(cls, text: str) -> "TextInstances":

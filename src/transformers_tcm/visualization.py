@@ -1,12 +1,16 @@
 """Draw text instances into a picture. Imports OpenCV on first use."""
 
+import math
 import os
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from itertools import zip_longest
 from typing import IO, Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from .caption_layout import place_caption, word_height
 from .images import load_image
 from .instances import TextInstances
 
@@ -18,6 +22,8 @@ FOUND: Color = (40, 255, 120)
 IGNORED: Color = (190, 190, 190)
 HALO: Color = (0, 0, 0)
 
+# Of the letters of a caption to those of the word.
+_RELATIVE_SIZE = 0.7
 # OpenCV takes integers with this many fractional bits: sixteenths of a pixel.
 _SHIFT = 4
 
@@ -26,16 +32,21 @@ def draw_text_instances(
     image: str | os.PathLike | bytes | IO[bytes] | np.ndarray | Image.Image,
     instances: TextInstances | Sequence[Mapping[str, Any]],
     scores: bool = False,
+    texts: bool = True,
     color: Color = FOUND,
     line_width: int | None = None,
 ) -> Image.Image:
-    """Outline text in a copy of a picture, in lines that can be seen on any background: bright, with a dark halo.
+    """Outline text in a copy of a picture, and write down what was read: bright with a dark halo, for any background.
+
+    Words are written beside their outlines, never across, in a size that follows theirs, and fully inside the picture.
+    Only where a word leaves no room beside it are they written over it. Captions keep off each other where they can.
 
     Args:
         image: a path, a PIL image, an array (H, W, 3), or whatever else `load_image` takes.
-        instances: the text, or the list that `pipeline("text-detection")` gives for an image, in pixels of the upright
-            image. Ignored instances are dashed and grey.
-        scores: write the scores beside the outlines.
+        instances: the text, or the list that `pipeline("text-detection")` or `pipeline("text-spotting")` gives for an
+            image, in pixels of the upright image. Ignored instances are dashed and grey.
+        scores: write the scores of the detections beside the outlines.
+        texts: write the words where the instances have any.
         color: red, green, blue in 0…255.
         line_width: in pixels; grows with the image unless given.
 
@@ -53,22 +64,32 @@ def draw_text_instances(
     width = max(1, round(float(np.sqrt(pixels[:, :, 0].size)) / 500)) if line_width is None else line_width
     if width < 1:
         raise ValueError(f"`line_width` is {width}; expected at least 1 pixel")
+    captions = _captions(instances, scores, texts)
     strokes = [
         _dashes(polygon, 4.0 * width) if ignore else [np.concatenate([polygon, polygon[:1]])]
         for polygon, ignore in zip(instances.polygons, instances.ignored, strict=True)
     ]
+    halo = width + 2 * max(1, round(width / 2))
     # All halos first, so that none crosses the line of a neighbour.
     for lines in strokes:
-        _draw_lines(pixels, lines, HALO, width + 2 * max(1, round(width / 2)))
+        _draw_lines(pixels, lines, HALO, halo)
     for lines, ignore in zip(strokes, instances.ignored, strict=True):
         _draw_lines(pixels, lines, IGNORED if ignore else color, width)
     drawn = Image.fromarray(pixels)
-    if scores:
-        if instances.scores is None:
-            raise ValueError("these instances have no scores to write; leave out `scores=True`")
-        captions = [f"{score:.2f}" for score in instances.scores]
-        _write_captions(drawn, instances.polygons, captions, color, size=max(14, 8 * width))
+    colors = [IGNORED if ignore else color for ignore in instances.ignored]
+    _write_captions(drawn, instances, captions, colors, smallest=max(14, 8 * width), gap=halo / 2 + 1)
     return drawn
+
+
+def _captions(instances: TextInstances, scores: bool, texts: bool) -> list[str]:
+    """A line for each instance, empty where nothing is to be written."""
+    if scores and instances.scores is None:
+        raise ValueError("these instances have no scores to write; leave out `scores=True`")
+    words = instances.texts if texts and instances.texts is not None else [None] * len(instances)
+    numbers = [f"{score:.2f}" for score in instances.scores] if scores and instances.scores is not None else []
+    lines = [f"{word or ''} {number}" for word, number in zip_longest(words, numbers, fillvalue="")]
+    # Fonts draw a box for what they lack, but fail at halves of a surrogate pair.
+    return [" ".join("".join(c if c.isprintable() else " " for c in line).split()) for line in lines]
 
 
 def _dashes(polygon: np.ndarray, length: float) -> list[np.ndarray]:
@@ -90,14 +111,54 @@ def _draw_lines(pixels: np.ndarray, lines: list[np.ndarray], color: Color, width
 
 
 def _write_captions(
-    image: Image.Image, polygons: list[np.ndarray], captions: list[str], color: Color, size: int
+    image: Image.Image,
+    instances: TextInstances,
+    captions: list[str],
+    colors: list[Color],
+    smallest: int,
+    gap: float,
 ) -> None:
-    """A line of text above the first corner of each polygon, moved into the image where it would leave it."""
-    draw, font = ImageDraw.Draw(image), ImageFont.load_default(size)
-    stroke = max(1, size // 8)
-    for polygon, caption in zip(polygons, captions, strict=True):
-        left, top, right, bottom = draw.textbbox((0, 0), caption, font=font, stroke_width=stroke)
-        x = min(polygon[0, 0] - left, image.width - right)
-        y = min(polygon[0, 1] - bottom - stroke, image.height - bottom)
-        where = (max(x, -left), max(y, -top))
-        draw.text(where, caption, fill=color, font=font, stroke_width=stroke, stroke_fill=HALO)
+    """A caption beside each polygon, up to three times as large as the smallest ones where the words are large."""
+    draw = ImageDraw.Draw(image)
+    word_boxes, boxes = instances.boxes, np.zeros((0, 4))
+    for index, (polygon, caption) in enumerate(zip(instances.polygons, captions, strict=True)):
+        if caption:
+            others = np.concatenate([np.delete(word_boxes, index, axis=0), boxes])
+            wanted = round(min(max(_RELATIVE_SIZE * word_height(polygon), smallest), 3 * smallest))
+            box, font, offset = _fit_caption(
+                draw, caption, polygon, [*range(wanted, smallest, -2), smallest], gap, others
+            )
+            where = (box[0] - offset[0], box[1] - offset[1])
+            stroke = _caption_stroke(font)
+            draw.text(where, caption, fill=colors[index], font=font, stroke_width=stroke, stroke_fill=HALO)
+            boxes = np.concatenate([boxes, box[None]])
+
+
+def _fit_caption(
+    draw: ImageDraw.ImageDraw, caption: str, polygon: np.ndarray, sizes: Sequence[int], gap: float, others: np.ndarray
+) -> tuple[np.ndarray, ImageFont.FreeTypeFont, tuple[float, float]]:
+    """Box, font and offset of the text in the box, in the largest size that there is room for.
+
+    Without any room it is written in the smallest size above the word, moved into the image.
+    """
+    for size in sizes:
+        font = _font(size)
+        left, top, right, bottom = draw.textbbox((0, 0), caption, font=font, stroke_width=_caption_stroke(font))
+        extent = (math.ceil(right - left), math.ceil(bottom - top))
+        box = place_caption(extent, polygon, draw.im.size, gap, others)
+        if box is not None:
+            break
+    else:
+        corner = np.clip(polygon[0] - [0, extent[1]], 0, np.maximum(np.subtract(draw.im.size, extent), 0)).round()
+        box = np.concatenate([corner, corner + extent])
+    return box, font, (left, top)
+
+
+@lru_cache(maxsize=64)
+def _font(size: int) -> Any:
+    return ImageFont.load_default(size)
+
+
+def _caption_stroke(font: Any) -> int:
+    """Width of the halo in pixels."""
+    return max(1, round(font.size) // 8)
