@@ -94,7 +94,7 @@ class DBNetOutput(HeadOutput):
         """See `HeadOutput.decode`: regions of the binarised probability map, grown back to words."""
         decoded = []
         for prob_map, (height, width) in zip(self.prob_map[:, 0], valid_sizes.tolist(), strict=True):
-            probabilities = np.ascontiguousarray(prob_map[:height, :width].float().cpu().numpy())
+            probabilities = np.ascontiguousarray(prob_map[:height, :width].detach().float().cpu().numpy())
             regions = _find_regions(probabilities, threshold, box_threshold, max_candidates, min_size)
             grow = _grow_polygon if polygon else _grow_quad
             grown = [(grow(outline, unclip_ratio), score) for outline, score in regions]

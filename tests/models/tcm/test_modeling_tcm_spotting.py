@@ -1,0 +1,470 @@
+"""The spotter as a whole: labels and losses, proposals and readings, saving, freezing, precision."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from transformers_tcm.data.collation import TextDetectionCollator
+from transformers_tcm.instances import TextInstances
+from transformers_tcm.models.tcm.configuration_tcm import TCMConfig
+from transformers_tcm.models.tcm.heads.reading import WordReading
+from transformers_tcm.models.tcm.heads.roi_sampling import quads_to_bezier
+from transformers_tcm.models.tcm.image_processing_pil_tcm import TCMImageProcessorPil
+from transformers_tcm.models.tcm.losses_tcm import dice_loss
+from transformers_tcm.models.tcm.modeling_tcm import TCMForTextDetection
+from transformers_tcm.models.tcm.modeling_tcm_spotting import TCMForTextSpotting
+from transformers_tcm.training import freeze_detector
+
+Make = Callable[..., TCMForTextSpotting]
+RECOGNIZER: dict[str, Any] = {
+    "crop_size": [8, 32],
+    "channels": [8, 12, 16],
+    "num_blocks": [0, 1, 0],
+    "hidden_size": 16,
+    "num_layers": 1,
+    "num_heads": 2,
+    "max_length": 7,
+}
+WORD = np.float32([[10, 12], [70, 10], [72, 34], [12, 36]])
+OTHER = np.float32([[8, 40], [50, 40], [50, 58], [8, 58]])
+DECODERS = ("ctc", "attention")
+# So low that random weights propose something.
+EVERYTHING = {"threshold": 0.5, "box_threshold": 0.0, "min_size": 1}
+LOSSES = {"loss_prob", "loss_binary", "loss_threshold", "loss_score_map", "loss_reading"}
+
+
+@pytest.fixture
+def small_spotter(small_config: Callable[..., TCMConfig]) -> Make:
+    """Makes a spotter with the same random weights each time, in evaluation mode."""
+
+    def make(recognizer: dict | None = None, **overrides: Any) -> TCMForTextSpotting:
+        torch.manual_seed(0)
+        config = small_config(recognizer={**RECOGNIZER, **(recognizer or {})}, **overrides)
+        return TCMForTextSpotting(config).eval()
+
+    return make
+
+
+def random_pixels(*size: int) -> torch.Tensor:
+    return torch.randn(*size, generator=torch.Generator().manual_seed(1))
+
+
+def labelled_batch(
+    config: TCMConfig, images: list[tuple[tuple[int, int], TextInstances]], train_detection: bool = True
+) -> dict:
+    """What the data loader gives for images of these sizes with these instances."""
+    processor = TCMImageProcessorPil(do_resize=False)
+    rng = np.random.default_rng(0)
+    items = []
+    for size, instances in images:
+        image = rng.integers(0, 255, (*size, 3), dtype=np.uint8)
+        batch = processor(image, annotations=instances, return_tensors="pt")
+        items.append({name: batch[name][0] for name in ("pixel_values", "pixel_mask", "labels")})
+    return TextDetectionCollator(config, train_detection)(items)
+
+
+def propose(model: TCMForTextSpotting, *boxes: tuple[int, int, int, int]) -> None:
+    """Make the head find these boxes (left, top, right, bottom), with falling scores, in the first image."""
+
+    def instead(module: nn.Module, arguments: Any, output: Any) -> Any:
+        output.prob_map = torch.zeros_like(output.prob_map)
+        for index, (left, top, right, bottom) in enumerate(boxes):
+            output.prob_map[0, 0, top:bottom, left:right] = 1.0 - 0.1 * index
+        return output
+
+    model.head.register_forward_hook(instead)
+
+
+NO_TEXT = TextInstances([])
+READABLE = TextInstances([WORD, OTHER], texts=["Sale", "50%"], ignore=np.array([False, False]))
+UNKNOWN = TextInstances([WORD], texts=[None], ignore=np.array([False]))
+WITHOUT_TEXTS = TextInstances([WORD], ignore=np.array([False]))
+IGNORED = TextInstances([WORD], texts=["Sale"], ignore=np.array([True]))
+SOME = TextInstances([WORD, OTHER], texts=["Sale", None], ignore=np.array([False, False]))
+
+
+@pytest.mark.parametrize(
+    "instances",
+    [[READABLE], [NO_TEXT, NO_TEXT], [READABLE, NO_TEXT], [UNKNOWN], [WITHOUT_TEXTS], [IGNORED, SOME]],
+    ids=["words", "no text", "words and none", "unknown words", "no texts", "ignored and some"],
+)
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_losses_and_gradients_are_finite(small_spotter: Make, decoder: str, instances: list[TextInstances]) -> None:
+    model = small_spotter({"decoder": decoder}).train()
+    batch = labelled_batch(model.config, list(zip([(64, 96), (96, 64)], instances, strict=False)))
+    outputs = model(**batch)
+    assert set(outputs.loss_dict) == LOSSES
+    assert torch.isfinite(outputs.loss)
+    torch.testing.assert_close(outputs.loss, sum(outputs.loss_dict.values()))
+    readable = any(index in (0, 4) for index in map(id_of, instances))
+    assert (outputs.loss_dict["loss_reading"] > 0) == readable
+    outputs.loss.backward()
+    # Every process of a distributed training needs a gradient for every weight of the recogniser.
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in model.recognizer.parameters())
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
+
+
+def id_of(instances: TextInstances) -> int:
+    return [id(one) for one in (READABLE, NO_TEXT, UNKNOWN, IGNORED, SOME, WITHOUT_TEXTS)].index(id(instances))
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_every_weight_learns(small_spotter: Make, decoder: str) -> None:
+    model = small_spotter({"decoder": decoder, "dropout": 0.0}).train()
+    model(**labelled_batch(model.config, [((64, 96), READABLE)])).loss_dict["loss_reading"].backward()
+    without = [name for name, p in model.recognizer.named_parameters() if not p.grad.abs().sum() > 0]
+    # A softmax does not see what is added to all of its logits.
+    assert without in ([], ["decoder.energy.bias"])
+    assert next(model.model.backbone.stem.parameters()).grad.abs().sum() > 0
+
+
+def test_words_of_unknown_reading_do_not_train_the_recogniser(small_spotter: Make) -> None:
+    """What is read, and its gradient, is the same with an unknown and an ignored word beside the readable one."""
+    gradients, losses = [], []
+    one = TextInstances([WORD], texts=["Sale"], ignore=np.array([False]))
+    more = TextInstances([WORD, OTHER, OTHER], texts=["Sale", None, "x"], ignore=np.array([False, False, True]))
+    for instances in (one, more):
+        model = small_spotter({"jitter": 0.0, "dropout": 0.0}).train()
+        losses.append(model(**labelled_batch(model.config, [((64, 96), instances)])).loss_dict["loss_reading"])
+        losses[-1].backward()
+        gradients.append([parameter.grad for parameter in model.recognizer.parameters()])
+    torch.testing.assert_close(losses[0], losses[1])
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_words_of_several_lengths_are_padded(small_spotter: Make, decoder: str) -> None:
+    """The labels of a batch need not be equally long, and what fills them up is not learned."""
+    model = small_spotter({"decoder": decoder})
+    short, long = TextInstances([WORD], texts=["a"]), TextInstances([WORD], texts=["abcdefg"])
+    batch = labelled_batch(model.config, [((64, 96), short), ((64, 96), long)])
+    assert [label["char_ids"].shape[1] for label in batch["labels"]] == [1, 7]
+    with torch.no_grad():
+        loss = model(**batch, decoding=EVERYTHING).loss_dict["loss_reading"]
+        for label in batch["labels"]:
+            label["char_ids"] = nn.functional.pad(label["char_ids"], (0, 5))
+        torch.testing.assert_close(model(**batch).loss_dict["loss_reading"], loss)
+
+
+def test_recogniser_alone(small_spotter: Make) -> None:
+    """Without detection the same reading loss, and nothing of the detector behind the stem is run."""
+    model = small_spotter({"jitter": 0.0})
+    batch = labelled_batch(model.config, [((64, 96), READABLE)])
+    expected = model(**batch).loss_dict["loss_reading"]
+    model.model.backbone.stages.register_forward_hook(lambda *_: pytest.fail("the stages ran"))
+    model.head.register_forward_hook(lambda *_: pytest.fail("the head ran"))
+    alone = labelled_batch(model.config, [((64, 96), READABLE)], train_detection=False)
+    assert set(alone["labels"][0]) == {
+        "points",
+        "counts",
+        "ignore",
+        "orig_size",
+        "char_ids",
+        "control_points",
+    }
+    outputs = model(**alone)
+    torch.testing.assert_close(outputs.loss, expected)
+    assert set(outputs.loss_dict) == {"loss_reading"}
+
+
+@pytest.mark.parametrize("feature_stride", [2, 4])
+def test_features_of_both_strides(small_spotter: Make, feature_stride: int) -> None:
+    """The map that words are cut out of has this stride, whether or not the whole model is run."""
+    model = small_spotter({"feature_stride": feature_stride, "jitter": 0.0})
+    assert model.recognizer.sampler.stride == feature_stride
+    pixels = random_pixels(2, 3, 64, 96)
+    with torch.no_grad():
+        features = model._reading_features(pixels)
+        outputs = model.model(pixels)
+    expected = outputs.stem_features if feature_stride == 2 else outputs.feature_maps[0]
+    assert features.shape[2:] == (64 // feature_stride, 96 // feature_stride)
+    torch.testing.assert_close(features, expected)
+    batches = [labelled_batch(model.config, [((64, 96), READABLE)], alone) for alone in (True, False)]
+    joint, alone = (model(**batch).loss_dict["loss_reading"] for batch in batches)
+    torch.testing.assert_close(joint, alone)
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_detector_and_spotter_share_weights(small_spotter: Make, tmp_path: Path, decoder: str) -> None:
+    spotter, pixels = small_spotter({"decoder": decoder}), random_pixels(1, 3, 64, 96)
+    spotter.save_pretrained(tmp_path / "spotter")
+    detector, report = TCMForTextDetection.from_pretrained(
+        tmp_path / "spotter", recognizer=None, output_loading_info=True
+    )
+    assert not report["missing_keys"]
+    assert all(name.startswith("recognizer.") for name in report["unexpected_keys"])
+    detector.save_pretrained(tmp_path / "detector")
+    assert TCMConfig.from_pretrained(tmp_path / "detector").recognizer is None
+    again, report = TCMForTextSpotting.from_pretrained(
+        tmp_path / "detector", recognizer={**RECOGNIZER, "decoder": decoder}, output_loading_info=True
+    )
+    assert not report["unexpected_keys"]
+    assert set(report["missing_keys"]) == {f"recognizer.{name}" for name in spotter.recognizer.state_dict()} - {
+        f"recognizer.{name}" for name in spotter.recognizer.state_dict() if "num_batches_tracked" in name
+    }
+    with torch.no_grad():
+        maps = [model(pixels).head_output.prob_map for model in (spotter, detector, again)]
+    torch.testing.assert_close(maps[1], maps[0])
+    torch.testing.assert_close(maps[2], maps[0])
+    # New weights start as those of a new model do: of one size, not whatever was in memory.
+    for name, parameter in again.recognizer.named_parameters():
+        new = spotter.recognizer.get_parameter(name)
+        assert parameter.abs().max() <= 2 * new.abs().max() + 1e-6, name
+        assert parameter.detach().std(correction=0) >= 0.5 * new.detach().std(correction=0), name
+
+
+def test_a_detector_is_no_spotter(small_config: Callable[..., TCMConfig]) -> None:
+    with pytest.raises(ValueError, match=r"describes a detector; `recognizer=\{\}` adds"):
+        TCMForTextSpotting(small_config())
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_what_is_found_and_read(small_spotter: Make, decoder: str) -> None:
+    model = small_spotter({"decoder": decoder})
+    propose(model, (20, 10, 80, 24), (20, 40, 60, 52))
+    with torch.no_grad():
+        outputs = model(random_pixels(2, 3, 64, 96))
+    assert outputs.loss is None
+    assert outputs.counts.tolist() == [4, 4]
+    assert outputs.points.shape == (8, 2)
+    assert outputs.batch_indices.tolist() == [0, 0]
+    assert outputs.char_logits.shape == (2, 16 if decoder == "ctc" else 7, 97)
+    assert outputs.charset == model.recognizer.settings.charset
+    assert outputs.decoder == decoder
+    found, nothing = outputs.proposals()
+    assert len(found) == 2
+    assert len(nothing) == 0
+    assert sorted(found.scores.tolist()) == pytest.approx([0.9, 1.0])
+    upper = found.polygons[int(found.scores.argmax())]
+    assert ((upper >= [10, 2]) & (upper <= [90, 32])).all()  # grown by the unclipping
+    first, second = outputs.read()
+    assert len(first) == 2
+    assert second == []
+    assert all(isinstance(word, WordReading) and 0 <= word.score <= 1 for word in first)
+
+
+def test_proposals_are_read_where_they_are(small_spotter: Make) -> None:
+    """The readings of the proposals are those of `recognize` at their corners."""
+    model = small_spotter()
+    propose(model, (20, 10, 80, 24), (20, 40, 60, 52))
+    pixels = random_pixels(2, 3, 64, 96)
+    with torch.no_grad():
+        outputs = model(pixels)
+        quads = outputs.points.unflatten(0, (2, 4))
+        readings = model.recognize(pixels, quads_to_bezier(quads), outputs.batch_indices)
+    for one, other in zip(readings, outputs.read()[0], strict=True):
+        assert one.text == other.text
+        np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-5)
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_images_without_text(small_spotter: Make, decoder: str) -> None:
+    model = small_spotter({"decoder": decoder})
+    propose(model)
+    with torch.no_grad():
+        outputs = model(random_pixels(2, 3, 64, 96))
+    assert outputs.points.shape == (0, 2)
+    assert outputs.counts.shape == outputs.batch_indices.shape == outputs.scores.shape == (0,)
+    assert outputs.char_logits.shape == (0, 16 if decoder == "ctc" else 7, 97)
+    assert [len(instances) for instances in outputs.proposals()] == [0, 0]
+    assert outputs.read() == [[], []]
+
+
+def test_decoding_settings_decide_what_is_proposed(small_spotter: Make) -> None:
+    model, pixels = small_spotter(), random_pixels(1, 3, 64, 96)
+    propose(model, (20, 10, 80, 24), (20, 40, 60, 52), (70, 40, 90, 52))
+
+    def scores(**decoding: Any) -> list[float]:
+        with torch.no_grad():
+            return sorted(model(pixels, decoding=decoding).scores.tolist())
+
+    assert scores() == pytest.approx([0.8, 0.9, 1.0])
+    assert scores(box_threshold=0.85) == pytest.approx([0.9, 1.0])
+    assert scores(threshold=0.95) == pytest.approx([1.0])
+    assert scores(max_candidates=1) == pytest.approx([1.0])
+    assert scores(min_size=12) == pytest.approx([1.0])
+    with torch.no_grad():
+        small, large = (model(pixels, decoding={"unclip_ratio": ratio}).points for ratio in (0.5, 2.0))
+        outline = model(pixels, decoding={"polygon": True})
+    assert np.ptp(small.numpy(), axis=0).sum() < np.ptp(large.numpy(), axis=0).sum()
+    assert (outline.counts > 4).any()
+    with pytest.raises(TypeError, match="box_treshold"):
+        model(pixels, decoding={"box_treshold": 0.5})
+
+
+def test_the_checkpoints_thresholds_are_used(small_spotter: Make) -> None:
+    """`model(**processor(image))` decodes with the settings of the image processor."""
+    model = small_spotter()
+    propose(model, (20, 10, 80, 24), (20, 40, 60, 52))
+    processor = TCMImageProcessorPil(do_resize=False, text_threshold=0.0, box_threshold=0.95)
+    image = np.zeros((64, 96, 3), np.uint8)
+    with torch.no_grad():
+        assert len(model(**processor(image)).scores) == 1
+        assert len(model(**processor(image, box_threshold=0.5)).scores) == 2
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_batch_equals_singles(small_spotter: Make, decoder: str) -> None:
+    model, pixels = small_spotter({"decoder": decoder}), random_pixels(3, 3, 64, 96)
+    with torch.no_grad():
+        together = model(pixels, decoding=EVERYTHING)
+        singles = [model(pixel[None], decoding=EVERYTHING) for pixel in pixels]
+    assert len(together.scores) > 3
+    assert together.batch_indices.bincount(minlength=3).tolist() == [len(single.scores) for single in singles]
+    torch.testing.assert_close(together.points, torch.cat([single.points for single in singles]))
+    for words, single in zip(together.read(), singles, strict=True):
+        for one, other in zip(words, single.read()[0], strict=True):
+            assert one.text == other.text
+            assert one.score == pytest.approx(other.score, abs=1e-4)
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_bfloat16_is_close_to_float32(small_spotter: Make, decoder: str) -> None:
+    model, pixels = small_spotter({"decoder": decoder}), random_pixels(1, 3, 64, 96)
+    propose(model, (20, 10, 80, 24), (20, 40, 60, 52))
+    first_step = slice(0, 1)
+    with torch.no_grad():
+        expected = model(pixels)
+        with torch.autocast("cpu", torch.bfloat16):
+            autocast = model(pixels)
+        batch = labelled_batch(model.config, [((64, 96), READABLE)])
+        loss = model(**batch).loss
+        with torch.autocast("cpu", torch.bfloat16):
+            assert model(**batch).loss == pytest.approx(float(loss), rel=0.05)
+        stored = model.to(torch.bfloat16)(pixels.bfloat16())
+    for outputs in (autocast, stored):
+        assert outputs.points.dtype == torch.float32
+        torch.testing.assert_close(outputs.points, expected.points)
+        difference = outputs.char_logits[:, first_step].float() - expected.char_logits[:, first_step]
+        assert difference.abs().mean() < 0.05
+        assert [len(words) for words in outputs.read()] == [2]
+
+
+def test_save_and_load(small_spotter: Make, tmp_path: Path) -> None:
+    model, pixels = small_spotter({"charset": "абв", "decoder": "attention"}), random_pixels(1, 3, 64, 96)
+    propose(model, (20, 10, 80, 24))
+    model.save_pretrained(tmp_path)
+    loaded, report = TCMForTextSpotting.from_pretrained(tmp_path, output_loading_info=True)
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    propose(loaded, (20, 10, 80, 24))
+    assert loaded.config.recognizer == model.config.recognizer
+    assert loaded.config.architectures == ["TCMForTextSpotting"]
+    with torch.no_grad():
+        expected, got = model(pixels), loaded(pixels)
+    torch.testing.assert_close(got.char_logits, expected.char_logits)
+    assert got.charset == "абв"
+    assert set(got.read()[0][0].text) <= set("абв\ufffd")
+
+
+def test_fused_equals_unfused(small_spotter: Make) -> None:
+    model, pixels = small_spotter(), random_pixels(1, 3, 64, 96)
+    with torch.no_grad():
+        expected = model(pixels, decoding=EVERYTHING)
+        fused = model.fuse_text_embeddings()
+        assert model.model.text_encoder is None
+        outputs = fused(pixels, decoding=EVERYTHING)
+    torch.testing.assert_close(outputs.head_output.prob_map, expected.head_output.prob_map)
+    torch.testing.assert_close(outputs.char_logits, expected.char_logits)
+
+
+def test_training_on_proposals(small_spotter: Make) -> None:
+    """Proposals that lie on a word are read as that word, in training mode only."""
+    model = small_spotter({"train_on_proposals": True, "jitter": 0.0})
+    # Grown by the unclipping, the first lies on the first word; the second on none.
+    propose(model, (18, 16, 64, 30), (60, 44, 90, 60))
+    seen = []
+    model.recognizer.sampler.register_forward_hook(lambda _, arguments, output: seen.append(len(arguments[1])))
+    batch = labelled_batch(model.config, [((64, 96), READABLE)])
+    model.train()(**batch).loss.backward()
+    assert seen == [3]
+    seen.clear()
+    model.eval()(**batch)
+    assert seen == [2, 2]  # the labels for the loss, then the proposals
+
+
+def test_decoding_needs_no_gradients_switched_off(small_spotter: Make) -> None:
+    """Neither to evaluate nor to train on proposals; what is found carries none, what is read does."""
+    model = small_spotter({"train_on_proposals": True})
+    batch = labelled_batch(model.config, [((64, 96), READABLE)])
+    outputs = model(**batch, decoding=EVERYTHING)
+    assert len(outputs.scores) > 0
+    assert not outputs.points.requires_grad
+    assert outputs.char_logits.requires_grad
+    assert len(outputs.read()[0]) == len(outputs.proposals()[0]) == len(outputs.scores)
+    model.train()(**batch, decoding=EVERYTHING).loss.backward()
+
+
+@pytest.mark.parametrize("train_detection", [True, False])
+def test_a_frozen_detector_stays_what_it_is(small_spotter: Make, train_detection: bool) -> None:
+    """Not a bit of its weights and batch norm statistics moves, and it goes on finding what it found."""
+    model, pixels = small_spotter(), random_pixels(1, 3, 64, 96)
+    freeze_detector(model)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with torch.no_grad():
+        found = model(pixels, decoding=EVERYTHING)
+    batch = labelled_batch(model.config, [((64, 96), READABLE)], train_detection)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2, weight_decay=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        model.train()(**batch).loss.backward()
+        optimizer.step()
+    after = model.state_dict()
+    moved = {name for name, tensor in before.items() if not torch.equal(tensor, after[name])}
+    assert moved
+    assert all(name.startswith("recognizer.") for name in moved)
+    assert any("running_mean" in name for name in moved)
+    with torch.no_grad():
+        again = model.eval()(pixels, decoding=EVERYTHING)
+    assert torch.equal(again.head_output.prob_map, found.head_output.prob_map)
+    assert torch.equal(again.points, found.points)
+
+
+def test_modes_of_a_frozen_detector(small_spotter: Make) -> None:
+    model = small_spotter().train()
+    assert model.model.training
+    assert model.head.training
+    freeze_detector(model)
+    model.train()
+    assert not model.model.training
+    assert not model.head.training
+    assert model.recognizer.training
+    assert not model.eval().recognizer.training
+
+
+def test_score_map_loss_is_a_dice_loss(small_spotter: Make) -> None:
+    model = small_spotter()
+    batch = labelled_batch(model.config, [((64, 96), READABLE), ((64, 96), NO_TEXT)])
+    with torch.no_grad():
+        outputs = model(**batch)
+    logits = nn.functional.interpolate(outputs.score_map / 0.07, scale_factor=32, mode="bilinear").sigmoid()
+    images = [
+        dice_loss(logits[i : i + 1], *(batch["labels"][i][name][None, None].float() for name in names))
+        for i, names in enumerate([("shrink_map", "shrink_mask")] * 2)
+    ]
+    torch.testing.assert_close(outputs.loss_dict["loss_score_map"], torch.stack(images).mean())
+
+
+def test_in_training_only_labels_are_read(small_spotter: Make) -> None:
+    model = small_spotter().train()
+    outputs = model(**labelled_batch(model.config, [((64, 96), READABLE)]))
+    assert outputs.char_logits is None
+    for method in (outputs.proposals, outputs.read):
+        with pytest.raises(ValueError, match="in training mode a spotter reads the words of its labels"):
+            method()
+
+
+def test_bad_labels_are_named(small_spotter: Make) -> None:
+    model = small_spotter()
+    batch = labelled_batch(model.config, [((64, 96), READABLE)])
+    with pytest.raises(ValueError, match="1 labels for 2 images"):
+        model(random_pixels(2, 3, 64, 96), labels=batch["labels"])
+    for name in ("control_points", "char_ids", "ignore"):
+        label = {key: value for key, value in batch["labels"][0].items() if key != name}
+        with pytest.raises(ValueError, match="lack `control_points`, `char_ids` or `ignore`; build them with the coll"):
+            model(batch["pixel_values"], labels=[label], train_detection=False)
