@@ -11,6 +11,7 @@ import torch
 import transformers
 from spotting_recipe import (
     SpotterArguments,
+    SpottingPhotoArguments,
     WordArguments,
     check,
     collator,
@@ -20,14 +21,14 @@ from spotting_recipe import (
 )
 from transformers import set_seed
 
-from transformers_tcm.training import PhotoArguments, TCMTrainer, TCMTrainingArguments, parse_recipe
+from transformers_tcm.training import TCMTrainer, TCMTrainingArguments, parse_recipe
 
 
 def main() -> None:
     spotter, photos, words, arguments = parse_recipe(
-        SpotterArguments, PhotoArguments, WordArguments, TCMTrainingArguments
+        SpotterArguments, SpottingPhotoArguments, WordArguments, TCMTrainingArguments
     )
-    check(spotter, words)
+    check(spotter, photos, words)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     if arguments.should_log:
         transformers.utils.logging.set_verbosity_info()

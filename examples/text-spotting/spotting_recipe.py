@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from transformers_tcm import TCMConfig, TCMForTextSpotting, TCMImageProcessor, bundled_model_path
@@ -24,10 +25,15 @@ class SpotterArguments:
     )
     preset: str = field(default="tiny", metadata={"help": "Size of a new model: tiny, small or base."})
     config_overrides: str = field(
-        default='{"recognizer": {}}',
-        metadata={"help": 'JSON of configuration settings, such as {"recognizer": {"decoder": "attention"}}.'},
+        default="{}",
+        metadata={
+            "help": 'JSON of configuration settings, such as {"recognizer": {"decoder": "attention"}}. A model without '
+            "recogniser gets the default one."
+        },
     )
-    processor_overrides: str = field(default="{}", metadata={"help": "JSON of image processor settings."})
+    processor_overrides: str = field(
+        default="{}", metadata={"help": 'JSON of image processor settings, such as {"size": {"longest_edge": 1280}}.'}
+    )
     train_detection: bool = field(
         default=True, metadata={"help": "Train detection and recognition together; otherwise the recogniser alone."}
     )
@@ -38,23 +44,38 @@ class SpotterArguments:
         """The model and its image processor."""
         overrides, processing = json.loads(self.config_overrides), json.loads(self.processor_overrides)
         if self.model_name_or_path is None:
-            model = TCMForTextSpotting(TCMConfig.from_preset(self.preset, **overrides))
-            image_processor = TCMImageProcessor(**{"text_threshold": 0.0, **processing})
+            model = TCMForTextSpotting(TCMConfig.from_preset(self.preset, **{"recognizer": {}, **overrides}))
+            image_processor = TCMImageProcessor(**processing)
         else:
-            name = self.model_name_or_path
-            name = bundled_model_path(name) if name.startswith("fasttcm-") else name
+            name = self._folder_or_name(self.model_name_or_path)
+            if TCMConfig.from_pretrained(name).recognizer is None:
+                overrides = {"recognizer": {}, **overrides}
             model = TCMForTextSpotting.from_pretrained(name, dtype="float32", **overrides)
-            image_processor = TCMImageProcessor.from_pretrained(name, **{"text_threshold": 0.0, **processing})
+            image_processor = TCMImageProcessor.from_pretrained(name, **processing)
+        if image_processor.text_threshold is None:
+            image_processor.text_threshold = 0.0  # that of a detector
         if self.freeze_detector:
             freeze_detector(model)
         return model, image_processor
+
+    @staticmethod
+    def _folder_or_name(name: str) -> str | Path:
+        """A bundled model's folder for its name, unless there is a folder of that name."""
+        return bundled_model_path(name) if name.startswith("fasttcm-") and not Path(name).exists() else name
+
+
+@dataclass
+class SpottingPhotoArguments(PhotoArguments):
+    """`PhotoArguments` for photos that are read: nothing is mirrored."""
+
+    flip_probability: float = field(default=0.0, metadata={"help": "Has to be 0: mirrored words cannot be read."})
 
 
 @dataclass
 class WordArguments:
     """Which words to train and evaluate the recogniser on, besides those of the photos."""
 
-    train_words: str | None = field(default=None, metadata={"help": "List of word crops, `file<tab>word` in a line."})
+    train_words: str | None = field(default=None, metadata={"help": "List of word crops, see `load_word_crops`."})
     word_weight: float = field(default=0.5, metadata={"help": "Share of collages of word crops among all items."})
     eval_words: str | None = field(
         default=None, metadata={"help": "List of word crops to evaluate on, where the recogniser is trained alone."}
@@ -63,10 +84,9 @@ class WordArguments:
 
 
 def training_data(photos: PhotoArguments, words: WordArguments, image_processor: Any, length: int, seed: int) -> Any:
-    """Crops of photos, mixed with collages of word crops where there are any."""
-    crops = photos.training_crops(image_processor, length, seed)
+    """Crops of photos, collages of word crops, or a mixture of both."""
     if words.train_words is None:
-        return crops
+        return photos.training_crops(image_processor, length, seed)
     collages = WordCollages(
         load_word_crops(words.train_words),
         image_processor,
@@ -75,15 +95,18 @@ def training_data(photos: PhotoArguments, words: WordArguments, image_processor:
         canvas_size=(photos.crop_size, photos.crop_size),
         max_words=words.canvas_words,
     )
+    if not photos.train_images and not photos.train_jsonl:
+        return collages
+    crops = photos.training_crops(image_processor, length, seed)
     return MixedDataset([crops, collages], [1 - words.word_weight, words.word_weight], length, seed)
 
 
 def evaluation_data(
     spotter: SpotterArguments, photos: PhotoArguments, words: WordArguments, image_processor: Any
 ) -> Any:
-    """Photos to be spotted, or word crops to be read; `None` where none are named."""
-    if not spotter.train_detection:
-        return WordPhotos(load_word_crops(words.eval_words), image_processor) if words.eval_words else None
+    """Photos to be spotted, for a recogniser alone word crops or the words of photos; `None` where none are named."""
+    if words.eval_words and not spotter.train_detection:
+        return WordPhotos(load_word_crops(words.eval_words), image_processor)
     rows = photos.evaluation_rows()
     return None if rows is None else TextPhotos(rows, image_processor)
 
@@ -93,13 +116,20 @@ def collator(spotter: SpotterArguments, model: TCMForTextSpotting) -> TextDetect
     return TextDetectionCollator(model.config, train_detection=spotter.train_detection)
 
 
-def check(spotter: SpotterArguments, words: WordArguments) -> None:
-    """ValueError for collages in joint training: their words stand on nothing, which a detector must not learn."""
+def check(spotter: SpotterArguments, photos: PhotoArguments, words: WordArguments) -> None:
+    """ValueError for arguments that contradict each other.
+
+    Word crops stand on nothing, which a detector must not learn.
+    """
     if spotter.train_detection and words.train_words:
         raise ValueError(
             "--train_words are crops without surroundings, for the recogniser alone: add --train_detection false, or "
             "leave them out"
         )
+    if not 0 <= words.word_weight <= 1:
+        raise ValueError(f"--word_weight is a share of the items, between 0 and 1; got {words.word_weight}")
+    if photos.flip_probability:
+        raise ValueError("--flip_probability has to be 0: mirrored words cannot be read")
 
 
 def save_fused(folder: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
+from ..geometry import transform_points
 from ..images import load_image
 from ..instances import TextInstances
 from .datasets import process_for_model
@@ -23,16 +24,26 @@ class WordCrop:
     Args:
         image: file of the picture.
         text: the word.
+        quad: (4, 2) corners of the word in pixels of the picture, clockwise from the top-left corner of the reading
+            direction; by default the word fills the picture.
     """
 
     image: Path
     text: str
+    quad: tuple[tuple[float, float], ...] | None = None
+
+    def corners(self, width: int, height: int) -> np.ndarray:
+        """`quad`, or the corners (4, 2) of a picture of that size."""
+        whole = [(0, 0), (width, 0), (width, height), (0, height)]
+        return np.array(whole if self.quad is None else self.quad, np.float32)
 
 
 def load_word_crops(
     labels: str | Path, images: str | Path | None = None, exclude: Iterable[str] = ()
 ) -> list[WordCrop]:
-    """Read a list of word crops, a line `file<tab>word` for each.
+    """Read a list of word crops, a line `file<tab>word` or `file<tab>word<tab>x1,y1,…,x4,y4` for each.
+
+    The coordinates say where in the picture the word is, as `WordCrop.quad`.
 
     Args:
         labels: the list, UTF-8.
@@ -51,15 +62,31 @@ def load_word_crops(
     for number, line in enumerate(labels.read_text(encoding="utf-8-sig").split("\n"), start=1):
         if not line.strip():
             continue
-        name, tab, text = line.rstrip("\r").partition("\t")
-        if not tab or not text:
-            raise ValueError(f"{labels}, line {number}: expected `file<tab>word`, got {line!r}")
+        try:
+            name, text, quad = _parse_word(line.rstrip("\r"))
+        except ValueError as error:
+            raise ValueError(
+                f"{labels}, line {number}: expected `file<tab>word` or `file<tab>word<tab>x1,y1,…,x4,y4`, got {line!r}"
+            ) from error
         if left_out.isdisjoint((name, Path(name).stem)):
-            words.append(WordCrop(Path(images) / name, text))
+            words.append(WordCrop(Path(images) / name, text, quad))
     missing = [word.image for word in words if not word.image.is_file()]
     if missing:
         raise FileNotFoundError(f"{len(missing)} pictures of {labels} are missing, the first is {missing[0]}")
     return words
+
+
+def _parse_word(line: str) -> tuple[str, str, tuple[tuple[float, float], ...] | None]:
+    """Name, word and corners of a line."""
+    name, text, *rest = line.split("\t")
+    if not text or len(rest) > 1:
+        raise ValueError("a word is missing, or there is too much")
+    if not rest:
+        return name, text, None
+    numbers = [float(number) for number in rest[0].split(",")]
+    if len(numbers) != 8:
+        raise ValueError(f"{len(numbers)} coordinates")
+    return name, text, tuple(zip(numbers[::2], numbers[1::2], strict=True))
 
 
 class WordPhotos(Dataset):
@@ -86,8 +113,7 @@ class WordPhotos(Dataset):
         image = np.asarray(load_image(word.image))
         scale = self.height / image.shape[0]
         width = int(np.clip(round(image.shape[1] * scale), 8, 8 * self.height))
-        corners = np.array([[0, 0], [image.shape[1], 0], [image.shape[1], image.shape[0]], [0, image.shape[0]]])
-        instances = TextInstances([corners], texts=[word.text])
+        instances = TextInstances([word.corners(*image.shape[1::-1])], texts=[word.text])
         return process_for_model(self.image_processor, image, instances, size={"height": self.height, "width": width})
 
 
@@ -105,7 +131,7 @@ class WordCollages(Dataset):
         seed: of all randomness.
         canvas_size: height and width in pixels.
         word_heights: range of the rows' heights in pixels, log-uniform.
-        warp: largest move of a word's corners relative to its height.
+        warp: largest move of a picture's corners relative to the height of its row.
         stretch: largest factor by which words become wider or narrower.
         max_words: on one canvas.
         photometric: change of colours of the whole canvas, `None` for none.
@@ -122,12 +148,16 @@ class WordCollages(Dataset):
     max_words: int = 24
     photometric: PhotometricJitter | None = field(default_factory=PhotometricJitter)
     _pictures: list[np.ndarray] = field(init=False, repr=False, compare=False, default_factory=list)
+    _quads: list[np.ndarray] = field(init=False, repr=False, compare=False, default_factory=list)
 
     def __post_init__(self) -> None:
         if not self.words:
             raise ValueError("there are no words to make collages of")
+        # The class is frozen for everyone else.
         pictures = [np.asarray(load_image(word.image)) for word in self.words]
-        object.__setattr__(self, "_pictures", pictures)  # the class is frozen for everyone else
+        object.__setattr__(self, "_pictures", pictures)
+        quads = [word.corners(*picture.shape[1::-1]) for word, picture in zip(self.words, pictures, strict=True)]
+        object.__setattr__(self, "_quads", quads)
 
     def __len__(self) -> int:
         return self.length
@@ -146,53 +176,54 @@ class WordCollages(Dataset):
         top = 0.0
         while len(texts) < self.max_words:
             row = float(np.exp(rng.uniform(*np.log(self.word_heights))))
-            if top + row > height:
+            left, bottom = float(rng.uniform(0, row)), top + row
+            if bottom > height:
                 break
-            left = float(rng.uniform(0, row))
             while len(texts) < self.max_words and left < width - row:
                 chosen = int(rng.integers(len(self.words)))
-                image = self._pictures[chosen]
-                quad = self._place(image, left, top, row, rng)
-                left = float(quad[:, 0].max()) + float(rng.uniform(0, row))
-                if quad[:, 0].max() > width:
-                    break  # the row ends before a word that is too wide for what is left of it
-                _paste(canvas, image, quad)
-                quads.append(quad)
+                corners = self._place(chosen, left, top, row, rng)
+                if (corners.max(axis=0) > self.canvas_size[::-1]).any():
+                    break  # the row ends before a word that does not fit
+                quads.append(_paste(canvas, self._pictures[chosen], corners, self._quads[chosen]))
                 texts.append(self.words[chosen].text)
-            top += row * float(rng.uniform(1.0, 1.3))
+                left, bottom = corners[:, 0].max() + rng.uniform(0, row), max(bottom, corners[:, 1].max())
+            top = bottom + row * float(rng.uniform(0, 0.3))
         canvas = canvas if self.photometric is None else self.photometric(canvas, rng)
         return canvas, TextInstances(quads, texts=texts, ignore=np.zeros(len(quads), bool))
 
-    def _place(self, image: np.ndarray, left: float, top: float, row: float, rng: np.random.Generator) -> np.ndarray:
-        """Where a word's corners (4, 2) go in a row."""
+    def _place(self, chosen: int, left: float, top: float, row: float, rng: np.random.Generator) -> np.ndarray:
+        """Where the corners (4, 2) of a picture go in a row whose height its word is to have."""
+        height, width = self._pictures[chosen].shape[:2]
+        quad = self._quads[chosen]
+        scale = row / max(np.linalg.norm(quad[[3, 2]] - quad[[0, 1]], axis=1).mean(), height / 3)
         stretch = np.exp(rng.uniform(-1, 1) * np.log(self.stretch))
-        width = row * image.shape[1] / image.shape[0] * stretch
-        box = np.array([[0, 0], [width, 0], [width, row], [0, row]], np.float32)
+        box = np.array([[0, 0], [width * stretch, 0], [width * stretch, height], [0, height]]) * scale
         inward = np.array([[1, 1], [-1, 1], [-1, -1], [1, -1]]) * rng.uniform(0, self.warp * row, (4, 2))
         return (box + inward + [left, top]).astype(np.float32)
 
 
-def _paste(canvas: np.ndarray, image: np.ndarray, quad: np.ndarray) -> None:
-    """Warp a picture into a quad (4, 2) of the canvas (H, W, 3), in place."""
+def _paste(canvas: np.ndarray, image: np.ndarray, corners: np.ndarray, quad: np.ndarray) -> np.ndarray:
+    """Warp a picture to `corners` (4, 2) of the canvas (H, W, 3), in place; where its `quad` (4, 2) comes to lie."""
     import cv2
 
+    height, width = image.shape[:2]
+    source = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
+    moved = transform_points(quad, cv2.getPerspectiveTransform(source, corners))
     limits = canvas.shape[1::-1]
-    left, top = np.clip(np.floor(quad.min(axis=0)), 0, limits).astype(int)
-    right, bottom = np.clip(np.ceil(quad.max(axis=0)), 0, limits).astype(int)
-    if left >= right or top >= bottom:
-        return
-    shrink = max(1, int(image.shape[0] / max(np.linalg.norm(quad[3] - quad[0]), 1)))
+    left, top = np.clip(np.floor(corners.min(axis=0)), 0, limits).astype(int)
+    right, bottom = np.clip(np.ceil(corners.max(axis=0)), 0, limits).astype(int)
+    shrink = max(1, int(height / max(np.linalg.norm(corners[3] - corners[0]), 1)))
     if shrink > 1:
         # Bilinear sampling skips pixels below half size.
-        size = (max(image.shape[1] // shrink, 1), max(image.shape[0] // shrink, 1))
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    height, width = image.shape[:2]
-    corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
+        image = cv2.resize(image, (-(-width // shrink), -(-height // shrink)), interpolation=cv2.INTER_AREA)
+        source *= np.array(image.shape[1::-1], np.float32) / [width, height]
     # Points count from the pixels' corners, OpenCV from their centres.
-    matrix = cv2.getPerspectiveTransform(corners - 0.5, (quad - [left, top] - 0.5).astype(np.float32))
+    target = (corners - [left, top] - 0.5).astype(np.float32)
+    matrix = cv2.getPerspectiveTransform((source - 0.5).astype(np.float32), target)
     part = canvas[top:bottom, left:right]
     size = (right - left, bottom - top)
     cv2.warpPerspective(image, matrix, size, dst=part, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_TRANSPARENT)
+    return moved
 
 
 class MixedDataset(Dataset):
