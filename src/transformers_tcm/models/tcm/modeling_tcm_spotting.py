@@ -16,7 +16,7 @@ from transformers.utils import can_return_tuple
 from ...instances import TextInstances
 from .configuration_tcm import TCMConfig
 from .heads.base import DecodingSettings, HeadOutput
-from .heads.proposals import proposals_to_bezier, with_matched_proposals
+from .heads.proposals import proposals_to_bezier, tall_quads, with_matched_proposals
 from .heads.reading import WordReading, read_words
 from .heads.recognizer import TextRecognizer
 from .modeling_tcm import TCMForTextDetection, TCMModelOutput, TCMTextDetectionOutput, check_labels, valid_sizes
@@ -257,13 +257,38 @@ class TCMForTextSpotting(TCMForTextDetection):
         counts = torch.tensor([len(instances) for instances in found], device=device)
         images = torch.arange(len(found), device=device).repeat_interleave(counts)
         control_points = torch.from_numpy(proposals_to_bezier(polygons, head_output.halves_are_sides)).to(device)
+        char_logits = self.recognizer(features, control_points, images)
+        if not head_output.halves_are_sides:
+            self._read_along_height(features, images, polygons, char_logits)
         scores = np.concatenate([np.asarray(instances.scores, np.float32) for instances in found])
         return {
             "points": torch.from_numpy(np.concatenate([*polygons, np.zeros((0, 2), np.float32)])).to(device),
             "counts": torch.tensor([len(polygon) for polygon in polygons], dtype=torch.int64, device=device),
             "batch_indices": images,
             "scores": torch.from_numpy(scores).to(device),
-            "char_logits": self.recognizer(features, control_points, images),
+            "char_logits": char_logits,
             "charset": self.recognizer.settings.charset,
             "decoder": self.recognizer.settings.decoder,
         }
+
+    def _read_along_height(
+        self, features: torch.Tensor, images: torch.Tensor, polygons: list[np.ndarray], char_logits: torch.Tensor
+    ) -> None:
+        """Read tall quads as words that run down and up as well, and keep the surest reading and its corners, in place.
+
+        A head that finds regions does not know which way a word runs.
+        """
+        tall = tall_quads(polygons)
+        if not tall:
+            return
+        charset, decoder = self.recognizer.settings.charset, self.recognizer.settings.decoder
+        surest = [reading.score for reading in read_words(char_logits[tall], charset, decoder)]
+        for first_corner in (1, 3):
+            turned = [np.roll(polygons[index], -first_corner, axis=0) for index in tall]
+            control_points = torch.from_numpy(proposals_to_bezier(turned, False)).to(features.device)
+            logits = self.recognizer(features, control_points, images[tall])
+            for place, (index, reading) in enumerate(zip(tall, read_words(logits, charset, decoder), strict=True)):
+                if reading.score > surest[place]:
+                    surest[place] = reading.score
+                    char_logits[index] = logits[place]
+                    polygons[index] = turned[place]

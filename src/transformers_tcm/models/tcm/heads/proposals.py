@@ -10,10 +10,12 @@ from ....bezier import fit_bezier, outline_to_bezier
 from ....instances import TextInstances
 from .roi_sampling import quads_to_bezier
 
-__all__ = ["proposals_to_bezier", "with_matched_proposals", "words_to_bezier"]
+__all__ = ["proposals_to_bezier", "tall_quads", "with_matched_proposals", "words_to_bezier"]
 
 # A proposal is taken for a word if both boxes share at least half of their union.
 MATCH_IOU = 0.5
+# Ratio of height to width from which on a quad may hold a word that runs along its height.
+TALL = 1.5
 
 
 def words_to_bezier(polygons: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -42,6 +44,16 @@ def _proposal_to_bezier(polygon: np.ndarray, halves_are_sides: bool) -> np.ndarr
         except ValueError:
             quad = geometry.min_area_quad(polygon)  # something has to be read: proposals have no other flaw
     return quads_to_bezier(torch.from_numpy(np.ascontiguousarray(quad, np.float32))).numpy()
+
+
+def tall_quads(polygons: Sequence[np.ndarray]) -> list[int]:
+    """Which outlines are quads much taller than wide: words written down or up, or single characters."""
+    return [
+        index
+        for index, polygon in enumerate(polygons)
+        if len(polygon) == 4
+        and np.linalg.norm(polygon[3] - polygon[0]) > TALL * np.linalg.norm(polygon[1] - polygon[0])
+    ]
 
 
 def with_matched_proposals(

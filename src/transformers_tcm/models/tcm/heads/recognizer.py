@@ -20,6 +20,9 @@ from .roi_sampling import BezierAlign, quads_to_bezier
 
 __all__ = ["RecognizerConfig", "TextRecognizer", "WordSampler"]
 
+# Words are encoded in multiples of this number.
+ROUNDING = 8
+
 
 @strict  # checks what is assigned, and so has no effect on a frozen class
 @dataclass
@@ -319,12 +322,31 @@ class TextRecognizer(nn.Module):
         """
         size = max(len(control_points), 1) if self.training else self.settings.chunk_size
         parts = [
-            self.decoder(self.encoder(self.sampler(features, points, images)), classes)
+            self._read_chunk(features, points, images, classes)
             for points, images in zip(control_points.split(size), batch_indices.split(size), strict=True)
             if len(points)
         ]
         steps = self.settings.num_steps if self.settings.decoder == "ctc" else self.settings.max_length
         return torch.cat(parts) if parts else features.new_zeros(0, steps, self.settings.num_classes)
+
+    def _read_chunk(
+        self,
+        features: torch.Tensor,
+        control_points: torch.Tensor,
+        batch_indices: torch.Tensor,
+        classes: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """`forward` for words that are read at once.
+
+        Their number is rounded up by reading the last one several times: convolutions on a CPU keep compiled kernels
+        and their memory for every number of words that they have met, gigabytes after a while.
+        """
+        extra = -len(control_points) % min(ROUNDING, self.settings.chunk_size)
+        crops = self.sampler(features, control_points, batch_indices)
+        crops = torch.cat([crops, crops[-1:].expand(extra, -1, -1, -1)])
+        if classes is not None:
+            classes = torch.cat([classes, classes[-1:].expand(extra, -1)])
+        return self.decoder(self.encoder(crops), classes)[: len(control_points)]
 
     def loss(
         self,
