@@ -238,14 +238,16 @@ class MixedDataset(Dataset):
         seed: of the choice.
 
     Raises:
-        ValueError: if there is not one weight for each data set, or one is too short.
+        ValueError: if there is not one weight for each data set, none is positive, or a data set is too short.
     """
 
     def __init__(self, datasets: Sequence[Any], weights: Sequence[float], length: int, seed: int = 0):
-        if not datasets or len(datasets) != len(weights) or min(len(dataset) for dataset in datasets) < length:
+        lengths = [len(dataset) for dataset in datasets]
+        usable = len(weights) == len(lengths) > 0 and min(weights) >= 0 and sum(weights) > 0
+        if not usable or min(lengths) < length:
             raise ValueError(
-                f"expected a weight for each data set and {length} items in each; got {len(weights)} weights for data "
-                f"sets of {[len(dataset) for dataset in datasets]} items"
+                f"expected a weight for each data set, not all of them 0, and {length} items in each; got weights "
+                f"{list(weights)} for data sets of {lengths} items"
             )
         self.datasets = list(datasets)
         self.weights = np.asarray(weights, dtype=np.float64) / sum(weights)

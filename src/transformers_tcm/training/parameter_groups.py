@@ -25,7 +25,7 @@ def freeze_detector(model: TCMForTextSpotting) -> None:
 
 
 def parameter_groups(
-    model: TCMPreTrainedModel, learning_rate: float, weight_decay: float, image_encoder_scale: float
+    model: TCMPreTrainedModel, learning_rate: float, weight_decay: float, image_encoder_scale: float | None = None
 ) -> list[dict[str, Any]]:
     """Groups for a torch optimizer; frozen parameters are left out.
 
@@ -37,8 +37,11 @@ def parameter_groups(
         model: a TCM model.
         learning_rate: of all but the image encoder.
         weight_decay: of the weights that decay.
-        image_encoder_scale: 0.1 where the image encoder starts from CLIP, 1 where it starts from scratch.
+        image_encoder_scale: of the image encoder. Default: 0.1 where it comes from CLIP (`config.clip_pretrained`),
+            else 1.
     """
+    if image_encoder_scale is None:
+        image_encoder_scale = 0.1 if model.config.clip_pretrained else 1.0
     in_encoder = {id(parameter) for parameter in _base_model(model).backbone.parameters()}
     layers = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
     decaying = {id(module.weight) for module in model.modules() if isinstance(module, layers)}

@@ -34,9 +34,22 @@ class BatchScores:
     def __add__(self, other: "BatchScores") -> "BatchScores":
         return BatchScores(**{name: values + getattr(other, name) for name, values in vars(self).items()})
 
+    def gathered(self, accelerator: Any) -> "BatchScores":
+        """Those of all processes of an `Accelerator`, without images that the last batch was filled up with."""
+        gather = accelerator.gather_for_metrics
+        return BatchScores(**{name: gather(values, use_gather_object=True) for name, values in vars(self).items()})
+
 
 def score_batch(model: TCMForTextDetection, image_processor: Any, inputs: dict[str, Any]) -> BatchScores:
-    """Run a model on a batch of the collator and compare what it finds, or only reads, with the labels."""
+    """Run a model on a batch of the collator and compare what it finds, or only reads, with the labels.
+
+    A spotter's detections are those that it reads a word in, as in `post_process_text_spotting`.
+
+    Args:
+        model: in evaluation mode.
+        image_processor: its thresholds count.
+        inputs: as the collator makes them, on the device of the model.
+    """
     if isinstance(model, TCMForTextSpotting):
         inputs = {**inputs, "decoding": image_processor.decoding_settings()}
     outputs = model(**inputs)

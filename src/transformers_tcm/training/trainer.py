@@ -97,10 +97,8 @@ class TCMTrainer(Trainer):
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """See `parameter_groups`."""
         if self.optimizer is None:
-            scale = self.args.image_encoder_scale
-            if scale is None:
-                scale = 0.1 if self.model.config.clip_pretrained else 1.0
-            groups = parameter_groups(self.model, self.args.learning_rate, self.args.weight_decay, scale)
+            rates = (self.args.learning_rate, self.args.weight_decay, self.args.image_encoder_scale)
+            groups = parameter_groups(self.model, *rates)
             optimizer_class, settings = self.get_optimizer_cls_and_kwargs(self.args, self.model)
             self.optimizer = optimizer_class(groups, **settings)
         return self.optimizer
@@ -142,11 +140,7 @@ class TCMTrainer(Trainer):
         for batch in tqdm(loader, desc="Evaluating", leave=False, disable=hidden):
             with self.compute_loss_context_manager():
                 scores = score_batch(self.model, self.processing_class, self._prepare_inputs(batch))
-            gathered = {
-                name: self.accelerator.gather_for_metrics(values, use_gather_object=True)
-                for name, values in vars(scores).items()
-            }
-            total += BatchScores(**gathered)
+            total += scores.gathered(self.accelerator)
         return total, len(loader.dataset)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:

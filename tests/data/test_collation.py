@@ -1,0 +1,71 @@
+"""Batches for a spotter: control points and characters of its words, and what is left out without detection."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from transformers_tcm.bezier import fit_bezier
+from transformers_tcm.data.collation import TextDetectionCollator
+from transformers_tcm.data.datasets import process_for_model
+from transformers_tcm.instances import TextInstances
+from transformers_tcm.models.tcm.configuration_tcm import TCMConfig
+from transformers_tcm.models.tcm.image_processing_pil_tcm import TCMImageProcessorPil
+
+WORD = np.float32([[10, 12], [70, 10], [72, 34], [12, 36]])
+CURVED = np.float32([[8, 50], [30, 44], [60, 46], [60, 58], [30, 56], [8, 62]])
+NO_WORD = np.float32([[0, 0], [10, 0], [20, 0], [5, 0]])
+
+
+def item(instances: TextInstances, size: tuple[int, int] = (64, 96)) -> dict[str, Any]:
+    image = np.zeros((*size, 3), np.uint8)
+    return process_for_model(TCMImageProcessorPil(), image, instances, do_resize=False)
+
+
+@pytest.fixture
+def spotter() -> TCMConfig:
+    return TCMConfig.from_preset("tiny", recognizer={})
+
+
+def test_words_of_a_batch(spotter: TCMConfig) -> None:
+    instances = TextInstances([WORD, CURVED, NO_WORD], texts=["ab", "日本語", "x"])
+    batch = TextDetectionCollator(spotter)([item(instances), item(TextInstances([]), (32, 64))])
+    assert batch["train_detection"] is True
+    words, none = batch["labels"]
+    np.testing.assert_allclose(words["control_points"][0], fit_bezier(WORD))
+    np.testing.assert_allclose(words["control_points"][1], fit_bezier(CURVED))
+    assert not words["control_points"][2].any()
+    assert words["control_points"].dtype == torch.float32
+    # What no two curves describe cannot be read, whatever it says.
+    assert words["char_ids"].tolist() == [[ord("a"), ord("b"), 0], [*map(ord, "日本語")], [0, 0, 0]]
+    assert none["control_points"].shape == (0, 8, 2)
+    assert none["char_ids"].shape[0] == 0
+    assert words["shrink_map"].shape == none["shrink_map"].shape == (64, 96)
+
+
+def test_unknown_and_ignored_words_say_nothing(spotter: TCMConfig) -> None:
+    instances = TextInstances([WORD, CURVED], texts=[None, "sale"], ignore=np.array([False, True]))
+    [label] = TextDetectionCollator(spotter)([item(instances)])["labels"]
+    assert not label["char_ids"].any()
+    assert label["control_points"].any(dim=(1, 2)).all()
+    [label] = TextDetectionCollator(spotter)([item(TextInstances([WORD, CURVED]))])["labels"]
+    assert label["char_ids"].tolist() == [[0], [0]]
+
+
+def test_without_detection_there_are_no_maps(spotter: TCMConfig) -> None:
+    batch = TextDetectionCollator(spotter, train_detection=False)([item(TextInstances([WORD], texts=["ab"]))])
+    assert batch["train_detection"] is False
+    assert not any("map" in name or "mask" in name for name in batch["labels"][0])
+    assert {"control_points", "char_ids", "ignore", "points", "counts", "orig_size"} <= set(batch["labels"][0])
+
+
+def test_a_detector_gets_no_words() -> None:
+    batch = TextDetectionCollator(TCMConfig.from_preset("tiny"))([item(TextInstances([WORD], texts=["ab"]))])
+    assert "control_points" not in batch["labels"][0]
+    assert "train_detection" not in batch
+
+
+def test_a_detector_has_nothing_else_to_train() -> None:
+    with pytest.raises(ValueError, match="a detector has nothing to train without detection; give a configuration"):
+        TextDetectionCollator(TCMConfig.from_preset("tiny"), train_detection=False)

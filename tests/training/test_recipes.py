@@ -1,0 +1,130 @@
+"""Recipe files and the photos that scripts train on."""
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import PIL.Image
+import pytest
+
+from transformers_tcm import TCMImageProcessor, TextInstances
+from transformers_tcm.data.loaders import save_jsonl
+from transformers_tcm.training import PhotoArguments, TCMTrainingArguments, parse_recipe
+
+WORD = np.float32([[40, 30], [90, 30], [90, 50], [40, 50]])
+
+
+@dataclass
+class Options:
+    """Some of every kind."""
+
+    name: str | None = field(default=None)
+    numbers: list[float] = field(default_factory=list)
+    settings: str = field(default="{}")
+    fuse: bool = field(default=True)
+
+
+@pytest.mark.parametrize("suffix", ["yaml", "yml", "json"])
+def test_files_and_overrides(tmp_path: Path, suffix: str) -> None:
+    recipe = tmp_path / f"recipe.{suffix}"
+    values = {"name": "a", "numbers": [1, 0.5], "settings": {"b": {"c": [1, None]}}, "fuse": False}
+    recipe.write_text(json.dumps(values))  # YAML includes JSON
+    [options] = parse_recipe(Options, arguments=[str(recipe)])
+    assert options == Options("a", [1.0, 0.5], '{"b": {"c": [1, null]}}', False)
+    [options] = parse_recipe(Options, arguments=[str(recipe), "--name", "d", "--numbers", "3", "--fuse", "true"])
+    assert options == Options("d", [3.0], options.settings, True)
+    [options] = parse_recipe(Options, arguments=[str(recipe), "--name=e"])
+    assert options.name == "e"
+
+
+def test_command_line_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert parse_recipe(Options, arguments=["--name", "a"]) == (Options("a"),)
+    assert parse_recipe(Options, arguments=[]) == (Options(),)
+    monkeypatch.setattr("sys.argv", ["script.py", "--numbers", "1", "2"])
+    assert parse_recipe(Options) == (Options(numbers=[1.0, 2.0]),)
+
+
+def test_several_classes(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    lines = ["name: a", "crop_size: 64", "output_dir: out", "max_steps: 3", "learning_rate: 1.0e-3"]
+    recipe.write_text("\n".join([*lines, "lr_scheduler_kwargs: {power: 0.9}"]))
+    classes = (Options, PhotoArguments, TCMTrainingArguments)
+    options, photos, training = parse_recipe(*classes, arguments=[str(recipe), "--use_cpu"])
+    assert (options.name, photos.crop_size, training.lr_scheduler_kwargs) == ("a", 64, {"power": 0.9})
+    assert training.learning_rate == 1e-3
+    assert training.num_items == 3 * training.per_device_train_batch_size
+
+
+def test_unknown_settings_are_named(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("nmae: a\n")
+    with pytest.raises(ValueError, match="nmae"):
+        parse_recipe(Options, arguments=[str(recipe)])
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.yaml"):
+        parse_recipe(Options, arguments=[str(tmp_path / "nowhere.yaml")])
+
+
+def test_number_of_items(tmp_path: Path) -> None:
+    common = {"output_dir": str(tmp_path), "use_cpu": True, "per_device_train_batch_size": 3}
+    assert TCMTrainingArguments(**common, max_steps=5, gradient_accumulation_steps=2).num_items == 30
+    with pytest.raises(ValueError, match="give --max_steps, the number of optimizer steps"):
+        _ = TCMTrainingArguments(**common).num_items
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Three photos of a colour each, with a word, in both formats."""
+    (tmp_path / "images").mkdir()
+    (tmp_path / "gt").mkdir()
+    paths = []
+    instances = TextInstances([WORD], texts=["sale"], ignore=np.array([False]))
+    for index, colour in enumerate([(250, 0, 0), (0, 250, 0), (0, 0, 250)]):
+        paths.append(tmp_path / "images" / f"{index}.png")
+        PIL.Image.new("RGB", (160, 120), colour).save(paths[-1])
+        (tmp_path / "gt" / f"gt_{index}.txt").write_text(instances.to_icdar())
+    save_jsonl(tmp_path / "photos.jsonl", paths, [instances] * 3)
+    (tmp_path / "val.txt").write_text("2.png\n")
+    return tmp_path
+
+
+def test_sources_of_photos(photos: Path) -> None:
+    arguments = PhotoArguments(
+        train_images=[str(photos / "images")],
+        train_annotations=[str(photos / "gt")],
+        train_jsonl=[str(photos / "photos.jsonl")],
+        eval_images=str(photos / "images"),
+        eval_annotations=str(photos / "gt"),
+        eval_list=str(photos / "val.txt"),
+        crop_size=64,
+        word_height_range=[20, 30],
+    )
+    crops = arguments.training_crops(TCMImageProcessor(), length=7, seed=2)
+    # Photos that are evaluated on are left out of the folder, not of other sources.
+    assert [len(rows) for rows in crops.sources] == [2, 3]
+    assert crops.weights.tolist() == [0.5, 0.5]
+    assert len(crops) == 7
+    assert crops[0]["pixel_values"].shape == (3, 64, 64)
+    assert crops.augmentation.word_height_range == (20, 30)
+    rows = arguments.evaluation_rows()
+    assert [row["image_id"] for row in rows] == ["2.png"]
+
+
+def test_weights_and_jsonl(photos: Path) -> None:
+    jsonl = str(photos / "photos.jsonl")
+    arguments = PhotoArguments(train_jsonl=[jsonl, jsonl], train_weights=[3, 1], eval_jsonl=jsonl, decode_once=False)
+    assert arguments.training_crops(TCMImageProcessor(), 5, 0).weights.tolist() == [0.75, 0.25]
+    assert len(arguments.evaluation_rows()) == 3
+
+
+def test_missing_sources_are_named(photos: Path) -> None:
+    with pytest.raises(ValueError, match="one --train_annotations folder for each --train_images folder"):
+        PhotoArguments(train_images=["a", "b"], train_annotations=["c"]).training_crops(TCMImageProcessor(), 5, 0)
+    with pytest.raises(ValueError, match="nothing to train on: give --train_images and"):
+        PhotoArguments().training_crops(TCMImageProcessor(), 5, 0)
+    with pytest.raises(ValueError, match="positive weight"):
+        PhotoArguments(train_jsonl=[str(photos / "photos.jsonl")], train_weights=[1, 2]).training_crops(
+            TCMImageProcessor(), 5, 0
+        )
+    assert PhotoArguments().evaluation_rows() is None
+    assert PhotoArguments(eval_images=str(photos / "images")).evaluation_rows() is None
