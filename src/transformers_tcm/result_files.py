@@ -1,4 +1,4 @@
-"""The files in which `transformers-tcm detect` leaves what it found."""
+"""The files in which `transformers-tcm detect` and `transformers-tcm spot` leave what they found."""
 
 import json
 import os
@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from PIL import Image
 
+from .geometry import min_area_quad
 from .visualization import draw_text_instances
 
 __all__ = ["ResultFormat", "ResultWriter"]
@@ -66,8 +68,8 @@ class ResultWriter:
             name: see `names`.
             path: of the image.
             image: upright.
-            detections: as `pipeline("text-detection")` gives them.
-            draw: also write `NAME_text.png`, the image with its text outlined.
+            detections: as `pipeline("text-detection")` or `pipeline("text-spotting")` gives them.
+            draw: also write `NAME_text.png`, the image with its text outlined, and its words where there are any.
 
         Raises:
             OSError: if a file cannot be written.
@@ -87,14 +89,20 @@ class ResultWriter:
 def _write_json(file: Path, path: Path, image: Image.Image, detections: Detections) -> None:
     """One object, each instance on a line of its own."""
     head = json.dumps({"image": str(path), "width": image.width, "height": image.height}, ensure_ascii=False)
-    instances = ",\n".join(json.dumps(detection) for detection in detections)
+    instances = ",\n".join(json.dumps(detection, ensure_ascii=False) for detection in detections)
     file.write_text(f'{head[:-1]}, "instances": [\n{instances}\n]}}\n', encoding="utf-8")
 
 
 def _write_icdar(file: Path, detections: Detections) -> None:
-    """Whole pixels, because the official evaluation reads no others."""
-    lines = [",".join(str(round(value)) for point in one["polygon"] for value in point) for one in detections]
-    file.write_text("".join(f"{line}\n" for line in lines))
+    """Whole pixels, because the official evaluation reads no others; words come last, after four corners."""
+    lines = []
+    for one in detections:
+        polygon = np.array(one["polygon"])
+        # After any other number of points nobody could tell where a word begins that holds digits and commas.
+        corners = min_area_quad(polygon) if "text" in one and len(polygon) != 4 else polygon
+        fields = [str(round(value)) for value in corners.ravel().tolist()]
+        lines.append(",".join([*fields, one["text"]] if "text" in one else fields))
+    file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
 def _append_json_line(file: Path, path: Path, detections: Detections) -> None:
@@ -104,5 +112,8 @@ def _append_json_line(file: Path, path: Path, detections: Detections) -> None:
         "polygons": [one["polygon"] for one in detections],
         "scores": [one["score"] for one in detections],
     }
+    for name in ("text", "text_score"):
+        if detections and name in detections[0]:
+            row[f"{name}s"] = [one[name] for one in detections]
     with file.open("a", encoding="utf-8") as lines:
         lines.write(json.dumps(row, ensure_ascii=False) + "\n")

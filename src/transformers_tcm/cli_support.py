@@ -1,0 +1,193 @@
+"""What the commands do, apart from their options."""
+
+import glob
+import os
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import typer
+from tqdm import tqdm
+
+from .images import load_image
+from .lexicon import Lexicon, LexiconRule, checked_limit
+from .result_files import ResultWriter
+
+if TYPE_CHECKING:
+    from .evaluation import EvaluationResult
+    from .pipelines import TextDetectionPipeline
+
+__all__ = [
+    "annotated_rows",
+    "evaluate_rows",
+    "find_images",
+    "load_pipeline",
+    "reading_settings",
+    "run_on_images",
+    "task_of",
+    "usage_errors",
+]
+
+IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+
+
+def _complain(message: object) -> None:
+    """One line on stderr, above the progress bar where there is one."""
+    tqdm.write(f"error: {' '.join(str(message).split())}", file=sys.stderr)
+
+
+def find_images(arguments: Sequence[str]) -> tuple[list[Path], int]:
+    """The images that the arguments mean, each once, and how many arguments meant none."""
+    paths: dict[Path, None] = {}
+    failures = 0
+    for argument in arguments:
+        try:
+            paths.update(dict.fromkeys(_expand(argument)))
+        except OSError as error:
+            _complain(error)
+            failures += 1
+    return list(paths), failures
+
+
+def _expand(argument: str) -> list[Path]:
+    """A file as it is, which need not exist; the images in a folder; the files that match a pattern."""
+    if os.path.isdir(argument):
+        found = [path for path in Path(argument).iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
+    elif glob.has_magic(argument) and not os.path.exists(argument):
+        found = [Path(path) for path in glob.glob(argument, recursive=True)]
+    else:
+        return [Path(argument)]
+    files = sorted(path for path in found if path.is_file())
+    if not files:
+        raise FileNotFoundError(f"no images in {argument!r}")
+    return files
+
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """One line and exit code 2 for whatever keeps a command from starting.
+
+    What is no model, or a damaged one, makes its readers raise anything from JSONDecodeError to SafetensorError.
+    """
+    try:
+        yield
+    except Exception as error:
+        _complain(error)
+        raise typer.Exit(2) from error
+
+
+def reading_settings(
+    text_threshold: float | None, lexicon: Path | None, rule: LexiconRule | None, max_distance: float | None
+) -> dict[str, Any]:
+    """The arguments of a spotting pipeline that were given.
+
+    Raises:
+        FileNotFoundError: if there is no such lexicon.
+        ValueError: if it is empty, or the other options do not fit.
+    """
+    given: dict[str, Any] = {"text_threshold": text_threshold, "lexicon_rule": rule, "max_distance": max_distance}
+    given = {name: value for name, value in given.items() if value is not None}
+    if lexicon is not None:
+        checked_limit(rule or "within", max_distance)
+        return {**given, "lexicon": Lexicon.from_file(lexicon)}
+    if rule is not None or max_distance is not None:
+        raise ValueError("--lexicon-rule and --max-distance say how a lexicon is used: give it with --lexicon")
+    return given
+
+
+def load_pipeline(
+    task: str, model: str | None, device: str | None, settings: dict[str, Any]
+) -> "TextDetectionPipeline":
+    """The pipeline, without the remarks of transformers on its way.
+
+    Raises:
+        ValueError: if there is a lexicon in the settings with characters that the model cannot read.
+    """
+    from transformers import pipeline
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    loaded = pipeline(task, model=model, device=device, **settings)  # type: ignore[call-overload]
+    if "lexicon" in settings:
+        settings["lexicon"].check_charset(loaded.model.config.recognizer_settings.charset)
+    return loaded
+
+
+def run_on_images(
+    detector: "TextDetectionPipeline", paths: list[Path], writer: ResultWriter, draw: bool, quiet: bool
+) -> int:
+    """Write the results of all images; returns how many of them failed."""
+    instances = failures = 0
+    names = writer.names(paths)
+    # `None` shows the bar on a terminal only.
+    for path, name in tqdm(names.items(), unit="image", disable=True if quiet or len(paths) == 1 else None):
+        try:
+            image = load_image(path)
+            found = detector(image)
+            writer.write(name, path, image, found, draw)
+            instances += len(found)
+        # Whatever is wrong with one image must not cost the results of the others.
+        except Exception as error:
+            _complain(error if str(path) in str(error) else f"{path}: {str(error) or type(error).__name__}")
+            failures += 1
+    if not quiet:
+        done = len(paths) - failures
+        typer.echo(f"{instances} text instances in {done} of {len(paths)} images; results in {writer.folder}")
+    return failures
+
+
+def task_of(model: str | None) -> Literal["detection", "spotting"]:
+    """What the architecture in a checkpoint is for; detection for the bundled default."""
+    from transformers import AutoConfig
+
+    architectures = [] if model is None else AutoConfig.from_pretrained(model).architectures or []
+    return "spotting" if any(name.endswith("ForTextSpotting") for name in architectures) else "detection"
+
+
+def annotated_rows(
+    images: Path | None, annotations: Path | None, include: Path | None, jsonl: Path | None, with_words: bool
+) -> Any:
+    """Rows with `image` and its text.
+
+    Raises:
+        ValueError: if neither folders nor a file are given, or a word that counts has no transcription although
+            `with_words` asks for it.
+    """
+    from .data.loaders import load_icdar2015, load_jsonl
+
+    if jsonl is not None:
+        rows = load_jsonl(jsonl)
+    elif images is not None and annotations is not None:
+        rows = load_icdar2015(images, annotations, include=include)
+    else:
+        raise ValueError("nothing to evaluate on: give --images and --annotations, or --jsonl")
+    for name, texts, ignore in zip(rows["image_id"], rows["texts"], rows["ignore"], strict=True) if with_words else ():
+        if any(text is None and not skip for text, skip in zip(texts, ignore, strict=True)):
+            raise ValueError(
+                f"{name} has words without a transcription: mark illegible ones with ###, or use --task detection"
+            )
+    return rows
+
+
+def evaluate_rows(pipeline: "TextDetectionPipeline", rows: Any) -> tuple[dict[str, "EvaluationResult"], float]:
+    """Totals of each protocol, and the median of the seconds for an image, from the decoded picture to the result."""
+    from .data.loaders import row_to_instances
+    from .evaluation import DetectionIoU, EndToEnd, WordSpotting
+    from .instances import TextInstances
+
+    metrics: Mapping[str, DetectionIoU] = {"detection": DetectionIoU()}
+    if pipeline.task == "text-spotting":
+        metrics = {**metrics, "end_to_end": EndToEnd(), "word_spotting": WordSpotting()}
+    seconds = []
+    for row in tqdm(rows, unit="image", disable=None):
+        start = time.perf_counter()
+        found = pipeline(row["image"])
+        seconds.append(time.perf_counter() - start)
+        for metric in metrics.values():
+            metric.update(row_to_instances(row), TextInstances.from_detections(found), row["image_id"])
+    return {name: metric.compute() for name, metric in metrics.items()}, statistics.median(seconds)
