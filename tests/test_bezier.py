@@ -10,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transformers_tcm import geometry
-from transformers_tcm.bezier import bernstein_basis, bezier_points, bezier_to_polygon, fit_bezier, split_sides
+from transformers_tcm.bezier import (
+    bernstein_basis,
+    bezier_points,
+    bezier_to_polygon,
+    fit_bezier,
+    outline_to_bezier,
+    split_sides,
+)
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +42,15 @@ def arch(points_above: int, points_below: int, radius: float = 60, degrees: floa
             [100, 100] + radius * np.stack([np.sin(below), -np.cos(below)], axis=1),
         ]
     )
+
+
+def resampled(outline: np.ndarray, seed: int, largest_gap: float = 1) -> np.ndarray:
+    """The same outline with vertices at uneven distances of up to that many pixels, starting anywhere."""
+    rng, ring = np.random.default_rng(seed), shapely.LinearRing(outline)
+    places = rng.uniform(0, largest_gap, int(2 * ring.length / largest_gap) + 9).cumsum()
+    places = places[places < ring.length]
+    vertices = shapely.get_coordinates(shapely.line_interpolate_point(ring, places))
+    return np.roll(vertices, rng.integers(len(vertices)), axis=0)
 
 
 def outline_distance(first: np.ndarray, second: np.ndarray) -> float:
@@ -185,3 +201,59 @@ def test_polygons_have_an_even_number_of_points() -> None:
             bezier_to_polygon(control_points, num_points)
     with pytest.raises(ValueError, match=r"expected control points \(8, 2\), got shape \(4, 2\)"):
         bezier_to_polygon(control_points[:4])
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.floats(0, 100), st.floats(60, 200), st.floats(10, 24), st.floats(-35, 35), st.booleans(), st.integers(0, 999))
+def test_outlines_with_vertices_anywhere(
+    bend: float, length: float, height: float, turn: float, smiles: bool, seed: int
+) -> None:
+    """A straight or curved band, its middle line `length` long and bent by so many degrees."""
+    half, radius = np.deg2rad(max(bend, 0.1)) / 2, length / np.deg2rad(max(bend, 0.1))
+    angles = np.linspace(-half, half, 100)
+    arc = np.stack([np.sin(angles), -np.cos(angles)], axis=1)
+    word = np.concatenate([(radius + height / 2) * arc, (radius - height / 2) * arc[::-1]])
+    word = np.roll(-word, -100, axis=0) if smiles else word  # upside down, its inner side comes first
+    angle = np.deg2rad(turn)
+    word = word @ np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    control_points = outline_to_bezier(resampled(word, seed))
+    assert control_points.dtype == np.float32
+    assert outline_distance(bezier_to_polygon(control_points, 60), word) < 1
+    np.testing.assert_allclose(control_points[[0, 3, 4, 7]], word[[0, 99, 100, 199]], atol=1.5)
+
+
+@pytest.mark.parametrize("turn", [0, 30, 60, 90, -44, -89])
+def test_grown_words_are_read_as_the_quads_around_them(turn: float) -> None:
+    """Round corners are filled up again, and straight words start where quads do."""
+    angle = np.deg2rad(turn)
+    matrix = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    word = np.array([[0, 0], [100, 0], [100, 20], [0, 20]]) @ matrix + 200
+    control_points = outline_to_bezier(geometry.unclip_polygon(word, 1.5))
+    quad = geometry.order_clockwise(geometry.unclip_quad(word, 1.5))
+    returned, expected = shapely.Polygon(bezier_to_polygon(control_points)), shapely.Polygon(quad)
+    assert returned.intersection(expected).area > 0.9 * returned.union(expected).area
+    np.testing.assert_allclose(control_points[[0, 3, 4, 7]], quad, atol=10)  # 45 pixels high, 12.5 of them round
+
+
+def test_corners_of_a_trapezium_are_found() -> None:
+    word = np.array([[0, 5], [120, -8], [124, 40], [-4, 30]])
+    control_points = outline_to_bezier(resampled(word, 0))
+    np.testing.assert_allclose(control_points[[0, 3, 4, 7]], word, atol=1)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.tuples(st.floats(-50, 50), st.floats(-50, 50)), min_size=5, max_size=9, unique=True))
+def test_any_outline_gives_finite_curves(points: list[tuple[float, float]]) -> None:
+    hull = shapely.convex_hull(shapely.MultiPoint(points))
+    if hull.area < 1:
+        return
+    outline = geometry.order_clockwise(shapely.get_coordinates(hull)[:-1])
+    if len(outline) >= 4:
+        assert np.isfinite(outline_to_bezier(outline)).all()
+
+
+def test_outlines_that_are_no_words_are_refused() -> None:
+    with pytest.raises(ValueError, match="anticlockwise"):
+        outline_to_bezier(arch(6, 6)[::-1])
+    with pytest.raises(ValueError, match="no area"):
+        outline_to_bezier(np.array([[0, 0], [9, 3], [18, 6], [27, 9]]))

@@ -6,11 +6,13 @@ Spotting with Adaptive Bezier-Curve Network", CVPR 2020). An affine map of the i
 any other points, so a word is best fitted before it is cropped.
 """
 
+from functools import cache
+
 import numpy as np
 
 from . import geometry
 
-__all__ = ["bernstein_basis", "bezier_points", "bezier_to_polygon", "fit_bezier", "split_sides"]
+__all__ = ["bernstein_basis", "bezier_points", "bezier_to_polygon", "fit_bezier", "outline_to_bezier", "split_sides"]
 
 # What the outline between two vertices weighs in a fit, relative to the vertices. Vertices lie on the word's outline
 # and the chords between them inside of it, but without the chords a curve through few uneven vertices swings far out.
@@ -18,6 +20,15 @@ CHORD_WEIGHT = 0.1
 CHORD_SAMPLES = 16
 # Smallest area of a word, as a fraction of its perimeter squared.
 MIN_COMPACTNESS = 1e-6
+# Where the corners of an outline are looked for: this many places around it, then closer and closer to the best four.
+COARSE_STEPS = 32
+REFINEMENTS = 4
+# Points that a side is compared with its curve at.
+SIDE_SAMPLES = 12
+# What the misfit of an end weighs: grown outlines have round ones.
+END_WEIGHT = 0.3
+# Words that fill less of their convex hull are curved: their ends are not where the corners of a quad are.
+MIN_SOLIDITY = 0.85
 
 
 def bernstein_basis(t: np.ndarray) -> np.ndarray:
@@ -57,13 +68,44 @@ def fit_bezier(polygon: np.ndarray) -> np.ndarray:
     The curves run through the four corners of the word. See `split_sides` for which points are taken for corners.
 
     Args:
-        polygon: (K, 2), K >= 4, clockwise from the top-left corner of the reading direction.
+        polygon: (K, 2), K >= 4, clockwise from the top-left corner of the reading direction. Outlines with vertices
+            anywhere, such as contours, are for `outline_to_bezier`.
 
     Raises:
         ValueError: if the polygon has another shape, no area, or a side without length, or runs anticlockwise.
     """
     polygon = _checked(polygon)
     return np.concatenate([_fit_side(side) for side in split_sides(polygon)]).astype(np.float32)
+
+
+def outline_to_bezier(outline: np.ndarray) -> np.ndarray:
+    """Control points (8, 2) float32 of the word inside an outline whose corners are not known.
+
+    Four corners part the outline into two sides, which cubic curves fit, and two ends, which straight lines fit, all
+    together as closely as possible. Those of straight words lie near the corners of the minimum-area quad and are read
+    as that is, see `geometry.order_clockwise`; those of curved words are looked for all around the outline, and read
+    along the long sides. Curves go on as far as a round end reaches.
+
+    Args:
+        outline: (K, 2), K >= 4, clockwise, its vertices anywhere along the outline.
+
+    Raises:
+        ValueError: if the outline has another shape or no area, or runs anticlockwise.
+    """
+    outline = _checked(outline)
+    around, quad = _Outline(outline), geometry.min_area_quad(outline)
+    if _solidity(outline) < MIN_SOLIDITY:
+        corners = _refined_corners(around, _coarse_corners(around))
+        return _between_ends(around, _in_reading_order(around, corners, quad[1] - quad[0]))
+    corners = around.nearest(quad)
+    width, height = np.linalg.norm(quad[[1, 3]] - quad[0], axis=1)
+    if width >= height:
+        return _between_ends(around, _refined_corners(around, corners))
+    # Tall words are laid down to find their long sides, which for straight words are the straight ends when upright.
+    lying = _between_ends(around, _refined_corners(around, np.roll(corners, -1)))
+    (top_right, bottom_right), (bottom_left, top_left) = _straightened(lying[:4]), _straightened(lying[4:])
+    sides = np.stack([top_left, top_right]), np.stack([bottom_right, bottom_left])
+    return np.concatenate([_fit_side(side) for side in sides]).astype(np.float32)
 
 
 def split_sides(polygon: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -119,3 +161,132 @@ def _fit_side(points: np.ndarray) -> np.ndarray:
     remainder = np.concatenate([points, chords]) - basis[:, [0, 3]] @ points[[0, -1]]
     inner, *_ = np.linalg.lstsq(weights * basis[:, 1:3], weights * remainder, rcond=None)
     return np.stack([points[0], *inner, points[-1]])
+
+
+def _between_ends(around: "_Outline", corners: np.ndarray) -> np.ndarray:
+    """Control points (8, 2) of the sides between corners (4,), from the left end of the upper side on."""
+    stretches, lengths = around.between(corners, np.roll(corners, -1))  # upper side, right end, lower side, left end
+    right, left = _bulge(stretches[1]), _bulge(stretches[3])
+    upper, lower = (_fit_side(np.stack([side.real, side.imag], axis=1)) for side in stretches[[0, 2]])
+    upper = _extend(upper, left / lengths[0], right / lengths[0])
+    return np.concatenate([upper, _extend(lower, right / lengths[2], left / lengths[2])]).astype(np.float32)
+
+
+def _bulge(end: np.ndarray) -> float:
+    """How far a stretch of points x + iy, run through clockwise, reaches out beyond the line between its ends."""
+    chord = end[-1] - end[0]
+    return max(0.0, float((-(end - end[0]) * np.conj(chord)).imag.max() / max(abs(chord), 1e-9)))
+
+
+def _extend(control_points: np.ndarray, before: float, after: float) -> np.ndarray:
+    """The same curve (4, 2) from parameter -before to 1 + after."""
+    t = np.linspace(0, 1, 4)
+    return np.linalg.solve(bernstein_basis(t), bernstein_basis(t * (1 + before + after) - before) @ control_points)
+
+
+def _straightened(control_points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Ends (2,) of the line that a curve (4, 2) follows in its middle half: round corners bend only what is beyond."""
+    before, after = bezier_points(control_points, np.array([0.25, 0.75]))
+    return 1.5 * before - 0.5 * after, 1.5 * after - 0.5 * before
+
+
+class _Outline:
+    """A closed outline with a position for each distance along it, points as complex numbers x + iy."""
+
+    def __init__(self, polygon: np.ndarray):
+        closed = np.concatenate([polygon, polygon[:1]]) @ np.array([1, 1j])
+        lengths = np.abs(np.diff(closed))
+        self.length = float(lengths.sum())
+        # Of a straight or evenly curved band of the same area and perimeter.
+        half, area = self.length / 2, geometry.signed_area(polygon)
+        self.thickness = (half - max(half**2 - 4 * area, 0) ** 0.5) / 2
+        # Twice around, for a stretch that runs over the first vertex.
+        self._distances = np.concatenate([[0], np.tile(lengths, 2).cumsum()])
+        self._points = np.concatenate([closed, closed[1:]])
+
+    def between(self, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Points (…, SIDE_SAMPLES) evenly spaced from one place to the next, clockwise, and the lengths (…) of that.
+
+        Places are distances along the outline, of any size.
+        """
+        start = np.mod(start, self.length)
+        lengths = np.mod(end - start, self.length)
+        distances = start[..., None] + lengths[..., None] * np.linspace(0, 1, SIDE_SAMPLES)
+        return np.interp(distances, self._distances, self._points), lengths
+
+    def nearest(self, points: np.ndarray) -> np.ndarray:
+        """The places (N,) closest to points (N, 2), to a fraction of the accuracy that corners are looked for with."""
+        places = np.linspace(0, self.length, 8 * COARSE_STEPS, endpoint=False)
+        around = np.interp(places, self._distances, self._points)
+        return places[np.abs(around - (points @ np.array([1, 1j]))[:, None]).argmin(axis=1)]
+
+    def misfits(self, start: np.ndarray, end: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Squared distance (…) of the stretches between places from a cubic curve and from a straight line."""
+        points, lengths = self.between(start, end)
+        errors = (points.reshape(-1, SIDE_SAMPLES) @ _misfit_operator()).reshape(*lengths.shape, 2, SIDE_SAMPLES)
+        squared = (errors.real**2 + errors.imag**2).sum(axis=-1) * (lengths / SIDE_SAMPLES)[..., None]
+        return squared[..., 0], squared[..., 1]
+
+
+@cache
+def _misfit_operator() -> np.ndarray:
+    """Matrix (SIDE_SAMPLES, 2 x SIDE_SAMPLES): how far points are off the best cubic curve and the line between their
+    ends."""
+    t = np.linspace(0, 1, SIDE_SAMPLES)
+    basis, ends = bernstein_basis(t), np.eye(SIDE_SAMPLES)[[0, -1]]
+    inner = basis[:, 1:3]
+    # The curve runs through both ends; its other two control points fit the rest best.
+    rest = np.eye(SIDE_SAMPLES) - basis[:, [0, 3]] @ ends
+    from_curve = rest - inner @ np.linalg.pinv(inner) @ rest
+    from_line = np.eye(SIDE_SAMPLES) - np.stack([1 - t, t], axis=1) @ ends
+    return np.concatenate([from_curve, from_line]).T.copy()
+
+
+def _coarse_corners(around: _Outline) -> np.ndarray:
+    """The best places (4,) among `COARSE_STEPS` evenly spaced ones, a side between the first two, then an end."""
+    count = COARSE_STEPS
+    places, steps = np.arange(count), np.arange(count)
+    spacing = around.length / count
+    curve, line = around.misfits(places[:, None] * spacing, (places[:, None] + steps) * spacing)  # (place, steps)
+    # Half a word is a side of `side` steps and an end about as long as the word is thick, in all `half` steps.
+    side, half = steps[:, None], steps
+    allowed = (side >= 1) & (half >= side) & (abs(half - side - around.thickness / spacing) <= 1)
+    end_misfit = END_WEIGHT * line[(places[:, None, None] + side) % count, np.maximum(half - side, 0)]
+    halves = np.where(allowed, curve[:, :, None] + end_misfit, np.inf)  # (place, side, half)
+    best = halves.min(axis=1)  # (place, half)
+    other_half = (count - half[1:]) % count
+    whole = best[:, 1:] + best[(places[:, None] + half[1:]) % count, other_half]
+    start, index = np.unravel_index(whole.argmin(), whole.shape)
+    middle = start + half[1:][index]
+    first_side = halves[start, :, middle - start].argmin()
+    second_side = halves[middle % count, :, count - (middle - start)].argmin()
+    return np.array([start, start + first_side, middle, middle + second_side]) * spacing
+
+
+def _refined_corners(around: _Outline, corners: np.ndarray) -> np.ndarray:
+    """Corners (4,) moved together to the best of the places close by, again and again."""
+    spacing = 2 * around.length / COARSE_STEPS
+    for _ in range(REFINEMENTS):
+        spacing /= 4
+        places = corners[:, None] + spacing * np.arange(-2, 3)  # (4, 5)
+        curve, line = around.misfits(places[:, :, None], np.roll(places, -1, axis=0)[:, None, :])  # (4, 5, 5)
+        upper, right, lower, left = curve[0], END_WEIGHT * line[1], curve[2], END_WEIGHT * line[3].T
+        whole = upper[:, :, None, None] + right[:, :, None] + lower + left[:, None, None, :]
+        corners = places[np.arange(4), np.unravel_index(whole.argmin(), whole.shape)]
+    return corners
+
+
+def _in_reading_order(around: _Outline, corners: np.ndarray, along: np.ndarray) -> np.ndarray:
+    """Corners (4,) from the left end of the upper side on, the side that runs further in direction `along` (2,)."""
+    stretches, _ = around.between(corners, np.roll(corners, -1))
+    chords = stretches[:, -1] - stretches[:, 0]
+    forward = ((chords[0] - chords[2]) * np.conj(along @ np.array([1, 1j]))).real >= 0
+    return corners if forward else np.roll(corners, -2)
+
+
+def _solidity(outline: np.ndarray) -> float:
+    """Area relative to that of the convex hull."""
+    import cv2
+
+    hull = cv2.convexHull(outline.astype(np.float32).reshape(-1, 1, 2))[:, 0]
+    return geometry.signed_area(outline) / max(abs(geometry.signed_area(hull)), 1e-9)
