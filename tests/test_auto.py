@@ -20,8 +20,10 @@ from transformers import (
 import transformers_tcm
 from transformers_tcm import (
     AutoModelForTextDetection,
+    AutoModelForTextSpotting,
     TCMConfig,
     TCMForTextDetection,
+    TCMForTextSpotting,
     TCMImageProcessor,
     TCMImageProcessorPil,
     TCMModel,
@@ -84,12 +86,14 @@ def test_auto_config_knows_both_kinds(config: TCMConfig | TCMVisionConfig, tmp_p
         (["SomethingElse"], TCMModel),
         (["TCMModel"], TCMModel),
         (["TCMForTextDetection"], TCMForTextDetection),
+        (["TCMForTextSpotting"], TCMForTextSpotting),
     ],
 )
 def test_auto_model_from_config_resolves_by_architectures(
     architectures: list[str] | None, expected: type[PreTrainedModel]
 ) -> None:
-    config = tiny_config(architectures=architectures, fused=True)
+    recognizer = {} if expected is TCMForTextSpotting else None
+    config = tiny_config(architectures=architectures, recognizer=recognizer, fused=True)
     assert type(AutoModel.from_config(config)) is expected
 
 
@@ -113,6 +117,41 @@ def test_text_detection_auto_class_builds_from_config_and_refuses_others() -> No
         AutoModelForTextDetection.from_config(BertConfig())
     with pytest.raises(OSError, match="from_pretrained"):
         AutoModelForTextDetection()
+
+
+@pytest.fixture(scope="module")
+def spotter_checkpoint(detector: TCMForTextDetection, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A spotter that starts from the detector, its recogniser random."""
+    folder = tmp_path_factory.mktemp("spotter")
+    torch.manual_seed(0)
+    recognizer = {"channels": [8, 16, 16], "num_blocks": [0, 1, 0]}
+    spotter = TCMForTextSpotting(TCMConfig(**{**detector.config.to_dict(), "recognizer": recognizer}))
+    spotter.load_state_dict(detector.state_dict(), strict=False)
+    spotter.save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("auto_class", [AutoModel, AutoModelForTextSpotting])
+def test_a_saved_spotter_loads_as_a_spotter(auto_class: type, spotter_checkpoint: Path) -> None:
+    loaded = auto_class.from_pretrained(spotter_checkpoint)
+    assert type(loaded) is TCMForTextSpotting
+    assert loaded.config.recognizer["channels"] == [8, 16, 16]
+
+
+@pytest.mark.parametrize("auto_class", [AutoModelForTextDetection, AutoModelForObjectDetection])
+def test_a_saved_spotter_loads_as_a_detector(
+    auto_class: type, spotter_checkpoint: Path, detector: TCMForTextDetection
+) -> None:
+    loaded = auto_class.from_pretrained(spotter_checkpoint)
+    assert type(loaded) is TCMForTextDetection
+    torch.testing.assert_close(dict(loaded.state_dict()), dict(detector.state_dict()), rtol=0, atol=0)
+
+
+def test_text_spotting_auto_class_refuses_detectors_and_others(checkpoint: Path) -> None:
+    with pytest.raises(ValueError, match="describes a detector"):
+        AutoModelForTextSpotting.from_pretrained(checkpoint)
+    with pytest.raises(ValueError, match=r"AutoModelForTextSpotting.*\n.*TCMConfig"):
+        AutoModelForTextSpotting.from_config(BertConfig())
 
 
 def test_auto_backbone() -> None:

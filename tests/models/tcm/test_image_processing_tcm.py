@@ -13,16 +13,19 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from spotting_fakes import Word, spotting_output, upright
 from transformers import AutoImageProcessor, PreTrainedConfig
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD, SizeDict
 
 from transformers_tcm.geometry import signed_area
 from transformers_tcm.instances import TextInstances
+from transformers_tcm.lexicon import Lexicon
 from transformers_tcm.models.tcm.backends import image_processor_class, torchvision_works
 from transformers_tcm.models.tcm.heads.dbnet import DBNetOutput
 from transformers_tcm.models.tcm.image_processing_common_tcm import padded_size, resized_size
 from transformers_tcm.models.tcm.image_processing_pil_tcm import TCMImageProcessorPil
 from transformers_tcm.models.tcm.image_processing_tcm import TCMImageProcessor
+from transformers_tcm.models.tcm.modeling_tcm import TCMTextDetectionOutput
 
 TESTS = Path(__file__).parents[2]
 BACKENDS = {"pil": TCMImageProcessorPil, **({"torchvision": TCMImageProcessor} if torchvision_works() else {})}
@@ -408,6 +411,100 @@ def test_dbnet_maps_become_words_in_the_original_photo(polygon):
     torch.testing.assert_close(found["scores"], torch.tensor([0.9]), atol=0.02, rtol=0)
     torch.testing.assert_close(found["boxes"][0], torch.tensor([96.0, 16, 304, 104]), atol=4, rtol=0)
     assert len(nothing["scores"]) == 0
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def spotted(*images, valid_size=(100, 200)):
+    return spotting_output(images, torch.tensor([valid_size] * len(images)))
+
+
+LINE = [
+    Word(upright(100, 10, 140, 20), "two"),
+    Word(upright(10, 12, 60, 22), "one"),
+    Word(upright(5, 40, 45, 60), "low"),
+]
+
+
+def test_words_are_placed_in_the_original_image_in_reading_order():
+    processor = TCMImageProcessorPil(text_threshold=0.5)
+    first, second = processor.post_process_text_spotting(spotted(LINE, []), target_sizes=[(200, 600), (50, 50)])
+    assert first["texts"] == ["one", "two", "low"]
+    torch.testing.assert_close(first["boxes"][0], torch.tensor([30.0, 24, 180, 44]))
+    torch.testing.assert_close(first["text_scores"], torch.full((3,), 0.9), atol=1e-4, rtol=0)
+    assert first["text_scores"].dtype == first["scores"].dtype == torch.float32
+    assert first["labels"].tolist() == [0, 0, 0]
+    assert [tuple(polygon.shape) for polygon in first["polygons"]] == [(4, 2)] * 3
+    assert second["texts"] == []
+    shapes = {name: tuple(second[name].shape) for name in ("scores", "labels", "boxes", "text_scores")}
+    assert shapes == {"scores": (0,), "labels": (0,), "boxes": (0, 4), "text_scores": (0,)}
+    unscaled = processor.post_process_text_spotting(spotted(LINE))[0]["boxes"][0]
+    assert unscaled.tolist() == [10, 12, 60, 22]
+
+
+def test_what_cannot_be_read_is_dropped():
+    quads = [upright(10, 20 * line, 60, 20 * line + 10) for line in range(5)]
+    readings = [("sure", 0.9), ("", 0.9), ("  ", 0.9), ("unsure", 0.4), ("faint", 0.9)]
+    words = [Word(quad, *reading, 0.8) for quad, reading in zip(quads, readings, strict=True)]
+    words[4] = words[4]._replace(score=0.3)
+
+    def texts(stored=0.5, **settings):
+        return TCMImageProcessorPil(text_threshold=stored).post_process_text_spotting(spotted(words), **settings)[0][
+            "texts"
+        ]
+
+    assert texts() == ["sure", "faint"]
+    assert texts(text_threshold=0.2) == ["sure", "unsure", "faint"]
+    assert texts(box_threshold=0.5) == ["sure"]
+    assert texts(stored=None) == ["sure", "unsure", "faint"]
+
+
+def test_a_word_without_area_in_the_image_is_dropped():
+    outside = Word(upright(210, 10, 240, 20), "outside")
+    (found,) = TCMImageProcessorPil().post_process_text_spotting(spotted([outside, LINE[0]]))
+    assert found["texts"] == ["two"]
+
+
+def test_lexicons_replace_and_drop_readings():
+    outputs, processor = spotted(LINE, LINE), TCMImageProcessorPil(text_threshold=0.5)
+
+    def texts(lexicon, **settings):
+        return [found["texts"] for found in processor.post_process_text_spotting(outputs, lexicon=lexicon, **settings)]
+
+    words = ["ONE", "tw0", "lowlands"]
+    assert texts(words) == [["ONE", "tw0"]] * 2
+    assert texts(Lexicon(words)) == texts(words)
+    assert texts({"OWN": "own", "LOX": "lox"}) == [["lox"]] * 2
+    assert texts(words, max_distance=5.5) == [["ONE", "tw0", "ONE"]] * 2
+    assert texts(words, lexicon_rule="nearest") == [["ONE", "tw0", "ONE"]] * 2
+    assert texts([None, ["low"]]) == [["one", "two", "low"], ["low"]]
+    # p(o) = 0.9 where it was read, and every other character has a thousandth.
+    assert texts(["tw", "twoo"], lexicon_rule="weighted", max_distance=0.95) == [["tw"]] * 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"text_threshold": 1.1}, r"`text_threshold` is 1\.1"),
+        ({"box_threshold": -0.1}, r"`box_threshold` is -0\.1"),
+        ({"lexicon": [["one"], ["two"]]}, "2 lexicons for 1 images"),
+        ({"lexicon": []}, "lexicon is empty"),
+        ({"lexicon": ["one", "señal"]}, "cannot read: 'Ñ' in 'señal'"),
+        ({"lexicon_rule": "closest"}, "unknown lexicon rule 'closest'"),
+        ({"lexicon": ["one"], "lexicon_rule": "nearest", "max_distance": 1}, "takes every distance"),
+        ({"target_sizes": [(1, 1), (1, 1)]}, r"`target_sizes` has shape \(2, 2\); expected \(1, 2\)"),
+    ],
+)
+def test_bad_settings_for_reading_are_named(settings, message):
+    with pytest.raises(ValueError, match=message):
+        TCMImageProcessorPil(text_threshold=0.5).post_process_text_spotting(spotted(LINE), **settings)
+
+
+def test_outputs_of_a_detector_hold_no_words():
+    outputs = TCMTextDetectionOutput(head_output=FakeHeadOutput(), valid_sizes=torch.ones(1, 2))
+    with pytest.raises(TypeError, match="TCMTextDetectionOutput holds no readings; use `post_process_text_detection`"):
+        TCMImageProcessorPil().post_process_text_spotting(outputs)
 
 
 # --- saving and backends ---------------------------------------------------------------------------------------------
