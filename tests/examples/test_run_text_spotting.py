@@ -1,0 +1,341 @@
+"""The text spotting examples, run as a user would, on pictures made here."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from transformers_tcm import TCMForTextSpotting, TCMImageProcessor, TextInstances
+from transformers_tcm.data.loaders import save_jsonl
+from transformers_tcm.data.words import load_word_crops
+
+FOLDER = Path(__file__).parents[2] / "examples" / "text-spotting"
+TRAINER, NO_TRAINER = "run_text_spotting.py", "run_text_spotting_no_trainer.py"
+OVERRIDES: dict[str, Any] = {
+    "vision_config": {"width": 8, "depths": [1, 1, 1, 1], "projection_dim": 32, "num_attention_heads": 4},
+    "text_config": {
+        "hidden_size": 16,
+        "intermediate_size": 32,
+        "projection_dim": 32,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    },
+    "decoder_hidden_size": 32,
+    "decoder_num_layers": 1,
+    "decoder_dropout": 0.0,
+    "head_config": {"neck_channels": 32, "hidden_channels": 8},
+    "recognizer": {
+        "crop_size": [8, 32],
+        "channels": [8, 12, 16],
+        "num_blocks": [0, 1, 0],
+        "hidden_size": 32,
+        "num_layers": 1,
+        "num_heads": 2,
+        "dropout": 0.0,
+        "jitter": 0.0,
+    },
+}
+WORDS = ["EXIT", "SALE", "24h", "Cafe", "TAXI", "Books", "Bar", "PARK"]
+SETTINGS: dict[str, Any] = {
+    "config_overrides": OVERRIDES,
+    "crop_size": 96,
+    "do_train": True,
+    "do_eval": True,
+    "use_cpu": True,
+    "max_steps": 4,
+    "per_device_train_batch_size": 2,
+    "per_device_eval_batch_size": 3,
+    "learning_rate": 0.003,
+    "logging_steps": 1,
+    "eval_strategy": "steps",
+    "eval_steps": 2,
+    "save_strategy": "steps",
+    "save_steps": 2,
+    "ema_decay": 0.5,
+    "seed": 3,
+    "disable_tqdm": True,
+}
+
+
+def picture(word: str, margin: int = 4) -> tuple[np.ndarray, tuple[int, int]]:
+    """White letters on grey, and the size (width, height) of the word."""
+    (width, height), _ = cv2.getTextSize(word, cv2.FONT_HERSHEY_DUPLEX, 1.0, 2)
+    image = np.full((height + 2 * margin, width + 2 * margin, 3), 90, np.uint8)
+    cv2.putText(image, word, (margin, margin + height), cv2.FONT_HERSHEY_DUPLEX, 1.0, (255, 255, 255), 2)
+    return image, (width, height)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photos of two words each as JSON lines, `words.tsv` with single crops, and a recipe."""
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "images").mkdir()
+    paths, annotations, lines = [], [], []
+    for index in range(4):
+        photo = np.random.default_rng(index).integers(60, 120, (160, 200, 3), dtype=np.uint8)
+        polygons = []
+        for row, word in enumerate(WORDS[2 * index : 2 * index + 2]):
+            crop, _ = picture(word)
+            height, width = crop.shape[:2]
+            x, y = 20 + 20 * row, 20 + 70 * row
+            photo[y : y + height, x : x + width] = crop
+            polygons.append([[x, y], [x + width, y], [x + width, y + height], [x, y + height]])
+            cv2.imwrite(str(folder / "images" / f"{word}.png"), crop)
+            lines.append(f"{word}.png\t{word}\n")
+        paths.append(folder / f"photo_{index}.png")
+        cv2.imwrite(str(paths[-1]), photo)
+        annotations.append(TextInstances(polygons, texts=WORDS[2 * index : 2 * index + 2]))
+    save_jsonl(folder / "photos.jsonl", paths, annotations)
+    (folder / "words.tsv").write_text("".join(lines), encoding="utf-8")
+    joint = {**SETTINGS, "train_jsonl": [str(folder / "photos.jsonl")], "eval_jsonl": str(folder / "photos.jsonl")}
+    (folder / "joint.json").write_text(json.dumps(joint), encoding="utf-8")
+    words = {"train_words": str(folder / "words.tsv"), "eval_words": str(folder / "words.tsv")}
+    alone = {**SETTINGS, **words, "train_detection": False}
+    (folder / "alone.json").write_text(json.dumps(alone), encoding="utf-8")
+    return folder
+
+
+def run(script: str, *arguments: object, launcher: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
+    command = [sys.executable, *launcher, str(FOLDER / script), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done
+
+
+def trainer_log(folder: Path) -> list[dict[str, float]]:
+    return json.loads((folder / "trainer_state.json").read_text())["log_history"]
+
+
+def plain_log(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def values(log: list[dict[str, float]], name: str) -> list[float]:
+    return [entry[name] for entry in log if name in entry]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["alone", "joint"])
+def test_both_scripts_give_the_same(data: Path, tmp_path: Path, stage: str) -> None:
+    """The same recipe: the same losses step by step, the same figures, the same saved weights."""
+    run(TRAINER, data / f"{stage}.json", "--output_dir", tmp_path / "one")
+    run(NO_TRAINER, data / f"{stage}.json", "--output_dir", tmp_path / "two")
+    one, two = trainer_log(tmp_path / "one"), plain_log(tmp_path / "two")
+    losses = values(one, "loss")
+    assert len(losses) == 4
+    assert losses[-1] < losses[0]
+    np.testing.assert_allclose(values(two, "loss"), losses, rtol=1e-3)
+    figure = "eval_word_accuracy" if stage == "alone" else "eval_end_to_end_hmean"
+    for name in ("eval_loss", figure):
+        np.testing.assert_allclose(values(two, name), [*values(one, name), *values(one, name)[-1:]], rtol=1e-3)
+    models = [TCMForTextSpotting.from_pretrained(tmp_path / name) for name in ("one", "two")]
+    assert all(model.config.fused for model in models)
+    for (name, weight), other in zip(models[0].state_dict().items(), models[1].state_dict().values(), strict=True):
+        torch.testing.assert_close(other, weight, rtol=1e-2, atol=1e-3, msg=name)
+    assert TCMImageProcessor.from_pretrained(tmp_path / "two").text_threshold == 0.0
+
+
+@pytest.mark.slow
+def test_a_resumed_loop_continues_with_the_next_batch(data: Path, tmp_path: Path) -> None:
+    overrides = {**OVERRIDES, "recognizer": {**OVERRIDES["recognizer"], "jitter": 0.2, "dropout": 0.2}}
+    common = ["--config_overrides", json.dumps(overrides), "--save_total_limit", 1, "--gradient_accumulation_steps", 2]
+    run(NO_TRAINER, data / "joint.json", "--output_dir", tmp_path / "whole", *common, "--save_steps", 3)
+    assert [path.name for path in (tmp_path / "whole").glob("checkpoint-*")] == ["checkpoint-3"]
+    resumed = ["--resume_from_checkpoint", tmp_path / "whole" / "checkpoint-3"]
+    run(NO_TRAINER, data / "joint.json", "--output_dir", tmp_path / "resumed", *common, *resumed)
+    whole, rest = plain_log(tmp_path / "whole"), plain_log(tmp_path / "resumed")
+    assert [entry["step"] for entry in rest if "loss" in entry] == [4]
+    assert values(rest, "loss")[0] == pytest.approx(values(whole, "loss")[3], rel=1e-4)
+    assert values(rest, "eval_loss")[-1] == pytest.approx(values(whole, "eval_loss")[-1], rel=1e-4)
+
+
+@pytest.mark.slow
+def test_two_processes(data: Path, tmp_path: Path) -> None:
+    """The items of a step are shared out: two processes with a batch of one see what one with two sees."""
+    common = [data / "alone.json", "--per_device_eval_batch_size", 1, "--max_steps", 2]
+    run(NO_TRAINER, *common, "--output_dir", tmp_path / "one")
+    launcher = ("-m", "accelerate.commands.launch", "--num_processes", "2", "--cpu", "--mixed_precision", "no")
+    run(
+        NO_TRAINER,
+        *common,
+        "--output_dir",
+        tmp_path / "two",
+        "--per_device_train_batch_size",
+        1,
+        launcher=launcher,
+    )
+    one, two = plain_log(tmp_path / "one"), plain_log(tmp_path / "two")
+    assert len(values(two, "loss")) == 2
+    # Batch norms see half of the words each.
+    np.testing.assert_allclose(values(two, "loss"), values(one, "loss"), rtol=0.2)
+    assert [set(entry) for entry in one] == [set(entry) for entry in two]
+    TCMForTextSpotting.from_pretrained(tmp_path / "two")
+
+
+@pytest.mark.slow
+def test_the_best_model_is_kept(data: Path, tmp_path: Path) -> None:
+    """With a rate that spoils the model after the first evaluation, the saved one is that of the first."""
+    best = ["--load_best_model_at_end", "true", "--metric_for_best_model", "eval_loss", "--fuse", "false"]
+    schedule = ["--learning_rate", 1.0, "--lr_scheduler_type", "constant_with_warmup", "--warmup_steps", 400]
+    arguments = [data / "alone.json", *best, *schedule, "--ema_decay", 0, "--eval_steps", 1, "--save_steps", 1]
+    run(NO_TRAINER, *arguments, "--output_dir", tmp_path / "loop")
+    losses = values(plain_log(tmp_path / "loop"), "eval_loss")
+    assert losses[-1] == pytest.approx(min(losses[:-1]), rel=1e-4)
+
+
+def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A script as a module, with its neighbours importable."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    specification = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    script = importlib.util.module_from_spec(specification)
+    monkeypatch.setitem(sys.modules, name, script)
+    specification.loader.exec_module(script)
+    return script
+
+
+@pytest.fixture
+def recipe(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    return load("spotting_recipe", monkeypatch)
+
+
+@pytest.mark.parametrize("script", [TRAINER, NO_TRAINER])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--train_images", "photos"], "one --train_annotations folder for each"),
+        ([], "nothing to train on"),
+        (["--train_words", "words.tsv"], "add --train_detection false"),
+        (["--flip_probability", "0.5"], "mirrored words cannot be read"),
+        (["--word_weight", "1.5"], "between 0 and 1; got 1.5"),
+        (["--model_name_or_path", "fasttcm-nothing"], "no bundled model is called 'fasttcm-nothing'"),
+    ],
+)
+def test_bad_arguments_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, arguments: list[str], message: str
+) -> None:
+    module = load(script.removesuffix(".py"), monkeypatch)
+    common = ["--output_dir", str(tmp_path), "--max_steps", "1", "--use_cpu", "--do_train"]
+    if "--model_name_or_path" not in arguments:
+        common += ["--config_overrides", json.dumps(OVERRIDES)]
+    monkeypatch.setattr(sys, "argv", [script, *common, *arguments])
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        module.main()
+
+
+@pytest.fixture
+def small_model(recipe: ModuleType) -> Callable[..., tuple[TCMForTextSpotting, TCMImageProcessor]]:
+    def make(**arguments: Any) -> tuple[TCMForTextSpotting, TCMImageProcessor]:
+        return recipe.SpotterArguments(**arguments).load()
+
+    return make
+
+
+def test_a_new_model_has_a_recogniser(small_model: Callable) -> None:
+    small = {name: value for name, value in OVERRIDES.items() if name != "recognizer"}
+    model, processor = small_model(config_overrides=json.dumps(small))
+    assert model.recognizer.settings.decoder == "ctc"
+    assert processor.text_threshold == 0.0
+
+
+def test_a_spotter_keeps_its_recogniser(small_model: Callable, tmp_path: Path) -> None:
+    """The second stage continues with the recogniser and the thresholds of the first."""
+    recognizer = {**OVERRIDES["recognizer"], "decoder": "attention", "charset": "abc"}
+    model, processor = small_model(
+        config_overrides=json.dumps({**OVERRIDES, "recognizer": recognizer}),
+        processor_overrides='{"text_threshold": 0.4, "box_threshold": 0.7}',
+    )
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    again, processor = small_model(model_name_or_path=str(tmp_path), freeze_detector=True)
+    assert again.recognizer.settings == model.recognizer.settings
+    for name, weight in model.state_dict().items():
+        assert torch.equal(again.state_dict()[name], weight), name
+    assert (processor.text_threshold, processor.box_threshold) == (0.4, 0.7)
+    assert {name.split(".")[0] for name, p in again.named_parameters() if p.requires_grad} == {"recognizer"}
+
+
+def test_data_of_each_stage(recipe: ModuleType, data: Path) -> None:
+    processor = TCMImageProcessor(text_threshold=0.0)
+    photos = recipe.SpottingPhotoArguments(
+        train_jsonl=[str(data / "photos.jsonl")], eval_jsonl=str(data / "photos.jsonl"), crop_size=96
+    )
+    words = recipe.WordArguments(train_words=str(data / "words.tsv"), eval_words=str(data / "words.tsv"))
+    joint, alone = recipe.SpotterArguments(), recipe.SpotterArguments(train_detection=False)
+    kinds = [
+        type(recipe.training_data(*pair, processor, 10, 0)).__name__
+        for pair in (
+            (photos, recipe.WordArguments()),
+            (recipe.SpottingPhotoArguments(), words),
+            (photos, words),
+        )
+    ]
+    assert kinds == ["RandomTextCrops", "WordCollages", "MixedDataset"]
+    assert photos.flip_probability == 0
+    evaluated = [
+        recipe.evaluation_data(*arguments, processor)
+        for arguments in ((joint, photos, words), (alone, photos, words), (alone, photos, recipe.WordArguments()))
+    ]
+    assert [(type(one).__name__, len(one)) for one in evaluated] == [
+        ("TextPhotos", 4),
+        ("WordPhotos", 8),
+        ("TextPhotos", 4),
+    ]
+    assert recipe.evaluation_data(joint, recipe.SpottingPhotoArguments(), words, processor) is None
+
+
+class TestHoldOutWords:
+    """Four photos of two legible words and an illegible one, and ten words of another list."""
+
+    @pytest.fixture
+    def lists(self, tmp_path: Path) -> Path:
+        (tmp_path / "gt").mkdir()
+        for folder, words in (("icdar", WORDS), ("other", [f"word{i}" for i in range(8)])):
+            (tmp_path / folder).mkdir()
+            for word in words:
+                cv2.imwrite(str(tmp_path / folder / f"{word}.png"), np.zeros((20, 50, 3), np.uint8))
+            lines = "".join(f"{word}.png\t{word}\n" for word in words)
+            (tmp_path / folder / "labels.tsv").write_text(lines, encoding="utf-8")
+        slanted = "10,10,60,20,60,30,10,20"  # its box has 50 x 20 pixels
+        for index in range(4):
+            words = [WORDS[2 * index], "###", WORDS[2 * index + 1]]
+            text = "".join(f"{slanted},{word}\n" for word in words)
+            (tmp_path / "gt" / f"gt_img_{index + 9}.txt").write_text(text, encoding="utf-8")  # 10 follows 9
+        (tmp_path / "val.txt").write_text("img_10.jpg\nimg_12.jpg\n", encoding="utf-8")
+        return tmp_path
+
+    def arguments(self, lists: Path, count: int = 4) -> list[str]:
+        icdar, other = lists / "icdar" / "labels.tsv", lists / "other" / "labels.tsv"
+        named = {"annotations": lists / "gt", "photos": lists / "val.txt", "icdar": icdar, "words": other}
+        given = {**named, "count": count, "output": lists / "out"}
+        return [part for name, value in given.items() for part in (f"--{name}", str(value))]
+
+    def test_words_of_validation_photos_are_not_trained_on(self, lists: Path) -> None:
+        done = run("hold_out_words.py", *self.arguments(lists))
+        train, held_out = (load_word_crops(lists / "out" / f"{name}.tsv") for name in ("train", "held_out"))
+        assert done.stdout == f"train.tsv: {len(train)} words\nheld_out.tsv: {len(held_out)} words\n"
+        validation = set(WORDS[2:4] + WORDS[6:8])
+        assert len(held_out) == 4
+        assert sum(word.text in validation for word in held_out) == 2  # the share of each list
+        assert sum(word.text.startswith("word") for word in held_out) == 2
+        assert {word.text for word in train} == set(WORDS) - validation | {
+            word.text for word in load_word_crops(lists / "other" / "labels.tsv")
+        } - {word.text for word in held_out}
+        corners = [(0.0, 0.0), (50.0, 10.0), (50.0, 20.0), (0.0, 10.0)]
+        assert all(word.quad == (None if word.text.startswith("word") else tuple(corners)) for word in train)
+
+    def test_crops_of_other_photos_are_refused(self, lists: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        labels = lists / "icdar" / "labels.tsv"
+        labels.write_text("".join(reversed(labels.read_text().splitlines(keepends=True))), encoding="utf-8")
+        script = load("hold_out_words", monkeypatch)
+        monkeypatch.setattr(sys, "argv", ["hold_out_words.py", *self.arguments(lists)])
+        with pytest.raises(ValueError, match=r"do not show the 8 legible words of .*gt in their order"):
+            script.main()
