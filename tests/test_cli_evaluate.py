@@ -1,4 +1,4 @@
-"""`transformers-tcm evaluate`: figures of a detector on annotated photos."""
+"""`transformers-tcm evaluate`: figures of a detector or a spotter on annotated photos."""
 
 import json
 from pathlib import Path
@@ -6,12 +6,14 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+import torch
+from spotting_fakes import tiny_spotter_config
 from typer.testing import CliRunner
 
-from transformers_tcm import TextInstances
+from transformers_tcm import TCMForTextSpotting, TCMImageProcessorPil, TextInstances
 from transformers_tcm.cli import app
 from transformers_tcm.data.loaders import save_jsonl
-from transformers_tcm.pipelines import TextDetectionPipeline
+from transformers_tcm.pipelines import TextDetectionPipeline, TextSpottingPipeline
 
 WORD = np.float32([[20, 20], [80, 20], [80, 50], [20, 50]])
 
@@ -82,3 +84,85 @@ def test_a_damaged_photo_is_one_line_and_not_a_traceback(photos: Path, found: li
     assert done.exit_code == 2
     assert isinstance(done.exception, SystemExit)
     assert "error:" in done.output
+
+
+@pytest.fixture(scope="module")
+def spotter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("spotter")
+    torch.manual_seed(0)
+    TCMForTextSpotting(tiny_spotter_config()).save_pretrained(folder)
+    TCMImageProcessorPil(text_threshold=0.5).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list:
+    """What the spotter says it reads in each image."""
+    words: list = []
+    monkeypatch.setattr(TextSpottingPipeline, "__call__", lambda self, image: words)
+    return words
+
+
+def word(polygon: np.ndarray, text: str) -> dict:
+    return {"polygon": polygon.tolist(), "score": 0.9, "text": text, "text_score": 0.8}
+
+
+def test_a_spotter_is_known_by_its_architecture_and_has_three_figures(photos: Path, spotter: Path, read: list) -> None:
+    read += [word(WORD, "sale"), word(WORD + 30, "SALE")]
+    done = evaluate("--jsonl", photos / "photos.jsonl", "--model", spotter, "--output", photos / "report.json")
+    assert done.exit_code == 0, done.output
+    assert [line.split("precision")[0].strip() for line in done.stdout.splitlines()[:3]] == [
+        "detection",
+        "end to end",
+        "word spotting",
+    ]
+    assert done.stdout.count("precision 0.5000  recall 1.0000  hmean 0.6667") == 3
+    report = json.loads((photos / "report.json").read_text())
+    assert report["hmean"] == report["end_to_end"]["hmean"] == report["word_spotting"]["hmean"]
+    assert len(report["end_to_end"]["images"]) == 2
+
+
+def test_a_word_read_wrongly_counts_as_found_but_not_end_to_end(photos: Path, spotter: Path, read: list) -> None:
+    read.append(word(WORD, "SAFE"))
+    done = evaluate("--jsonl", photos / "photos.jsonl", "--model", spotter)
+    assert [line.split()[-1] for line in done.stdout.splitlines()[:3]] == ["1.0000", "0.0000", "0.0000"]
+
+
+def test_a_spotter_can_be_measured_as_a_detector(photos: Path, spotter: Path, found: list, read: list) -> None:
+    found.append({"polygon": WORD.tolist(), "score": 0.9})
+    done = evaluate("--jsonl", photos / "photos.jsonl", "--model", spotter, "--task", "detection")
+    assert done.stdout.startswith("precision 1.0000  recall 1.0000  hmean 1.0000\n")
+
+
+def test_options_for_reading_reach_the_spotter(
+    photos: Path, spotter: Path, read: list, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: dict = {}
+    original = TextSpottingPipeline._sanitize_parameters
+    monkeypatch.setattr(
+        TextSpottingPipeline,
+        "_sanitize_parameters",
+        lambda self, **given: taken.update(given) or original(self, **given),
+    )
+    (photos / "words.txt").write_text("SALE\n", encoding="utf-8")
+    options = ("--lexicon", photos / "words.txt", "--lexicon-rule", "nearest", "--text-threshold", "0.25")
+    done = evaluate("--jsonl", photos / "photos.jsonl", "--model", spotter, *options)
+    assert done.exit_code == 0, done.output
+    assert list(taken["lexicon"]) == ["SALE"]
+    assert taken["lexicon_rule"] == "nearest"
+    assert taken["text_threshold"] == 0.25
+
+
+def test_words_without_transcription_are_named(photos: Path, spotter: Path) -> None:
+    save_jsonl(photos / "boxes.jsonl", [photos / "images" / "b.png"], [TextInstances([WORD])])
+    done = evaluate("--jsonl", photos / "boxes.jsonl", "--model", spotter)
+    assert done.exit_code == 2
+    assert "b.png has words without a transcription" in done.output
+    assert "--task detection" in done.output
+
+
+def test_a_lexicon_does_nothing_for_a_detector(photos: Path) -> None:
+    (photos / "words.txt").write_text("SALE\n", encoding="utf-8")
+    done = evaluate("--jsonl", photos / "photos.jsonl", "--lexicon", photos / "words.txt")
+    assert done.exit_code == 2
+    assert "unknown arguments of the text-detection pipeline: lexicon" in done.output

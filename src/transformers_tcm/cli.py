@@ -43,7 +43,9 @@ MinSize = Annotated[float | None, typer.Option(min=0, help="Shortest side of a c
 Polygon = Annotated[bool | None, typer.Option(help="Outlines that follow curved text, or four corners.")]
 TextThreshold = Annotated[float | None, typer.Option(min=0, max=1, help="Lowest score of a reading.")]
 LexiconFile = Annotated[Path | None, typer.Option(help="Text file with the words there can be, one a line.")]
-Rule = Annotated[LexiconRule | None, typer.Option(help="What replaces a reading, see below. [default: within]")]
+Rule = Annotated[
+    LexiconRule | None, typer.Option(help="How its words replace readings, see `spot --help`. [default: within]")
+]
 MaxDistance = Annotated[
     float | None, typer.Option(help="Edits must stay below this. [default: 1.5 for within, none for weighted]")
 ]
