@@ -16,6 +16,9 @@ from .photometric import PhotometricJitter
 
 __all__ = ["MixedDataset", "WordCollages", "WordCrop", "WordPhotos", "load_word_crops"]
 
+# Pixels, of a picture of one word.
+LONGEST_WORD = 1024
+
 
 @dataclass(frozen=True)
 class WordCrop:
@@ -97,7 +100,7 @@ class WordPhotos(Dataset):
     Args:
         words: the crops.
         image_processor: normalises them.
-        height: to which each is resized, in pixels; at most `8 * height` wide.
+        height: of the words after resizing, in pixels; less where a picture would become longer than `LONGEST_WORD`.
     """
 
     def __init__(self, words: Sequence[WordCrop], image_processor: Any, height: int = 48):
@@ -111,10 +114,11 @@ class WordPhotos(Dataset):
     def __getitem__(self, index: int) -> dict[str, Any]:
         word = self.words[index]
         image = np.asarray(load_image(word.image))
-        scale = self.height / image.shape[0]
-        width = int(np.clip(round(image.shape[1] * scale), 8, 8 * self.height))
-        instances = TextInstances([word.corners(*image.shape[1::-1])], texts=[word.text])
-        return process_for_model(self.image_processor, image, instances, size={"height": self.height, "width": width})
+        quad = word.corners(*image.shape[1::-1])
+        word_height = np.linalg.norm(quad[[3, 2]] - quad[[0, 1]], axis=1).mean()
+        longest = min(self.height / max(word_height, 1) * max(image.shape[:2]), LONGEST_WORD)
+        instances = TextInstances([quad], texts=[word.text])
+        return process_for_model(self.image_processor, image, instances, size={"longest_edge": round(longest)})
 
 
 @dataclass(frozen=True)
@@ -134,6 +138,7 @@ class WordCollages(Dataset):
         warp: largest move of a picture's corners relative to the height of its row.
         stretch: largest factor by which words become wider or narrower.
         max_words: on one canvas.
+        enlargement: canvases are drawn smaller by a factor from this range and enlarged, as small words of photos are.
         photometric: change of colours of the whole canvas, `None` for none.
     """
 
@@ -146,6 +151,7 @@ class WordCollages(Dataset):
     warp: float = 0.12
     stretch: float = 1.25
     max_words: int = 24
+    enlargement: tuple[float, float] = (1.0, 2.5)
     photometric: PhotometricJitter | None = field(default_factory=PhotometricJitter)
     _pictures: list[np.ndarray] = field(init=False, repr=False, compare=False, default_factory=list)
     _quads: list[np.ndarray] = field(init=False, repr=False, compare=False, default_factory=list)
@@ -168,27 +174,39 @@ class WordCollages(Dataset):
 
     def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, TextInstances]:
         """A canvas (H, W, 3) uint8 and its words."""
-        height, width = self.canvas_size
+        import cv2
+
+        enlarged = rng.uniform(*self.enlargement)
+        canvas, drawn = self._draw_rows((np.array(self.canvas_size) / enlarged).astype(int), enlarged, rng)
+        scale = np.array(self.canvas_size[::-1]) / canvas.shape[1::-1]
+        canvas = cv2.resize(canvas, self.canvas_size[::-1], interpolation=cv2.INTER_LINEAR)
+        canvas = canvas if self.photometric is None else self.photometric(canvas, rng)
+        return canvas, drawn.scale(*scale)
+
+    def _draw_rows(
+        self, size: np.ndarray, enlarged: float, rng: np.random.Generator
+    ) -> tuple[np.ndarray, TextInstances]:
+        """A canvas of a size (height, width) that is still to be enlarged, and its words."""
+        height, width = size.tolist()
         canvas = np.empty((height, width, 3), np.uint8)
         canvas[:] = rng.integers(0, 256, 3)
         quads: list[np.ndarray] = []
         texts: list[str | None] = []
         top = 0.0
         while len(texts) < self.max_words:
-            row = float(np.exp(rng.uniform(*np.log(self.word_heights))))
+            row = float(np.exp(rng.uniform(*np.log(self.word_heights)))) / enlarged
             left, bottom = float(rng.uniform(0, row)), top + row
             if bottom > height:
                 break
             while len(texts) < self.max_words and left < width - row:
                 chosen = int(rng.integers(len(self.words)))
                 corners = self._place(chosen, left, top, row, rng)
-                if (corners.max(axis=0) > self.canvas_size[::-1]).any():
+                if (corners.max(axis=0) > [width, height]).any():
                     break  # the row ends before a word that does not fit
                 quads.append(_paste(canvas, self._pictures[chosen], corners, self._quads[chosen]))
                 texts.append(self.words[chosen].text)
                 left, bottom = corners[:, 0].max() + rng.uniform(0, row), max(bottom, corners[:, 1].max())
             top = bottom + row * float(rng.uniform(0, 0.3))
-        canvas = canvas if self.photometric is None else self.photometric(canvas, rng)
         return canvas, TextInstances(quads, texts=texts, ignore=np.zeros(len(quads), bool))
 
     def _place(self, chosen: int, left: float, top: float, row: float, rng: np.random.Generator) -> np.ndarray:
