@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transformers_tcm.lexicon import Lexicon, LexiconArgument, lexicon_per_image, weighted_distances
+from transformers_tcm.lexicon import (
+    Lexicon,
+    LexiconArgument,
+    checked_limit,
+    is_per_image,
+    lexicon_per_image,
+    weighted_distances,
+)
 
 CHARSET = "abAB1é"
 some_words = st.text("abAB1éßx", min_size=1, max_size=5)
@@ -191,6 +198,27 @@ def test_check_charset_names_characters_and_words() -> None:
         lexicon.check_charset(map(chr, range(32, 127)))
     with pytest.raises(ValueError, match="'8', '9' and 3 more in"):
         Lexicon(["0123456789ABC"]).check_charset("45")
+
+
+@pytest.mark.parametrize("lexicon", [None, [], ["one"], ("one", "two"), {"ONE": "one"}, Lexicon(["one"]), "one"])
+def test_one_lexicon_for_all_images(lexicon: LexiconArgument) -> None:
+    assert not is_per_image(lexicon)
+
+
+@pytest.mark.parametrize("lexicon", [[None], [["one"], None], [Lexicon(["one"])], ["one", ["two"]]])
+def test_a_lexicon_for_each_image(lexicon: LexiconArgument) -> None:
+    assert is_per_image(lexicon)
+
+
+def test_limits_of_the_rules() -> None:
+    assert checked_limit("within", None) == 1.5
+    assert checked_limit("within", 2.5) == 2.5
+    assert checked_limit("nearest", None) is None
+    assert checked_limit("weighted", None) is None
+    with pytest.raises(ValueError, match="takes every distance"):
+        checked_limit("nearest", 1.5)
+    with pytest.raises(ValueError, match="must be positive"):
+        checked_limit("within", 0)
 
 
 def test_lexicon_per_image() -> None:
