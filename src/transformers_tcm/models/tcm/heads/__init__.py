@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 __all__ = ["HEADS", "head_class"]
 
 HEADS = {
+    "abcnet": "ABCNetHead",
     "dbnet": "DBNetHead",
 }
 

@@ -1,6 +1,7 @@
 """Feature pyramids that heads share.
 
-References: FPN, Lin et al., CVPR 2017; DBNet, Liao et al., AAAI 2020; adaptive scale fusion, Liao et al., TPAMI 2022.
+References: FPN, Lin et al., CVPR 2017; its coarser levels by strided convolution, Lin et al., "Focal Loss for Dense
+Object Detection" (RetinaNet), ICCV 2017; DBNet, Liao et al., AAAI 2020; adaptive scale fusion, Liao et al., TPAMI 2022.
 """
 
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-__all__ = ["AdaptiveScaleFusion", "ConcatenatedFPN"]
+__all__ = ["AdaptiveScaleFusion", "ConcatenatedFPN", "FeaturePyramid"]
 
 
 class ConcatenatedFPN(nn.Module):
@@ -60,3 +61,41 @@ class AdaptiveScaleFusion(nn.Module):
         attended = mixed + self.spatial(mixed.mean(dim=1, keepdim=True))
         weights = self.weigh(attended).split(1, dim=1)  # one (B, 1, H, W) for each level
         return torch.cat([weight * level for weight, level in zip(weights, levels, strict=True)], dim=1)
+
+
+class FeaturePyramid(nn.Module):
+    """Top-down pyramid with one map for each stride, continued upwards by strided convolutions (RetinaNet).
+
+    Args:
+        in_channels: channels of the backbone's maps taken in, for example those of C3 … C5.
+        channels: channels of every level.
+        num_levels: levels given out, at least one for each map taken in; the others each halve the one before.
+
+    Raises:
+        ValueError: if there are fewer levels than maps.
+    """
+
+    def __init__(self, in_channels: Sequence[int], channels: int, num_levels: int):
+        super().__init__()
+        if num_levels < len(in_channels):
+            raise ValueError(f"{len(in_channels)} feature maps make at least as many levels, got {num_levels}")
+        self.lateral = nn.ModuleList(nn.Conv2d(size, channels, 1) for size in in_channels)
+        self.smooth = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in in_channels)
+        self.coarser = nn.ModuleList(
+            nn.Conv2d(channels, channels, 3, stride=2, padding=1) for _ in range(num_levels - len(in_channels))
+        )
+
+    def forward(self, pyramid: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Maps (B, C_i, h_i, w_i), each half as large as the one before, to levels (B, channels, h_i, w_i).
+
+        A further level has half the height and width of the one before it, rounded up.
+        """
+        merged = [lateral(features) for lateral, features in zip(self.lateral, pyramid, strict=True)]
+        for level in range(len(merged) - 1, 0, -1):
+            merged[level - 1] = merged[level - 1] + functional.interpolate(
+                merged[level], size=merged[level - 1].shape[-2:]
+            )
+        levels = [smooth(features) for smooth, features in zip(self.smooth, merged, strict=True)]
+        for position, halve in enumerate(self.coarser):
+            levels.append(halve(levels[-1] if position == 0 else functional.relu(levels[-1])))
+        return levels

@@ -1,0 +1,453 @@
+"""ABCNet: words as two Bézier curves, predicted at every location of a pyramid without anchors.
+
+References: Liu et al., "ABCNet: Real-time Scene Text Spotting with Adaptive Bezier-Curve Network", CVPR 2020, on the
+detector of Tian et al., "FCOS: Fully Convolutional One-Stage Object Detection", ICCV 2019; the focal loss of Lin et
+al., ICCV 2017; the generalised IoU of Rezatofighi et al., CVPR 2019.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from huggingface_hub.dataclasses import strict
+from torch import nn
+from torch.nn import functional
+from transformers import initialization as init
+
+from .... import geometry
+from ....bezier import bezier_points
+from ....instances import TextInstances
+from .base import DetectionHead, HeadOutput, stack_targets
+from .necks import FeaturePyramid
+from .proposals import words_to_bezier
+
+__all__ = ["ABCNetConfig", "ABCNetHead", "ABCNetOutput", "suppress_overlaps"]
+
+FINEST_INPUT = 2  # the pyramid handed to a head starts with C2
+FOCAL_ALPHA, FOCAL_GAMMA = 0.25, 2.0
+# Where the smooth L1 loss turns linear, in strides: about the pixel or two that an outline should be exact to.
+SMOOTH_L1_BETA = 1 / 9
+# Boxes end at most this far from their location, as a logarithm of strides: beyond any image, short of an overflow.
+MAX_LOG_DISTANCE = 8.0
+# Words whose boxes overlap by more than this IoU are taken for the same one.
+MAX_OVERLAP = 0.5
+MIN_AREA = 1.0
+CORNERS = [0, 3, 4, 7]
+POINTS_PER_SIDE = 10
+
+
+@strict
+@dataclass(frozen=True)
+class ABCNetConfig:
+    """Settings of the ABCNet head.
+
+    Level k of the pyramid has stride 2^k. It finds words whose box ends up to `size_per_stride` x 2^k pixels from a
+    location and more than half of that; the finest level also finds all smaller words, the coarsest all larger ones.
+    The defaults are FCOS' ranges, 64 pixels at stride 8 up to 512 at stride 64.
+    Words in photos are often lower than 16 pixels: a `finest_level` of 2 (stride 4) gives these several locations
+    instead of one, at four times the cost of the finest level.
+
+    Args:
+        channels: width of pyramid and towers.
+        num_convs: convolutions of each of the two towers.
+        num_groups: groups of the towers' group norms, of at least two channels each.
+        finest_level: 2 or 3, the first level of the pyramid.
+        coarsest_level: 5, 6 or 7, its last.
+        size_per_stride: reach of a level's largest words, in strides.
+        center_radius: locations up to this many strides from the centre of a word's box learn to find it.
+        min_short_side: words with a shorter side (pixels of the network's input) are ignored in training.
+        prior_probability: score that every location starts with.
+        class_weight: weight of the focal loss.
+        box_weight: weight of the boxes' generalised-IoU loss.
+        centerness_weight: weight of the centre-ness' cross-entropy.
+        bezier_weight: weight of the control points' smooth L1 loss.
+    """
+
+    channels: int = 256
+    num_convs: int = 4
+    num_groups: int = 32
+    finest_level: int = 3
+    coarsest_level: int = 7
+    size_per_stride: float | int = 8.0
+    center_radius: float | int = 1.5
+    min_short_side: float | int = 4.0
+    prior_probability: float = 0.01
+    class_weight: float | int = 1.0
+    box_weight: float | int = 1.0
+    centerness_weight: float | int = 1.0
+    bezier_weight: float | int = 1.0
+
+    def __post_init__(self) -> None:
+        if self.num_groups < 1 or self.channels < 2 * self.num_groups or self.channels % self.num_groups:
+            raise ValueError(
+                "`channels` must be a multiple of `num_groups` with at least two channels in each group, got "
+                f"{self.channels} channels in {self.num_groups} groups"
+            )
+        if self.num_convs < 1:
+            raise ValueError(f"`num_convs` must be at least 1, got {self.num_convs}")
+        if self.finest_level not in (2, 3) or self.coarsest_level not in (5, 6, 7):
+            raise ValueError(
+                "`finest_level` must be 2 or 3 and `coarsest_level` 5, 6 or 7, got "
+                f"{self.finest_level} and {self.coarsest_level}"
+            )
+        if self.size_per_stride <= 0 or self.center_radius <= 0:
+            raise ValueError(
+                "`size_per_stride` and `center_radius` must be positive, got "
+                f"{self.size_per_stride} and {self.center_radius}"
+            )
+        if not 0 < self.prior_probability < 1:
+            raise ValueError(f"`prior_probability` must lie between 0 and 1, got {self.prior_probability}")
+        weights = {name: value for name, value in vars(self).items() if name.endswith("_weight")}
+        if min(weights.values()) < 0:
+            raise ValueError(f"weights of losses must not be negative, got {weights}")
+
+    @property
+    def strides(self) -> list[int]:
+        """Pixels of the network's input between two locations of each level."""
+        return [2**level for level in range(self.finest_level, self.coarsest_level + 1)]
+
+
+@dataclass
+class ABCNetOutput(HeadOutput):
+    """What the ABCNet head sees at each of the L locations of all levels, in pixels of the network's input.
+
+    Locations are ordered from the finest level to the coarsest and row by row within a level.
+
+    Args:
+        class_logits: (B, L) whether there is a word.
+        centerness_logits: (B, L) how central in its box the location is.
+        boxes: (B, L, 4) the word's axis-aligned box, x_min, y_min, x_max, y_max.
+        control_points: (B, L, 8, 2) the word's two Bézier curves, as in `transformers_tcm.bezier`.
+        locations: (B, L, 3) x, y and stride of the location.
+    """
+
+    halves_are_sides: ClassVar[bool] = True
+
+    class_logits: torch.Tensor
+    # Always there: `ModelOutput` takes but one field without a default.
+    centerness_logits: torch.Tensor = None  # type: ignore[assignment]
+    boxes: torch.Tensor = None  # type: ignore[assignment]
+    control_points: torch.Tensor = None  # type: ignore[assignment]
+    locations: torch.Tensor = None  # type: ignore[assignment]
+
+    def decode(
+        self,
+        valid_sizes: torch.Tensor,
+        threshold: float,
+        box_threshold: float,
+        unclip_ratio: float,
+        max_candidates: int,
+        min_size: float,
+        polygon: bool,
+    ) -> list[TextInstances]:
+        """See `HeadOutput.decode`: the best of the words that the locations within an image see.
+
+        A score is the geometric mean of class probability and centre-ness, which `box_threshold` bounds from below;
+        `max_candidates` is the number of locations looked at, the best first. Words that overlap better ones are left
+        out. `polygon` gives outlines of 20 points, ten on each side, otherwise the quad of the curves' four ends. There
+        is no map of text pixels and nothing to grow: `threshold` and `unclip_ratio` have no meaning here.
+        """
+        scores = (self.class_logits.sigmoid() * self.centerness_logits.sigmoid()).sqrt().detach()
+        decoded = []
+        for index, (height, width) in enumerate(valid_sizes.tolist()):
+            x, y, _ = self.locations[index].unbind(dim=-1)
+            found = torch.nonzero((scores[index] >= box_threshold) & (x < width) & (y < height))[:, 0]
+            found = found[scores[index, found].topk(min(max_candidates, len(found))).indices]
+            seen = (scores[index, found], self.boxes[index, found], self.control_points[index, found])
+            arrays = [values.detach().cpu().numpy() for values in seen]
+            kept_scores, control_points = _distinct_words(arrays[0], arrays[1], arrays[2], min_size)
+            outlines = _outlines(control_points, polygon)
+            large = np.array([geometry.signed_area(outline) >= MIN_AREA for outline in outlines], dtype=bool)
+            decoded.append(TextInstances(outlines, scores=kept_scores).select(large))
+        return decoded
+
+
+class ABCNetHead(DetectionHead):
+    """Pyramid with its levels sharing two towers: one for the class, one for box, centre-ness and curves."""
+
+    config_class = ABCNetConfig
+    score_map_loss = "dice"
+
+    def __init__(self, settings: ABCNetConfig, in_channels: Sequence[int]):
+        super().__init__()
+        self.settings = settings
+        channels, num_levels = settings.channels, len(settings.strides)
+        self.neck = FeaturePyramid(in_channels[settings.finest_level - FINEST_INPUT :], channels, num_levels)
+        self.class_tower, self.box_tower = _tower(settings), _tower(settings)
+        self.classifier = nn.Conv2d(channels, 1, 3, padding=1)
+        self.box = nn.Conv2d(channels, 4, 3, padding=1)
+        self.centerness = nn.Conv2d(channels, 1, 3, padding=1)
+        self.bezier = nn.Conv2d(channels, 16, 3, padding=1)
+        # Levels see boxes of different sizes through the same layer.
+        self.box_scales = nn.Parameter(torch.ones(num_levels))
+
+    def init_weights(self) -> None:
+        """Small predictions and a low score everywhere, lest the background outweigh the words at first (FCOS)."""
+        for layer in (self.classifier, self.box, self.centerness, self.bezier):
+            init.normal_(layer.weight, std=0.01)
+            init.zeros_(layer.get_parameter("bias"))
+        prior = self.settings.prior_probability
+        init.constant_(self.classifier.get_parameter("bias"), math.log(prior / (1 - prior)))
+        init.ones_(self.box_scales)
+
+    def forward(self, pyramid: Sequence[torch.Tensor], with_training_maps: bool = True) -> ABCNetOutput:
+        levels = self.neck(pyramid[self.settings.finest_level - FINEST_INPUT :])
+        predictions = [
+            self._predict(features, stride, scale)
+            for features, stride, scale in zip(levels, self.settings.strides, self.box_scales, strict=True)
+        ]
+        return ABCNetOutput(*(torch.cat(parts, dim=1) for parts in zip(*predictions, strict=True)))
+
+    def _predict(self, features: torch.Tensor, stride: int, scale: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """The fields of an `ABCNetOutput` for one level (B, C, h, w), L = h x w."""
+        class_features, box_features = self.class_tower(features), self.box_tower(features)
+        height, width = features.shape[-2:]
+        locations = _locations(height, width, stride, features.device)
+        # Coordinates in half precision would be off by several pixels.
+        distances = stride * (scale.float() * _flat(self.box(box_features))).clamp(max=MAX_LOG_DISTANCE).exp()
+        offsets = stride * _flat(self.bezier(box_features)).unflatten(-1, (8, 2))
+        return (
+            _flat(self.classifier(class_features))[..., 0],
+            _flat(self.centerness(box_features))[..., 0],
+            torch.cat([locations - distances[..., :2], locations + distances[..., 2:]], dim=-1),
+            locations[:, None] + offsets,
+            functional.pad(locations, (0, 1), value=stride).expand(len(features), -1, -1),
+        )
+
+    def loss(self, output: ABCNetOutput, labels: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+        """Focal loss over all locations, the other terms over those that words are assigned to.
+
+        Raises:
+            ValueError: if the labels were made for another head or other sizes.
+        """
+        assigned = stack_targets(labels, "assigned_words")[:, 0].long()  # (B, L)
+        if assigned.shape != output.class_logits.shape:
+            raise ValueError(
+                f"`labels` assign words to {tuple(assigned.shape)} locations, the head has "
+                f"{tuple(output.class_logits.shape)}; build them with the collator for the padded size of the batch"
+            )
+        positive = assigned >= 0
+        counts = positive | _mask_at(output.locations, stack_targets(labels, "text_mask"))
+        focal = _focal_loss(output.class_logits, positive.float())
+        boxes, curves = _targets_of(assigned, positive, labels)  # (P, 4) and (P, 8, 2)
+        x, y, stride = output.locations[positive].unbind(dim=-1)  # (P,) each
+        centerness = _centerness(x, y, boxes)
+        cross_entropy = functional.binary_cross_entropy_with_logits(
+            output.centerness_logits[positive], centerness, reduction="sum"
+        )
+        overlap = _generalized_iou(output.boxes[positive], boxes)
+        errors = (output.control_points[positive] - curves) / stride[:, None, None]
+        distance = functional.smooth_l1_loss(errors, torch.zeros_like(errors), reduction="none", beta=SMOOTH_L1_BETA)
+        num_positive, total = positive.sum().clamp(min=1), centerness.sum().clamp(min=1e-6)
+        return {
+            "loss_class": self.settings.class_weight * (focal * counts).sum() / num_positive,
+            "loss_box": self.settings.box_weight * ((1 - overlap) * centerness).sum() / total,
+            "loss_centerness": self.settings.centerness_weight * cross_entropy / num_positive,
+            "loss_bezier": self.settings.bezier_weight * (distance.mean(dim=(1, 2)) * centerness).sum() / total,
+        }
+
+    @staticmethod
+    def targets(
+        instances: TextInstances, height: int, width: int, settings: ABCNetConfig | None = None
+    ) -> dict[str, np.ndarray]:
+        """Targets of one image with N words, L locations on all levels.
+
+        `text_map` and `text_mask` (height, width) are uint8, the text and where it counts; `word_boxes` (N, 4) and
+        `word_curves` (N, 8, 2) float32, the words' axis-aligned boxes and control points; `assigned_words` (L,) int64
+        the word that each location is to find, -1 for none. Words that are ignored, tiny or no two curves can describe
+        are masked out.
+        """
+        import cv2
+
+        settings = settings or ABCNetConfig()
+        curves, usable = words_to_bezier(instances.polygons)
+        usable &= ~instances.ignored & (_short_sides(curves) >= settings.min_short_side)
+        text_map = np.zeros((height, width), np.uint8)
+        text_mask = np.ones((height, width), np.uint8)
+        for polygon, used in zip(instances.polygons, usable, strict=True):
+            cv2.fillPoly(text_map if used else text_mask, [polygon.astype(np.int32)], int(used))
+        return {
+            "text_map": text_map,
+            "text_mask": text_mask,
+            "word_boxes": instances.boxes,
+            "word_curves": curves,
+            "assigned_words": _assign(instances.boxes, usable, height, width, settings),
+        }
+
+    @staticmethod
+    def score_map_targets(labels: list[dict[str, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
+        return stack_targets(labels, "text_map"), stack_targets(labels, "text_mask")
+
+
+def suppress_overlaps(boxes: np.ndarray, max_overlap: float) -> np.ndarray:
+    """Non-maximum suppression: indices (M,) of the boxes that overlap no better one that is kept.
+
+    Args:
+        boxes: (N, 4) x_min, y_min, x_max, y_max, the best first.
+        max_overlap: largest IoU of two boxes that are both kept.
+    """
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    kept, remaining = [], np.arange(len(boxes))
+    while len(remaining):
+        best, remaining = remaining[0], remaining[1:]
+        kept.append(best)
+        low, high = np.maximum(boxes[best, :2], boxes[remaining, :2]), np.minimum(boxes[best, 2:], boxes[remaining, 2:])
+        shared = (high - low).clip(min=0).prod(axis=1)
+        # Not a quotient, which boxes without an area would leave undefined.
+        remaining = remaining[shared <= max_overlap * (areas[best] + areas[remaining] - shared)]
+    return np.array(kept, dtype=np.int64)
+
+
+def _tower(settings: ABCNetConfig) -> nn.Sequential:
+    """Convolutions that all levels share, (B, C, h, w) to the same."""
+    layers: list[nn.Module] = []
+    for _ in range(settings.num_convs):
+        layers.append(nn.Conv2d(settings.channels, settings.channels, 3, padding=1, bias=False))
+        layers += [nn.GroupNorm(settings.num_groups, settings.channels), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers)
+
+
+def _flat(maps: torch.Tensor) -> torch.Tensor:
+    """(B, C, h, w) to (B, h x w, C) float32."""
+    return maps.flatten(2).transpose(1, 2).float()
+
+
+def _locations(height: int, width: int, stride: int, device: torch.device) -> torch.Tensor:
+    """Centres (height x width, 2) of a level's cells as x, y in pixels, row by row."""
+    y, x = ((torch.arange(size, device=device) + 0.5) * stride for size in (height, width))
+    return torch.cartesian_prod(y, x).flip(-1)
+
+
+def _mask_at(locations: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Mask (B, 1, H, W) at locations (B, L, 3), as (B, L) bool; `False` beyond the map."""
+    height, width = mask.shape[-2:]
+    x, y = locations[..., 0].long(), locations[..., 1].long()
+    images = torch.arange(len(mask), device=mask.device)[:, None]
+    values = mask[images, 0, y.clamp(max=height - 1), x.clamp(max=width - 1)]
+    return (values > 0) & (x < width) & (y < height)
+
+
+def _targets_of(
+    assigned: torch.Tensor, positive: torch.Tensor, labels: list[dict[str, torch.Tensor]]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Boxes (P, 4) and control points (P, 8, 2) of the words at the P positive of all locations (B, L)."""
+    boxes = torch.cat([label["word_boxes"] for label in labels])
+    curves = torch.cat([label["word_curves"] for label in labels])
+    sizes = [0, *(len(label["word_boxes"]) for label in labels[:-1])]
+    first = torch.tensor(sizes, device=assigned.device).cumsum(0)  # (B,) each image's first word among those of all
+    words = (assigned + first[:, None])[positive]
+    return boxes[words], curves[words]
+
+
+def _focal_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy that well-classified locations hardly add to; all of one shape."""
+    cross_entropy = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    probabilities = logits.sigmoid()
+    wrong = targets * (1 - probabilities) + (1 - targets) * probabilities
+    balance = targets * FOCAL_ALPHA + (1 - targets) * (1 - FOCAL_ALPHA)
+    return balance * wrong**FOCAL_GAMMA * cross_entropy
+
+
+def _centerness(x: torch.Tensor, y: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+    """1 in the middle of a box (P, 4), 0 at its border; all else (P,)."""
+    sides = torch.stack([x - boxes[:, 0], boxes[:, 2] - x, y - boxes[:, 1], boxes[:, 3] - y]).view(2, 2, -1)
+    return (sides.amin(dim=1) / sides.amax(dim=1)).prod(dim=0).sqrt()
+
+
+def _generalized_iou(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """GIoU (P,) in [-1, 1] of boxes (P, 4) with an area: below zero, it tells how far apart disjoint ones are."""
+    low, high = torch.maximum(first[:, :2], second[:, :2]), torch.minimum(first[:, 2:], second[:, 2:])
+    shared = (high - low).clamp(min=0).prod(dim=1)
+    union = (first[:, 2:] - first[:, :2]).prod(dim=1) + (second[:, 2:] - second[:, :2]).prod(dim=1) - shared
+    around = torch.maximum(first[:, 2:], second[:, 2:]) - torch.minimum(first[:, :2], second[:, :2])
+    hull = around.prod(dim=1)
+    return shared / union - (hull - union) / hull
+
+
+def _short_sides(control_points: np.ndarray) -> np.ndarray:
+    """Length (N,) of the shorter two of the four sides of words (N, 8, 2), as the crow flies."""
+    corners = control_points[:, CORNERS]
+    sides = np.linalg.norm(np.roll(corners, -1, axis=1) - corners, axis=2)  # (N, 4): upper, right, lower, left
+    return sides.reshape(-1, 2, 2).mean(axis=1).min(axis=1)
+
+
+def _assign(boxes: np.ndarray, usable: np.ndarray, height: int, width: int, settings: ABCNetConfig) -> np.ndarray:
+    """The word (L,) that each location is to find, -1 for none.
+
+    A word takes the locations near its centre on the level for its size. Where these are none, for words are long and
+    low, it takes those of the finest level. The smallest of several words wins.
+    """
+    strides = settings.strides
+    limits = np.array([0.0, *(settings.size_per_stride * stride for stride in strides[:-1]), np.inf])
+    parts, start = [], 0
+    for level, stride in enumerate(strides):
+        shape = math.ceil(height / stride), math.ceil(width / stride)
+        words, cells, reach = _central(boxes, stride, shape, settings.center_radius)
+        fits = (limits[level] < reach) & (reach <= limits[level + 1])
+        parts.append((words, start + cells, fits, np.full_like(words, level)))
+        start += shape[0] * shape[1]
+    words, locations, fits, levels = (np.concatenate(part) for part in zip(*parts, strict=True))
+    found = np.isin(words, words[fits])
+    taken = usable[words] & (fits | (~found & (levels == 0)))
+    words, locations = words[taken], locations[taken]
+    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+    smallest_last = np.argsort(-areas[words], kind="stable")
+    assigned = np.full(start, -1, dtype=np.int64)
+    assigned[locations[smallest_last]] = words[smallest_last]
+    return assigned
+
+
+def _central(
+    boxes: np.ndarray, stride: int, shape: tuple[int, int], radius: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pairs of a word and a cell of one level whose centre lies inside the word's box (N, 4), near its middle.
+
+    Returns the words (P,), the cells (P,) counted row by row, and the distances (P,) from there to the farthest side.
+    """
+    middle = (boxes[:, :2] + boxes[:, 2:]) / 2
+    low = np.maximum(boxes[:, :2], middle - radius * stride)
+    high = np.minimum(boxes[:, 2:], middle + radius * stride)
+    first = np.floor(low / stride - 0.5).astype(np.int64) + 1
+    indices = first[..., None] + np.arange(math.ceil(2 * radius))  # (N, 2, k): columns and rows
+    centers = (indices + 0.5) * stride
+    inside = (indices >= 0) & (indices < np.array(shape)[::-1, None]) & (centers < high[..., None])
+    reach = np.maximum(centers - boxes[:, :2, None], boxes[:, 2:, None] - centers)
+    words, row, column = np.nonzero(inside[:, 1, :, None] & inside[:, 0, None, :])  # of (N, k, k)
+    cells = indices[words, 1, row] * shape[1] + indices[words, 0, column]
+    return words, cells, np.maximum(reach[words, 0, column], reach[words, 1, row])
+
+
+def _distinct_words(
+    scores: np.ndarray, boxes: np.ndarray, control_points: np.ndarray, min_size: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Those of words, the best first, that are sound and large and overlap no better one.
+
+    Takes scores (N,), boxes (N, 4) and control points (N, 8, 2), gives scores (M,) and control points (M, 8, 2).
+    """
+    sound = np.flatnonzero(np.isfinite(control_points).all(axis=(1, 2)))
+    large = sound[_short_sides(control_points[sound]) >= min_size]
+    kept = large[suppress_overlaps(boxes[large], MAX_OVERLAP)]
+    return scores[kept], control_points[kept]
+
+
+def _outlines(control_points: np.ndarray, polygon: bool) -> list[np.ndarray]:
+    """Clockwise outlines of words (N, 8, 2); the enclosing quad of one that crosses itself."""
+    import shapely
+
+    outlines = control_points[:, CORNERS]
+    if polygon:
+        sides = bezier_points(control_points.reshape(-1, 2, 4, 2), np.linspace(0, 1, POINTS_PER_SIDE))
+        outlines = sides.reshape(-1, 2 * POINTS_PER_SIDE, 2).astype(np.float32)
+    simple = shapely.is_valid(shapely.polygons(outlines))
+    return [
+        _clockwise(outline) if is_simple else geometry.min_area_quad(outline)
+        for outline, is_simple in zip(outlines, simple, strict=True)
+    ]
+
+
+def _clockwise(outline: np.ndarray) -> np.ndarray:
+    """A reversed outline starts at the other side's left end, so that the reading direction stays as predicted."""
+    return outline if geometry.signed_area(outline) > 0 else outline[::-1]
