@@ -1,5 +1,6 @@
 """Averages, parameter groups and the trainer."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,11 +9,13 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from transformers_tcm import TCMConfig, TCMForTextDetection, TCMImageProcessor, TextInstances
+from transformers_tcm import TCMConfig, TCMForTextDetection, TCMForTextSpotting, TCMImageProcessor, TextInstances
+from transformers_tcm.data.collation import TextDetectionCollator
 from transformers_tcm.training import (
     ExponentialMovingAverage,
     TCMTrainer,
     TCMTrainingArguments,
+    freeze_detector,
     freeze_text_encoder,
     parameter_groups,
 )
@@ -33,9 +36,24 @@ SETTINGS = {
 }
 
 
+RECOGNIZER = {
+    "crop_size": [8, 32],
+    "channels": [8, 12, 16],
+    "num_blocks": [0, 0, 0],
+    "hidden_size": 16,
+    "num_layers": 1,
+    "num_heads": 2,
+}
+
+
 def detector(**changes) -> TCMForTextDetection:
     torch.manual_seed(0)
     return TCMForTextDetection(TCMConfig(**{**SETTINGS, **changes}))
+
+
+def spotter(**recognizer) -> TCMForTextSpotting:
+    torch.manual_seed(0)
+    return TCMForTextSpotting(TCMConfig(**SETTINGS, recognizer={**RECOGNIZER, **recognizer}))
 
 
 class Photos(Dataset):
@@ -50,12 +68,14 @@ class Photos(Dataset):
     def __getitem__(self, index: int) -> dict:
         image = np.random.default_rng(index).integers(0, 100, (64, 64, 3), dtype=np.uint8)
         image[16:40, 12:52] = 255
-        instances = TextInstances([self.word], ignore=np.array([False]))
+        instances = TextInstances([self.word], texts=["ab"], ignore=np.array([False]))
         batch = self.processor(image, annotations=instances, return_tensors="pt")
         return {name: batch[name][0] for name in ("pixel_values", "pixel_mask", "labels")}
 
 
-def trainer(folder: Path, model: TCMForTextDetection | None = None, **changes) -> TCMTrainer:
+def trainer(
+    folder: Path, model: TCMForTextDetection | None = None, train_detection: bool = True, **changes
+) -> TCMTrainer:
     settings = {
         "output_dir": str(folder),
         "max_steps": 6,
@@ -69,9 +89,11 @@ def trainer(folder: Path, model: TCMForTextDetection | None = None, **changes) -
         "disable_tqdm": True,
     }
     arguments = TCMTrainingArguments(**{**settings, **changes})
+    model = model or detector()
     return TCMTrainer(
-        model=model or detector(),
+        model=model,
         args=arguments,
+        data_collator=None if train_detection else TextDetectionCollator(model.config, train_detection=False),
         train_dataset=Photos(),
         eval_dataset=Photos(),
         image_processor=Photos.processor,
@@ -160,13 +182,63 @@ def test_evaluation_counts_words(tmp_path: Path) -> None:
     assert run.evaluate()["eval_hmean"] == 1.0
 
 
+def test_default_rate_of_the_image_encoder() -> None:
+    """A tenth where it comes from CLIP."""
+    for clip_pretrained, expected in ((True, 0.2), (False, 2.0)):
+        groups = parameter_groups(detector(clip_pretrained=clip_pretrained), 2.0, 0.1)
+        assert [group["lr"] for group in groups] == [expected, expected, 2.0, 2.0]
+
+
+def test_a_frozen_detector_leaves_its_groups_empty() -> None:
+    model = spotter(decoder="attention")
+    freeze_detector(model)
+    encoder_decays, encoder, decays, rest = (group["params"] for group in parameter_groups(model, 1.0, 0.1))
+    assert encoder_decays == encoder == []
+    assert {id(parameter) for parameter in decays + rest} == {id(p) for p in model.recognizer.parameters()}
+    assert any(parameter is model.recognizer.decoder.output.weight for parameter in decays)
+    assert any(parameter is model.recognizer.decoder.embedding.weight for parameter in rest)
+
+
+def test_a_spotter_is_evaluated_end_to_end(tmp_path: Path) -> None:
+    run = trainer(tmp_path, spotter())
+    metrics = run.evaluate()
+    figures = {"precision", "recall", "hmean", "end_to_end_precision", "end_to_end_recall", "end_to_end_hmean"}
+    assert {f"eval_{name}" for name in figures | {"loss"}} <= set(metrics)
+    assert metrics["eval_end_to_end_recall"] == 0
+
+
+def test_a_recogniser_alone_is_evaluated_on_words(tmp_path: Path) -> None:
+    run = trainer(tmp_path, spotter(), train_detection=False)
+    metrics = run.evaluate(metric_key_prefix="test")
+    assert metrics["test_word_accuracy"] == metrics["test_word_accuracy_case_sensitive"] == 0
+    assert metrics["test_character_error_rate"] > 0
+    assert "test_hmean" not in metrics
+
+
+@pytest.mark.parametrize("decoder", ["ctc", "attention"])
+def test_a_recogniser_learns_the_word_of_all_photos(tmp_path: Path, decoder: str) -> None:
+    """On a frozen detector, of which nothing moves, whose averages stay what they were."""
+    model = spotter(decoder=decoder, dropout=0.0, charset="abc")
+    freeze_detector(model)
+    before = state(model)
+    run = trainer(tmp_path, model, train_detection=False, max_steps=80, learning_rate=1e-2, save_strategy="no")
+    run.train()
+    after = run.evaluate()
+    assert after["eval_word_accuracy"] == 1
+    moved = {name for name, tensor in state(run.model).items() if not torch.equal(tensor, before[name])}
+    assert moved
+    assert all(name.startswith("recognizer.") for name in moved)
+    assert all(torch.equal(run.ema.averages[name], before[name]) for name in before if name.startswith("head."))
+
+
 @pytest.mark.slow
-def test_resumed_run_equals_an_unbroken_one(tmp_path: Path) -> None:
-    whole = trainer(tmp_path / "whole")
+@pytest.mark.parametrize("make", [detector, spotter])
+def test_resumed_run_equals_an_unbroken_one(tmp_path: Path, make: Callable[[], TCMForTextDetection]) -> None:
+    whole = trainer(tmp_path / "whole", make())
     whole.train()
-    broken = trainer(tmp_path / "broken")
+    broken = trainer(tmp_path / "broken", make())
     broken.train()
-    resumed = trainer(tmp_path / "broken")
+    resumed = trainer(tmp_path / "broken", make())
     resumed.train(resume_from_checkpoint=str(tmp_path / "broken" / "checkpoint-3"))
     for name, tensor in state(whole.model).items():
         torch.testing.assert_close(state(resumed.model)[name], tensor, msg=name)
