@@ -9,8 +9,8 @@ if TYPE_CHECKING:
 __all__ = ["HEADS", "head_class"]
 
 HEADS = {
-    "abcnet": "ABCNetHead",
     "dbnet": "DBNetHead",
+    "abcnet": "ABCNetHead",
 }
 
 
