@@ -1,4 +1,4 @@
-"""The common model tests of transformers on `TCMModel` and `TCMForTextDetection`."""
+"""The common model tests of transformers on `TCMModel`, `TCMForTextDetection` and `TCMForTextSpotting`."""
 
 import unittest
 
@@ -10,7 +10,9 @@ from transformers.testing_utils import torch_device
 from transformers_tcm.instances import TextInstances
 from transformers_tcm.models.tcm.configuration_tcm import TCMConfig
 from transformers_tcm.models.tcm.heads import head_class
+from transformers_tcm.models.tcm.heads.roi_sampling import quads_to_bezier
 from transformers_tcm.models.tcm.modeling_tcm import TCMForTextDetection, TCMModel
+from transformers_tcm.models.tcm.modeling_tcm_spotting import TCMForTextSpotting
 
 from ...test_configuration_common import ConfigTester
 from ...test_modeling_common import ModelTesterMixin, floats_tensor
@@ -74,14 +76,16 @@ class TCMModelTester:
         }
 
     def labels(self, config):
-        """One word in each image, with the target maps of the head."""
+        """One word in each image, with the target maps of the head, and for spotters what it says."""
         word = TextInstances([np.array([[8, 12], [56, 12], [56, 40], [8, 40]])])
         head = head_class(config.head_type)
         targets = head.targets(word, self.image_size, self.image_size, head.config_class(**config.head_config))
-        return [
-            {name: torch.from_numpy(target).to(torch_device) for name, target in targets.items()}
-            for _ in range(self.batch_size)
-        ]
+        label = {name: torch.from_numpy(target) for name, target in targets.items()}
+        if config.recognizer is not None:
+            label["control_points"] = quads_to_bezier(torch.from_numpy(word.polygons[0]))[None]
+            label["char_ids"] = torch.tensor([[ord("a"), ord("b")]])
+            label["ignore"] = torch.tensor([False])
+        return [{name: tensor.to(torch_device) for name, tensor in label.items()} for _ in range(self.batch_size)]
 
 
 class FusedTCMModelTester(TCMModelTester):
@@ -95,6 +99,31 @@ class ImagePromptedTCMModelTester(TCMModelTester):
 
     settings = {"variant": "tcm", "learnable_logit_scale": True}
     head_settings = {"adaptive_scale_fusion": True}
+
+
+class TCMSpotterTester(TCMModelTester):
+    """With a recogniser, whose attention decoder is the one with more kinds of weights."""
+
+    settings = {
+        "recognizer": {
+            "charset": "abc",
+            "decoder": "attention",
+            "crop_size": [8, 32],
+            "channels": [8, 8],
+            "num_blocks": [0, 1],
+            "hidden_size": 16,
+            "num_layers": 1,
+            "num_heads": 2,
+            "max_length": 4,
+            "dropout": 0.0,
+            "jitter": 0.0,
+        }
+    }
+
+    def prepare_config_and_inputs_for_common(self):
+        config, inputs = super().prepare_config_and_inputs_for_common()
+        # Random weights find nothing at the usual thresholds; with these all of each image is one word.
+        return config, {**inputs, "decoding": {"threshold": 0.0, "box_threshold": 0.0}}
 
 
 class TCMModelTest(ModelTesterMixin, unittest.TestCase):
@@ -147,3 +176,8 @@ class FusedTCMModelTest(TCMModelTest):
 
 class ImagePromptedTCMModelTest(TCMModelTest):
     model_tester_class = ImagePromptedTCMModelTester
+
+
+class TCMSpotterTest(TCMModelTest):
+    all_model_classes = (TCMForTextSpotting,)
+    model_tester_class = TCMSpotterTester
