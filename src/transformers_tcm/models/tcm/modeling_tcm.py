@@ -368,6 +368,9 @@ class TCMForTextDetection(TCMPreTrainedModel):
         config: its settings; `head_type` names the head.
     """
 
+    # The rest of a spotter's checkpoint, whose detector this is.
+    _keys_to_ignore_on_load_unexpected = [r"^recognizer\."]
+
     def __init__(self, config: TCMConfig):
         super().__init__(config)
         self.model = TCMModel(config)

@@ -100,6 +100,8 @@ class TCMForTextSpotting(TCMForTextDetection):
         ValueError: for the configuration of a detector.
     """
 
+    _keys_to_ignore_on_load_unexpected = None
+
     def __init__(self, config: TCMConfig):
         settings = config.recognizer_settings
         if settings is None:
