@@ -262,6 +262,37 @@ def test_proposals_are_read_where_they_are(small_spotter: Make) -> None:
         np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-5)
 
 
+def test_tall_proposals_are_read_the_way_they_are_read_best(small_spotter: Make, monkeypatch: Any) -> None:
+    """Across, down or up, whichever gives the surest reading; their corners then start where the word does."""
+    model = small_spotter()
+    propose(model, (20, 8, 30, 60), (50, 20, 90, 32))
+    calls = []
+
+    def read(features: torch.Tensor, control_points: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        """Surest in the second of three calls: a word that runs down, whose first corner is the upper right one."""
+        calls.append(control_points)
+        logits = torch.zeros(len(images), 16, 97)
+        logits[:, 0, len(calls)] = [5.0, 9.0, 3.0][len(calls) - 1]
+        return logits
+
+    monkeypatch.setattr(model.recognizer, "forward", read)
+    with torch.no_grad():
+        outputs = model(random_pixels(2, 3, 64, 96))
+    assert [len(points) for points in calls] == [2, 1, 1]
+    tall, wide = sorted(range(2), key=lambda index: np.ptp(outputs.proposals()[0].polygons[index][:, 0]))
+    charset = model.recognizer.settings.charset
+    assert outputs.read()[0][tall].text[0] == charset[2]
+    assert outputs.read()[0][wide].text[0] == charset[1]
+    for index, (right, low) in ((tall, (True, False)), (wide, (False, False))):
+        polygon = outputs.proposals()[0].polygons[index]
+        middle = polygon.mean(axis=0)
+        assert (polygon[0] > middle).tolist() == [right, low]
+        torch.testing.assert_close(
+            torch.from_numpy(polygon[[0, 1, 2, 3]]),
+            calls[1 if index == tall else 0][0 if index == tall else wide][[0, 3, 4, 7]],
+        )
+
+
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_images_without_text(small_spotter: Make, decoder: str) -> None:
     model = small_spotter({"decoder": decoder})

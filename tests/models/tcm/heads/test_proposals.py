@@ -6,7 +6,12 @@ import torch
 
 from transformers_tcm.bezier import bezier_to_polygon, fit_bezier
 from transformers_tcm.instances import TextInstances
-from transformers_tcm.models.tcm.heads.proposals import proposals_to_bezier, with_matched_proposals, words_to_bezier
+from transformers_tcm.models.tcm.heads.proposals import (
+    proposals_to_bezier,
+    tall_quads,
+    with_matched_proposals,
+    words_to_bezier,
+)
 from transformers_tcm.models.tcm.heads.roi_sampling import quads_to_bezier
 
 QUAD = np.float32([[10, 12], [70, 10], [72, 34], [12, 36]])
@@ -58,6 +63,15 @@ def test_something_is_read_whatever_the_outline(polygon: np.ndarray, halves_are_
     # No further out than the smallest rectangle around it may be.
     low, high = polygon.min(axis=0) - 10, polygon.max(axis=0) + 10
     assert ((control_points >= low) & (control_points <= high)).all()
+
+
+def test_tall_quads() -> None:
+    """Those more than 1.5 times as high as wide, on either side of the first corner."""
+    sizes = [(20, 40), (20, 29), (40, 20), (20, 31)]  # width, height
+    upright = [np.float32([[5, 5], [5 + w, 5], [5 + w, 5 + h], [5, 5 + h]]) for w, h in sizes]
+    assert tall_quads([*upright, bezier_to_polygon(arc(), 20)]) == [0, 3]
+    assert tall_quads([np.roll(quad, -1, axis=0) for quad in upright]) == [2]
+    assert tall_quads([]) == []
 
 
 def test_no_proposals() -> None:

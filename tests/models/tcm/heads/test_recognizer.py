@@ -206,6 +206,20 @@ def test_a_thousand_words_are_read_in_chunks() -> None:
     assert max(sizes) == 64
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_words_are_encoded_in_few_different_numbers(training: bool) -> None:
+    """Multiples of 8, or whole chunks; logits are those of the words alone."""
+    model = recognizer(chunk_size=12).train(training)
+    sizes = set()
+    model.encoder.register_forward_hook(lambda _, arguments, output: sizes.add(len(arguments[0])))
+    with torch.no_grad():
+        for count in (1, 3, 8, 9, 12, 23):
+            points, images = words(count)
+            classes = torch.zeros(count, 2, dtype=torch.int64)
+            assert len(model(features(), points, images, classes)) == count
+    assert sizes <= {8, 16, 24}
+
+
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_losses_are_finite_whatever_the_words(decoder: str) -> None:
     """Longer than the steps, of one letter, of characters that are not in the charset, of doubled letters."""
