@@ -33,8 +33,8 @@ def crops(tmp_path: Path) -> list[WordCrop]:
 
 
 def collages(crops: list[WordCrop], **changes: Any) -> WordCollages:
-    settings = {"image_processor": TCMImageProcessorPil(), "length": 20, "canvas_size": (128, 160), "photometric": None}
-    return WordCollages(crops, **{**settings, **changes})
+    settings = {"length": 20, "canvas_size": (128, 160), "enlargement": (1.0, 1.0), "photometric": None}
+    return WordCollages(crops, image_processor=TCMImageProcessorPil(), **{**settings, **changes})
 
 
 def test_lists_of_crops(crops: list[WordCrop], tmp_path: Path) -> None:
@@ -84,15 +84,16 @@ def test_single_words(crops: list[WordCrop]) -> None:
     assert red["pixel_mask"].sum() == 48 * 144
     assert labels_to_instances(red["labels"]).polygons[0].tolist() == [[0, 0], [144, 0], [144, 48], [0, 48]]
     assert "".join(map(chr, red["labels"]["char_ids"][0])) == "red"
-    assert labels_to_instances(blue["labels"]).polygons[0].tolist() == [[0, 16], [128, 16], [128, 48], [0, 48]]
+    assert labels_to_instances(blue["labels"]).polygons[0].tolist() == [[0, 24], [192, 24], [192, 72], [0, 72]]
 
 
-def test_single_words_have_a_bounded_width(tmp_path: Path) -> None:
+def test_single_words_have_a_bounded_size(tmp_path: Path) -> None:
     for name, size in (("wide", (2000, 10)), ("narrow", (1, 400))):
         PIL.Image.new("RGB", size).save(tmp_path / f"{name}.png")
     words = [WordCrop(tmp_path / f"{name}.png", name) for name in ("wide", "narrow")]
-    wide, narrow = (one["pixel_mask"].sum(dim=1).max() for one in WordPhotos(words, TCMImageProcessorPil(), height=32))
-    assert (wide, narrow) == (256, 8)
+    masks = [item["pixel_mask"] for item in WordPhotos(words, TCMImageProcessorPil(), height=32)]
+    sizes = [(int(mask.any(dim=1).sum()), int(mask.any(dim=0).sum())) for mask in masks]
+    assert sizes == [(5, 1024), (32, 1)]
 
 
 def test_a_collage_depends_on_seed_and_index_only(crops: list[WordCrop]) -> None:
@@ -137,6 +138,22 @@ def eroded(polygon: np.ndarray, margin: float = 1.5) -> np.ndarray:
         edge = (end - start) / max(np.linalg.norm(end - start), 1e-6)
         inside &= edge[0] * (y - start[1]) - edge[1] * (x - start[0]) > margin
     return inside
+
+
+@pytest.mark.parametrize("enlargement", [(1.5, 1.5), (1.0, 2.5)])
+def test_enlarged_collages_keep_size_and_labels(crops: list[WordCrop], enlargement: tuple[float, float]) -> None:
+    """In the middle of each word there is its colour, and rows are as high as without enlargement."""
+    heights = []
+    for index in range(8):
+        canvas, instances = collages(crops, enlargement=enlargement).draw(np.random.default_rng(index))
+        assert canvas.shape == (128, 160, 3)
+        for polygon, text in zip(instances.polygons, instances.texts or [], strict=True):
+            x, y = polygon.mean(axis=0)
+            assert np.abs(canvas[int(y), int(x)].astype(int) - COLOURS[str(text)]).max() <= 12
+            heights.append(polygon[3, 1] - polygon[0, 1])
+    assert len(heights) > 20
+    assert min(heights) > 14 * (1 - 2 * 0.12) - 1
+    assert max(heights) < 56.5
 
 
 def test_number_of_words_is_bounded(crops: list[WordCrop]) -> None:

@@ -292,6 +292,24 @@ def test_data_of_each_stage(recipe: ModuleType, data: Path) -> None:
     assert recipe.evaluation_data(joint, recipe.SpottingPhotoArguments(), words, processor) is None
 
 
+def test_words_are_evaluated(
+    small_model: Callable, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    model, processor = small_model(config_overrides=json.dumps(OVERRIDES))
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    script = load("evaluate_words", monkeypatch)
+    arguments = ["--words", str(data / "words.tsv"), "--output", str(tmp_path / "words.json"), "--show"]
+    monkeypatch.setattr(sys, "argv", ["evaluate_words.py", str(tmp_path), *arguments])
+    script.main()
+    figures = json.loads((tmp_path / "words.json").read_text())["words"]
+    assert figures["words"] == 8
+    assert figures["accuracy"] == 0  # nobody has taught it anything
+    printed = capsys.readouterr().out
+    assert "'EXIT' read as" in printed
+    assert "all: 8 words, exact but for the case 0.0000" in printed
+
+
 class TestHoldOutWords:
     """Four photos of two legible words and an illegible one, and ten words of another list."""
 

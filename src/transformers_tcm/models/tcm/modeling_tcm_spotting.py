@@ -100,7 +100,7 @@ class TCMForTextSpotting(TCMForTextDetection):
         ValueError: for the configuration of a detector.
     """
 
-    _keys_to_ignore_on_load_unexpected = None
+    _keys_to_ignore_on_load_unexpected = []  # a detector leaves the recogniser of a spotter's weights out
 
     def __init__(self, config: TCMConfig):
         settings = config.recognizer_settings
