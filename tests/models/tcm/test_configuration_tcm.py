@@ -7,6 +7,7 @@ import torch
 from transformers import CLIPTextConfig
 
 from transformers_tcm.models.tcm.configuration_tcm import DEFAULT_PROMPT_TOKEN_IDS, TCMConfig, TCMVisionConfig
+from transformers_tcm.models.tcm.heads import HEADS
 from transformers_tcm.models.tcm.modeling_tcm import TCMForTextDetection
 from transformers_tcm.models.tcm.tokenization_tcm import clip_tokenizer
 
@@ -86,3 +87,12 @@ def test_bad_settings_are_named(settings: dict, message: str) -> None:
 def test_unknown_preset_lists_the_known_ones() -> None:
     with pytest.raises(ValueError, match="tiny, small, base"):
         TCMConfig.from_preset("huge")
+
+
+@pytest.mark.parametrize("preset", ["tiny", "small", "base"])
+@pytest.mark.parametrize("head_type", HEADS)
+def test_presets_know_every_head(preset: str, head_type: str) -> None:
+    config = TCMConfig.from_preset(preset, head_type=head_type)
+    full_size = TCMConfig(head_type=head_type).head_config
+    assert config.head_config.keys() == full_size.keys()
+    assert (config.head_config == full_size) == (preset == "base")

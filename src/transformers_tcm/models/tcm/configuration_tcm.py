@@ -74,7 +74,7 @@ class TCMVisionConfig(BackboneConfigMixin, PreTrainedConfig):
             raise ValueError(f"`positional_grid` must be at least 1, got {self.positional_grid}")
 
 
-# Sizes of the presets; `base` is CLIP RN50 and the same as no settings at all.
+# Sizes of the presets, those of the heads by name; `base` is CLIP RN50 and the same as no settings at all.
 _PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {
         "vision_config": {"width": 32, "depths": [2, 2, 3, 1], "projection_dim": 256, "num_attention_heads": 16},
@@ -87,7 +87,10 @@ _PRESETS: dict[str, dict[str, Any]] = {
         },
         "decoder_hidden_size": 128,
         "decoder_num_layers": 2,
-        "head_config": {"neck_channels": 128, "hidden_channels": 32},
+        "head_config": {
+            "dbnet": {"neck_channels": 128, "hidden_channels": 32},
+            "abcnet": {"channels": 64, "num_convs": 2, "num_groups": 16},
+        },
     },
     "small": {
         "vision_config": {"width": 48, "depths": [2, 3, 4, 2], "projection_dim": 512, "num_attention_heads": 24},
@@ -99,7 +102,10 @@ _PRESETS: dict[str, dict[str, Any]] = {
             "num_attention_heads": 4,
         },
         "decoder_num_layers": 2,
-        "head_config": {"neck_channels": 192, "hidden_channels": 48},
+        "head_config": {
+            "dbnet": {"neck_channels": 192, "hidden_channels": 48},
+            "abcnet": {"channels": 128, "num_convs": 3},
+        },
     },
     "base": {},
 }
@@ -197,7 +203,9 @@ class TCMConfig(PreTrainedConfig):
         """
         if name not in _PRESETS:
             raise ValueError(f"unknown preset {name!r}; choose one of {', '.join(_PRESETS)}")
-        return cls(**{**_PRESETS[name], **overrides})
+        head_type = overrides.get("head_type", cls.head_type)
+        head_config = _PRESETS[name].get("head_config", {}).get(head_type)
+        return cls(**{**_PRESETS[name], "head_config": head_config, **overrides})
 
     @property
     def projection_dim(self) -> int:
