@@ -137,6 +137,13 @@ def test_words_of_unknown_reading_do_not_train_the_recogniser(small_spotter: Mak
     torch.testing.assert_close(gradients[0], gradients[1])
 
 
+def test_ignored_words_are_not_read_whatever_their_label_says(small_spotter: Make) -> None:
+    model = small_spotter().train()
+    batch = labelled_batch(model.config, [((64, 96), READABLE)])
+    batch["labels"][0]["ignore"][:] = True
+    assert model(**batch).loss_dict["loss_reading"] == 0
+
+
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_words_of_several_lengths_are_padded(small_spotter: Make, decoder: str) -> None:
     """The labels of a batch need not be equally long, and what fills them up is not learned."""
