@@ -16,7 +16,7 @@ from typing import Any
 from transformers_tcm import TCMConfig, TCMForTextDetection, TCMImageProcessor, bundled_model_path
 
 TARGET = Path(__file__).parents[1] / "hub_configs"
-BUNDLED = ["fasttcm-dbnet-tiny"]
+BUNDLED = ["fasttcm-dbnet-tiny", "fasttcm-spotter-tiny"]
 # Test size of the papers for ICDAR 2015: shorter side 1024, longer side at most 4068. The thresholds are this package's
 # own, because those of the released code were tuned on the test set.
 ICDAR2015 = {"size": {"shortest_edge": 1024, "longest_edge": 4068}, "threshold": 0.3, "box_threshold": 0.5}

@@ -64,7 +64,7 @@ def one_command(start: str) -> str:
 def test_no_block_is_left_out() -> None:
     """The kinds of blocks, and of commands, that the tests below run."""
     assert {language for language, _ in BLOCKS} == {"bash", "python", "json"}
-    starts = ("make demo", "make test", "transformers-tcm detect", "transformers-tcm evaluate")
+    starts = ("make demo", "make test", "transformers-tcm detect", "transformers-tcm spot", "transformers-tcm evaluate")
     starts += ("transformers-tcm convert RN50.pt", "transformers-tcm convert released.pth", "python examples/")
     assert all(command.startswith(starts) for command in commands())
 
@@ -86,12 +86,20 @@ def test_make_targets_exist(target: str) -> None:
     """What they would run: both install into a virtual environment, which this test must not do."""
     one_command(target)
     plan = subprocess.run([*target.split(), "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert {"make demo": "transformers-tcm detect", "make test": "-m pytest"}[target] in plan
+    assert {"make demo": "transformers-tcm spot", "make test": "-m pytest"}[target] in plan
 
 
 def test_detect(reader: Path) -> None:
     run(one_command("transformers-tcm detect"))
     assert json.loads((reader / "results" / "photo.json").read_text())["instances"]
+    assert PIL.Image.open(reader / "results" / "photo_text.png").size == (1280, 853)
+
+
+def test_spot(reader: Path) -> None:
+    (reader / "words.txt").write_text("SCHOOL\nPUPPY\nPLEASE\n", encoding="utf-8")
+    run(one_command("transformers-tcm spot"))
+    found = json.loads((reader / "results" / "photo.json").read_text())["instances"]
+    assert {word["text"] for word in found} <= {"SCHOOL", "PUPPY", "PLEASE"}
     assert PIL.Image.open(reader / "results" / "photo_text.png").size == (1280, 853)
 
 
