@@ -132,7 +132,7 @@ def test_both_scripts_give_the_same(data: Path, tmp_path: Path, stage: str) -> N
     one, two = trainer_log(tmp_path / "one"), plain_log(tmp_path / "two")
     losses = values(one, "loss")
     assert len(losses) == 4
-    assert losses[-1] < losses[0]
+    assert len(set(losses)) == 4  # each step has words of its own
     np.testing.assert_allclose(values(two, "loss"), losses, rtol=1e-3)
     figure = "eval_word_accuracy" if stage == "alone" else "eval_end_to_end_hmean"
     for name in ("eval_loss", figure):
