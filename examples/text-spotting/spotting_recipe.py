@@ -8,6 +8,7 @@ from typing import Any
 from transformers_tcm import TCMConfig, TCMForTextSpotting, TCMImageProcessor, bundled_model_path
 from transformers_tcm.data.collation import TextDetectionCollator
 from transformers_tcm.data.datasets import TextPhotos
+from transformers_tcm.data.photometric import PhotometricJitter
 from transformers_tcm.data.words import MixedDataset, WordCollages, WordPhotos, load_word_crops
 from transformers_tcm.training import PhotoArguments, freeze_detector
 
@@ -75,7 +76,19 @@ class SpottingPhotoArguments(PhotoArguments):
 class WordArguments:
     """Which words to train and evaluate the recogniser on, besides those of the photos."""
 
-    train_words: str | None = field(default=None, metadata={"help": "List of word crops, see `load_word_crops`."})
+    train_words: list[str] = field(
+        default_factory=list, metadata={"help": "Lists of word crops, see `load_word_crops`."}
+    )
+    train_words_weights: list[float] = field(
+        default_factory=list, metadata={"help": "Share of the collages from each list, in that order. Default: equal."}
+    )
+    word_photometric: str | None = field(
+        default=None,
+        metadata={
+            "help": 'JSON of a `PhotometricJitter` for each word of a collage, such as {"invert_probability": 0.3}. '
+            "Default: none."
+        },
+    )
     word_weight: float = field(default=0.5, metadata={"help": "Share of collages of word crops among all items."})
     eval_words: str | None = field(
         default=None, metadata={"help": "List of word crops to evaluate on, where the recogniser is trained alone."}
@@ -85,20 +98,31 @@ class WordArguments:
 
 def training_data(photos: PhotoArguments, words: WordArguments, image_processor: Any, length: int, seed: int) -> Any:
     """Crops of photos, collages of word crops, or a mixture of both."""
-    if words.train_words is None:
+    if not words.train_words:
         return photos.training_crops(image_processor, length, seed)
-    collages = WordCollages(
-        load_word_crops(words.train_words),
-        image_processor,
-        length,
-        seed,
-        canvas_size=(photos.crop_size, photos.crop_size),
-        max_words=words.canvas_words,
-    )
+    collages = word_collages(photos.crop_size, words, image_processor, length, seed)
     if not photos.train_images and not photos.train_jsonl:
         return collages
     crops = photos.training_crops(image_processor, length, seed)
     return MixedDataset([crops, collages], [1 - words.word_weight, words.word_weight], length, seed)
+
+
+def word_collages(canvas_size: int, words: WordArguments, image_processor: Any, length: int, seed: int) -> MixedDataset:
+    """Square collages, each of words from one of the lists."""
+    jitter = None if words.word_photometric is None else PhotometricJitter(**json.loads(words.word_photometric))
+    collages = [
+        WordCollages(
+            load_word_crops(path),
+            image_processor,
+            length,
+            seed,
+            canvas_size=(canvas_size, canvas_size),
+            max_words=words.canvas_words,
+            word_photometric=jitter,
+        )
+        for path in words.train_words
+    ]
+    return MixedDataset(collages, words.train_words_weights or [1.0] * len(collages), length, seed + 1)
 
 
 def evaluation_data(

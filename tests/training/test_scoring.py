@@ -7,11 +7,10 @@ import pytest
 import torch
 
 from transformers_tcm import TCMConfig, TCMForTextDetection, TCMForTextSpotting, TCMImageProcessor, TextInstances
-from transformers_tcm.data.collation import TextDetectionCollator
+from transformers_tcm.data.collation import TextDetectionCollator, label_words
 from transformers_tcm.data.datasets import process_for_model
 from transformers_tcm.models.tcm.heads.reading import char_classes
 from transformers_tcm.training import BatchScores, score_batch, summarize
-from transformers_tcm.training.scoring import label_words
 
 SETTINGS: dict[str, Any] = {
     "vision_config": {"width": 4, "depths": [1, 1, 1, 1], "projection_dim": 16, "num_attention_heads": 4},

@@ -11,7 +11,7 @@ from ..instances import TextInstances
 if TYPE_CHECKING:
     from ..models.tcm.configuration_tcm import TCMConfig
 
-__all__ = ["TextDetectionCollator", "labels_to_instances"]
+__all__ = ["TextDetectionCollator", "label_words", "labels_to_instances"]
 
 
 class TextDetectionCollator:
@@ -63,8 +63,9 @@ class TextDetectionCollator:
             return {}
         from ..models.tcm.heads.proposals import words_to_bezier
 
-        control_points, fitted = words_to_bezier(labels_to_instances(label).polygons)
-        char_ids = label.get("char_ids", torch.zeros(len(fitted), 1, dtype=torch.int64))
+        char_ids = label.get("char_ids", torch.zeros(len(label["counts"]), 1, dtype=torch.int64))
+        polygons = labels_to_instances(label).polygons
+        control_points, fitted = words_to_bezier(polygons, label_words(label))
         return {
             "control_points": torch.from_numpy(control_points),
             "char_ids": char_ids * torch.from_numpy(fitted)[:, None],
@@ -84,6 +85,13 @@ def labels_to_instances(label: dict[str, torch.Tensor]) -> TextInstances:
     """The polygons and ignore flags of one image's label, in pixels of the network's input."""
     polygons = torch.split(label["points"].cpu(), label["counts"].tolist())
     return TextInstances([polygon.numpy() for polygon in polygons], ignore=label["ignore"].cpu().numpy())
+
+
+def label_words(label: dict[str, torch.Tensor]) -> list[str | None]:
+    """The words of one image's label, `None` where unknown."""
+    if "char_ids" not in label:
+        return [None] * len(label["counts"])
+    return ["".join(chr(code) for code in row if code) or None for row in label["char_ids"].tolist()]
 
 
 def _pad(tensor: torch.Tensor, height: int, width: int) -> torch.Tensor:

@@ -23,6 +23,7 @@ class PhotometricJitter:
         saturation: largest relative change of the saturation (DBNet: 0.5).
         hue: largest turn of the hue in degrees.
         grey_probability: share of images turned grey.
+        invert_probability: share of images that become their own negative.
         blur_probability: share of images blurred, with a Gaussian of up to `blur_sigma` pixels.
         blur_sigma: largest standard deviation of the blur in pixels.
         noise_probability: share of images with added Gaussian noise of up to `noise_sigma`.
@@ -36,6 +37,7 @@ class PhotometricJitter:
     saturation: float = 0.5
     hue: float = 10.0
     grey_probability: float = 0.05
+    invert_probability: float = 0.0
     blur_probability: float = 0.1
     blur_sigma: float = 1.5
     noise_probability: float = 0.1
@@ -60,6 +62,9 @@ class PhotometricJitter:
     def _draw_color_matrix(self, rng: np.random.Generator) -> np.ndarray:
         """All colour changes as one affine map (3, 4) of RGB in [0, 255], so that the pixels are touched once."""
         contrast = 1 + rng.uniform(-self.contrast, self.contrast)
+        # Drawn only where asked for: seeded data sets without negatives stay what they were.
+        if self.invert_probability and rng.random() < self.invert_probability:
+            contrast = -contrast
         grey = rng.random() < self.grey_probability
         saturation = 0.0 if grey else 1 + rng.uniform(-self.saturation, self.saturation)
         angle = np.deg2rad(rng.uniform(-self.hue, self.hue))

@@ -140,6 +140,7 @@ class WordCollages(Dataset):
         max_words: on one canvas.
         enlargement: canvases are drawn smaller by a factor from this range and enlarged, as small words of photos are.
         photometric: change of colours of the whole canvas, `None` for none.
+        word_photometric: change of colours of each word before it is pasted, `None` for none.
     """
 
     words: Sequence[WordCrop]
@@ -153,6 +154,7 @@ class WordCollages(Dataset):
     max_words: int = 24
     enlargement: tuple[float, float] = (1.0, 2.5)
     photometric: PhotometricJitter | None = field(default_factory=PhotometricJitter)
+    word_photometric: PhotometricJitter | None = None
     _pictures: list[np.ndarray] = field(init=False, repr=False, compare=False, default_factory=list)
     _quads: list[np.ndarray] = field(init=False, repr=False, compare=False, default_factory=list)
 
@@ -203,7 +205,10 @@ class WordCollages(Dataset):
                 corners = self._place(chosen, left, top, row, rng)
                 if (corners.max(axis=0) > [width, height]).any():
                     break  # the row ends before a word that does not fit
-                quads.append(_paste(canvas, self._pictures[chosen], corners, self._quads[chosen]))
+                picture = self._pictures[chosen]
+                if self.word_photometric is not None:
+                    picture = self.word_photometric(picture, rng)
+                quads.append(_paste(canvas, picture, corners, self._quads[chosen]))
                 texts.append(self.words[chosen].text)
                 left, bottom = corners[:, 0].max() + rng.uniform(0, row), max(bottom, corners[:, 1].max())
             top = bottom + row * float(rng.uniform(0, 0.3))

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..data.collation import labels_to_instances
+from ..data.collation import label_words, labels_to_instances
 from ..evaluation import DetectionIoU, EndToEnd, EvaluationResult, ImageResult, WordRecognition
 from ..instances import TextInstances
 from ..models.tcm.modeling_tcm import TCMForTextDetection
@@ -76,13 +76,6 @@ def summarize(scores: BatchScores) -> dict[str, float]:
         metrics |= {"word_accuracy": read.accuracy_ignore_case, "word_accuracy_case_sensitive": read.accuracy}
         metrics |= {"character_error_rate": read.character_error_rate}
     return metrics
-
-
-def label_words(label: dict[str, torch.Tensor]) -> list[str | None]:
-    """The words of one image's label, `None` where unknown."""
-    if "char_ids" not in label:
-        return [None] * len(label["counts"])
-    return ["".join(chr(code) for code in row if code) or None for row in label["char_ids"].tolist()]
 
 
 def _compare_photos(

@@ -18,10 +18,18 @@ MATCH_IOU = 0.5
 TALL = 1.5
 
 
-def words_to_bezier(polygons: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Control points (N, 8, 2) float32 of labelled words (K_i, 2), and which (N,) have any, not zeros."""
+def words_to_bezier(
+    polygons: Sequence[np.ndarray], texts: Sequence[str | None] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Control points (N, 8, 2) float32 of labelled words (K_i, 2), and which (N,) have any, not zeros.
+
+    Labels may begin at the top left corner whichever way a word runs (ICDAR 2015). Tall quads of words of three
+    characters or more, if `texts` says so, are taken for words that run down, as most do.
+    """
     control_points, fitted = np.zeros((len(polygons), 8, 2), np.float32), np.zeros(len(polygons), bool)
+    running_down = {i for i in tall_quads(polygons) if texts is not None and len(texts[i] or "") >= 3}
     for index, polygon in enumerate(polygons):
+        polygon = np.roll(polygon, -1, axis=0) if index in running_down else polygon
         try:
             control_points[index] = fit_bezier(polygon)
             fitted[index] = True
