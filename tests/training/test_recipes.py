@@ -1,5 +1,6 @@
 """Recipe files and the photos that scripts train on."""
 
+import itertools
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from transformers_tcm import TCMImageProcessor, TextInstances
 from transformers_tcm.data.loaders import save_jsonl
-from transformers_tcm.training import PhotoArguments, TCMTrainingArguments, parse_recipe
+from transformers_tcm.training import PhotoArguments, TCMTrainingArguments, few_shot_subset, parse_recipe
 
 WORD = np.float32([[40, 30], [90, 30], [90, 50], [40, 50]])
 
@@ -128,3 +129,46 @@ def test_missing_sources_are_named(photos: Path) -> None:
         )
     assert PhotoArguments().evaluation_rows() is None
     assert PhotoArguments(eval_images=str(photos / "images")).evaluation_rows() is None
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_few_shot_subsets_are_nested(seed: int) -> None:
+    subsets = [few_shot_subset(300, share, seed) for share in (0.05, 0.1, 0.2, 0.5, 1.0)]
+    assert [len(subset) for subset in subsets] == [15, 30, 60, 150, 300]
+    for smaller, larger in itertools.pairwise(subsets):
+        assert set(smaller) < set(larger)
+    assert all(subset == sorted(subset) for subset in subsets)
+    assert few_shot_subset(300, 0.1, seed) == subsets[1] != few_shot_subset(300, 0.1, seed + 1)
+    assert max(few_shot_subset(300, 0.1, seed)) > 100  # not the first photos
+    assert len(few_shot_subset(3, 0.05, seed)) == 1
+
+
+@pytest.mark.parametrize("name", ["--few_shot", "--few-shot"])
+def test_few_shot_takes_photos_and_leaves_rendered_scenes(photos: Path, tmp_path: Path, name: str) -> None:
+    jsonl = str(photos / "photos.jsonl")
+    recipe = tmp_path / "recipe.json"
+    folders = {"train_images": [str(photos / "images")], "train_annotations": [str(photos / "gt")]}
+    recipe.write_text(json.dumps({**folders, "train_jsonl": [jsonl], "train_weights": [3, 1], "few_shot": 1.0}))
+    [arguments] = parse_recipe(PhotoArguments, arguments=[str(recipe), name, "0.7"])
+    crops = arguments.training_crops(TCMImageProcessor(), 5, seed=9)
+    assert [len(rows) for rows in crops.sources] == [2, 3]
+    assert crops.weights.tolist() == [0.75, 0.25]
+    again = arguments.training_crops(TCMImageProcessor(), 5, seed=4)
+    names = [[row["image_id"] for row in training.sources[0]] for training in (crops, again)]
+    assert names[0] == names[1] == [f"{index}.png" for index in few_shot_subset(3, 0.7)]
+
+
+def test_few_shot_of_photos_in_json_lines(photos: Path) -> None:
+    jsonl = [str(photos / "photos.jsonl")]
+    crops = PhotoArguments(train_jsonl=jsonl, few_shot=0.34, few_shot_jsonl=True).training_crops(
+        TCMImageProcessor(), 5, 0
+    )
+    assert [len(rows) for rows in crops.sources] == [1]
+    with pytest.raises(ValueError, match="add --few_shot_jsonl true"):
+        PhotoArguments(train_jsonl=jsonl, few_shot=0.34).training_crops(TCMImageProcessor(), 5, 0)
+
+
+@pytest.mark.parametrize("share", [0.0, -0.1, 1.5])
+def test_shares_outside_the_unit_interval_are_named(share: float) -> None:
+    with pytest.raises(ValueError, match=rf"above 0 and at most 1; got {share}"):
+        few_shot_subset(10, share)

@@ -2,7 +2,7 @@
 
 from .ema import ExponentialMovingAverage
 from .parameter_groups import freeze_detector, freeze_text_encoder, parameter_groups
-from .recipes import PhotoArguments, parse_recipe
+from .recipes import PhotoArguments, few_shot_subset, parse_recipe
 from .scoring import BatchScores, score_batch, summarize
 from .trainer import TCMTrainer, TCMTrainingArguments
 
@@ -12,6 +12,7 @@ __all__ = [
     "PhotoArguments",
     "TCMTrainer",
     "TCMTrainingArguments",
+    "few_shot_subset",
     "freeze_detector",
     "freeze_text_encoder",
     "parameter_groups",

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from transformers import HfArgumentParser
 
 from ..data.augmentation import TextAugmentation
 from ..data.datasets import DecodedRows, RandomTextCrops
 from ..data.loaders import load_icdar2015, load_jsonl
 
-__all__ = ["PhotoArguments", "parse_recipe"]
+__all__ = ["PhotoArguments", "few_shot_subset", "parse_recipe"]
 
 
 def parse_recipe(*argument_classes: type, arguments: Sequence[str] | None = None) -> tuple[Any, ...]:
@@ -50,6 +51,20 @@ def _read_recipe(path: Path) -> dict[str, Any]:
     return yaml.safe_load(text)
 
 
+def few_shot_subset(count: int, share: float, seed: int = 0) -> list[int]:
+    """Indices of a share of `count` photos, in ascending order, at least one.
+
+    The subset of a share contains those of all smaller shares of the same seed, so that more labels only add photos.
+
+    Raises:
+        ValueError: for a share outside (0, 1].
+    """
+    if not 0 < share <= 1:
+        raise ValueError(f"--few_shot is a share of the training photos, above 0 and at most 1; got {share}")
+    order = np.random.default_rng(seed).permutation(count)
+    return sorted(order[: max(round(share * count), 1)].tolist())
+
+
 @dataclass
 class PhotoArguments:
     """Which photos to train and evaluate on. Sources are JSON-lines files, or folders in the ICDAR-2015 format."""
@@ -61,6 +76,20 @@ class PhotoArguments:
     train_jsonl: list[str] = field(default_factory=list, metadata={"help": "JSON-lines files, after the folders."})
     train_weights: list[float] = field(
         default_factory=list, metadata={"help": "Share of the crops from each source, in that order. Default: equal."}
+    )
+    few_shot: float = field(
+        default=1.0,
+        metadata={
+            "help": "Share of the annotated photos to train on: of each folder, not of the JSON-lines files, unless "
+            "--few_shot_jsonl is given. Smaller subsets are contained in larger ones."
+        },
+    )
+    few_shot_seed: int = field(
+        default=0,
+        metadata={"help": "Draws that subset, whatever the seed of the training is: all stages see the same."},
+    )
+    few_shot_jsonl: bool = field(
+        default=False, metadata={"help": "The JSON-lines files hold photos too, not rendered scenes: take their share."}
     )
     eval_images: str | None = field(default=None, metadata={"help": "Folder of photos to evaluate on."})
     eval_annotations: str | None = field(default=None, metadata={"help": "Their folder of gt_*.txt."})
@@ -87,8 +116,11 @@ class PhotoArguments:
     def training_crops(self, image_processor: Any, length: int, seed: int) -> RandomTextCrops:
         """Augmented crops of the training photos; those that are evaluated on are left out.
 
+        With `few_shot`, only a share of the photos is used; each source still gives its share of the crops.
+
         Raises:
-            ValueError: without photos, or without a folder of annotations for each folder of photos.
+            ValueError: without photos, without a folder of annotations for each folder of photos, or for a share of
+                the photos outside (0, 1].
         """
         sources = self._sources()
         heights = self.word_height_range
@@ -110,12 +142,22 @@ class PhotoArguments:
         sources: list[Any] = []
         for images, annotations in zip(self.train_images, self.train_annotations, strict=True):
             held_out = self.eval_list if images == self.eval_images else None
-            rows = load_icdar2015(images, annotations, exclude=held_out)
+            rows = self._share_of(load_icdar2015(images, annotations, exclude=held_out))
             sources.append(DecodedRows(rows) if self.decode_once else rows)
-        sources += [load_jsonl(path) for path in self.train_jsonl]
+        for path in self.train_jsonl:
+            sources.append(self._share_of(load_jsonl(path)) if self.few_shot_jsonl else load_jsonl(path))
         if not sources:
             raise ValueError("nothing to train on: give --train_images and --train_annotations, or --train_jsonl")
+        if self.few_shot < 1 and not self.train_images and not self.few_shot_jsonl:
+            raise ValueError(
+                "--few_shot takes a share of the --train_images folders, and there is none; where the JSON-lines files "
+                "hold photos, not rendered scenes, add --few_shot_jsonl true"
+            )
         return sources
+
+    def _share_of(self, rows: Any) -> Any:
+        """The rows of the few-shot subset, in their order."""
+        return rows.select(few_shot_subset(len(rows), self.few_shot, self.few_shot_seed))
 
     def evaluation_rows(self) -> Any:
         """Rows to evaluate on, `None` where none are named."""
