@@ -60,6 +60,13 @@ def test_grey_is_grey(image) -> None:
     assert all(np.ptp(result, axis=2).max() <= 1 for result in jittered(image, grey_probability=1))
 
 
+def test_negatives(image) -> None:
+    results = jittered(image, invert_probability=0.5)
+    negative = [np.abs(result.astype(int) - (255 - image.astype(int))).max() <= 1 for result in results]
+    assert 10 < sum(negative) < 30
+    assert all(turned or (result == image).all() for turned, result in zip(negative, results, strict=True))
+
+
 def test_blur_smooths(image) -> None:
     for result in jittered(image, blur_probability=1):
         assert result.std() < image.std()

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from transformers_tcm.bezier import fit_bezier
 from transformers_tcm.data.collation import TextDetectionCollator, labels_to_instances
+from transformers_tcm.data.photometric import PhotometricJitter
 from transformers_tcm.data.words import MixedDataset, WordCollages, WordCrop, WordPhotos, load_word_crops
 from transformers_tcm.models.tcm.configuration_tcm import TCMConfig
 from transformers_tcm.models.tcm.image_processing_pil_tcm import TCMImageProcessorPil
@@ -172,6 +173,23 @@ def test_colours_change_with_the_photometric_jitter(crops: list[WordCrop]) -> No
     jittered = WordCollages(crops, TCMImageProcessorPil(), length=20, canvas_size=(128, 160))[0]["pixel_values"]
     assert plain.shape == jittered.shape
     assert not torch.equal(plain, jittered)
+
+
+def test_words_change_their_colours_one_by_one(crops: list[WordCrop]) -> None:
+    """Half of the words become their negatives; labels and the canvas around them stay."""
+    nothing = {"brightness": 0, "contrast": 0, "saturation": 0, "hue": 0, "grey_probability": 0}
+    still = {"blur_probability": 0, "noise_probability": 0, "jpeg_probability": 0}
+    jitter = PhotometricJitter(**nothing, **still, invert_probability=0.5)
+    seen = set()
+    for index in range(10):
+        canvas, words = collages(crops, warp=0.0, word_photometric=jitter).draw(np.random.default_rng(index))
+        for polygon, text in zip(words.polygons, words.texts or [], strict=True):
+            x, y = polygon.mean(axis=0).astype(int)
+            colour = canvas[y, x].astype(int)
+            negative = np.abs(colour - (255 - np.array(COLOURS[text]))).max() <= 2
+            assert negative or np.abs(colour - COLOURS[text]).max() <= 2
+            seen.add((text, bool(negative)))
+    assert len(seen) == 6
 
 
 def test_collages_need_words() -> None:

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from transformers_tcm import TCMForTextSpotting, TCMImageProcessor, TextInstances
+from transformers_tcm.data.collation import label_words
 from transformers_tcm.data.loaders import save_jsonl
 from transformers_tcm.data.words import load_word_crops
 
@@ -268,7 +269,7 @@ def test_data_of_each_stage(recipe: ModuleType, data: Path) -> None:
     photos = recipe.SpottingPhotoArguments(
         train_jsonl=[str(data / "photos.jsonl")], eval_jsonl=str(data / "photos.jsonl"), crop_size=96
     )
-    words = recipe.WordArguments(train_words=str(data / "words.tsv"), eval_words=str(data / "words.tsv"))
+    words = recipe.WordArguments(train_words=[str(data / "words.tsv")], eval_words=str(data / "words.tsv"))
     joint, alone = recipe.SpotterArguments(), recipe.SpotterArguments(train_detection=False)
     kinds = [
         type(recipe.training_data(*pair, processor, 10, 0)).__name__
@@ -278,7 +279,7 @@ def test_data_of_each_stage(recipe: ModuleType, data: Path) -> None:
             (photos, words),
         )
     ]
-    assert kinds == ["RandomTextCrops", "WordCollages", "MixedDataset"]
+    assert kinds == ["RandomTextCrops", "MixedDataset", "MixedDataset"]
     assert photos.flip_probability == 0
     evaluated = [
         recipe.evaluation_data(*arguments, processor)
@@ -308,6 +309,45 @@ def test_words_are_evaluated(
     printed = capsys.readouterr().out
     assert "'EXIT' read as" in printed
     assert "all: 8 words, exact but for the case 0.0000" in printed
+
+
+def test_words_are_cut_out_of_photos(data: Path, tmp_path: Path) -> None:
+    """Their crops are pixels of the photo with the word where the list says; ignored words are left out."""
+    rows = (data / "photos.jsonl").read_text(encoding="utf-8").splitlines()
+    first = json.loads(rows[0])
+    first["ignore"] = [False, True]
+    (data / "some.jsonl").write_text("\n".join([json.dumps(first), *rows[1:]]), encoding="utf-8")
+    done = run("cut_words.py", "--jsonl", data / "some.jsonl", "--output", tmp_path / "words", "--margin", 0.5)
+    assert done.stdout == "7 words\n"
+    words = load_word_crops(tmp_path / "words" / "labels.tsv")
+    assert [word.text for word in words] == [WORDS[0], *WORDS[2:]]
+    photo, crop = cv2.imread(str(data / "photo_0.png")), cv2.imread(str(words[0].image))
+    corner = np.array(first["polygons"][0][0]) - np.array(words[0].quad[0])
+    x, y = corner.round().astype(int)
+    difference = np.abs(crop.astype(int) - photo[y : y + crop.shape[0], x : x + crop.shape[1]])
+    assert difference.mean() < 10  # JPEG of noise around the word
+    inner = np.array(words[0].quad).round().astype(int)
+    (left, top), (right, bottom) = inner.min(axis=0), inner.max(axis=0)
+    assert min(left, top) > 0
+    assert ([right, bottom] < np.array(crop.shape[1::-1])).all()
+    assert difference[top + 2 : bottom - 2, left + 2 : right - 2].mean() < 6
+
+
+def test_words_come_from_several_lists(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the given shares, each word changed by the given jitter."""
+    recipe = load("spotting_recipe", monkeypatch)
+    lines = (data / "words.tsv").read_text(encoding="utf-8").splitlines(keepends=True)
+    for name, part in (("first", lines[:4]), ("second", lines[4:])):
+        (data / f"{name}.tsv").write_text("".join(part), encoding="utf-8")
+    words = recipe.WordArguments(
+        train_words=[str(data / "first.tsv"), str(data / "second.tsv")],
+        train_words_weights=[0.0, 1.0],
+        word_photometric='{"invert_probability": 1.0}',
+    )
+    collages = recipe.word_collages(128, words, TCMImageProcessor(), length=5, seed=0)
+    found = {word for index in range(5) for word in label_words(collages[index]["labels"])}
+    assert set() < found <= set(WORDS[4:])
+    assert collages.datasets[1].word_photometric.invert_probability == 1.0
 
 
 class TestHoldOutWords:

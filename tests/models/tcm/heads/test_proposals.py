@@ -88,6 +88,19 @@ def test_words_that_no_curves_describe_are_marked() -> None:
     assert not control_points[1:].any()
 
 
+def test_tall_labels_of_words_run_down() -> None:
+    """Three characters or more; a tall quad of fewer may be a letter, and without words nothing is known."""
+    tall = np.float32([[10, 10], [30, 12], [26, 90], [6, 88]])
+    texts = ["down", "!", None, "across"]
+    control_points, fitted = words_to_bezier([tall, tall, tall, QUAD], texts)
+    assert fitted.all()
+    corners = control_points[:, [0, 3, 4, 7]]
+    np.testing.assert_array_equal(corners[0], tall[[1, 2, 3, 0]])
+    for index, quad in ((1, tall), (2, tall), (3, QUAD)):
+        np.testing.assert_array_equal(corners[index], quad)
+    np.testing.assert_array_equal(words_to_bezier([tall])[0][0], control_points[1])
+
+
 def label(*quads: np.ndarray, ignore: tuple[int, ...] = ()) -> dict[str, torch.Tensor]:
     return {
         "control_points": quads_to_bezier(torch.from_numpy(np.array(quads).reshape(-1, 4, 2))),
