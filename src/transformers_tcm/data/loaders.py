@@ -11,9 +11,9 @@ from ..instances import TextInstances
 if TYPE_CHECKING:
     import datasets
 
-__all__ = ["load_icdar2015", "load_jsonl", "row_to_instances", "save_jsonl", "text_features"]
+__all__ = ["IMAGE_SUFFIXES", "load_icdar2015", "load_jsonl", "row_to_instances", "save_jsonl", "text_features"]
 
-_IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
 
 def text_features() -> "datasets.Features":
@@ -70,7 +70,7 @@ def load_icdar2015(
         ValueError: for a line that cannot be read; file and line are named.
     """
     images, annotations = _folder(images, "images"), _folder(annotations, "annotations")
-    paths = {path.name: path for path in sorted(images.iterdir()) if path.suffix.lower() in _IMAGE_SUFFIXES}
+    paths = {path.name: path for path in sorted(images.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES}
     names = set(paths)
     if include is not None:
         names &= _listed_names(include, paths, images)
