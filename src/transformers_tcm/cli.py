@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from .cli_data import validate_dataset
 from .cli_support import (
     annotated_rows,
     evaluate_rows,
@@ -256,6 +257,9 @@ def convert(
         raise typer.Exit(1) from error
     millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     typer.echo(f"{output}: a {model.config.variant} detector with {millions:.1f} million parameters")
+
+
+app.command()(validate_dataset)
 
 
 def main() -> None:

@@ -1,0 +1,190 @@
+"""Labels read line by line: what cannot be read becomes a finding, and the next line is read."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ...instances import TextInstances
+from ..loaders import IMAGE_SUFFIXES
+from .findings import Finding, LabelledPhoto, LabelledWord
+
+__all__ = ["read_icdar2015_labels", "read_jsonl_labels"]
+
+Labels = tuple[list[LabelledPhoto], list[Finding]]
+
+
+def read_icdar2015_labels(
+    images: str | os.PathLike, annotations: str | os.PathLike, include: str | os.PathLike | None = None
+) -> Labels:
+    """Photos with labels in the ICDAR-2015 text format, and what is wrong with the files.
+
+    Args:
+        images: folder of the photos.
+        annotations: folder of the labels, `gt_NAME.txt` for each photo.
+        include: text file with the names of the photos to look at, with or without suffix; by default all, and all
+            files of labels.
+
+    Returns:
+        The photos that exist, sorted by name, with what can be read of their labels; and the findings so far.
+
+    Raises:
+        FileNotFoundError: if a folder or the list is missing, or there is neither a photo nor a file of labels.
+    """
+    images, annotations = Path(images), Path(annotations)
+    for folder in (images, annotations):
+        if not folder.is_dir():
+            raise FileNotFoundError(f"no such folder: {folder}")
+    photos = [path for path in sorted(images.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES]
+    labels = sorted(annotations.glob("gt_*.txt"))
+    findings = []
+    if include is not None:
+        names = [line.strip() for line in Path(include).read_text("utf-8-sig").splitlines() if line.strip()]
+        known = {name for path in photos for name in (path.name, path.stem)}
+        findings = [
+            Finding("missing-photo", Path(include), f"{name} is not in {images}", number)
+            for number, name in enumerate(names, start=1)
+            if name not in known
+        ]
+        photos = [path for path in photos if not {path.name, path.stem}.isdisjoint(names)]
+    else:
+        stems = {path.stem for path in photos}
+        orphans = [path for path in labels if path.stem.removeprefix("gt_") not in stems]
+        findings = [Finding("missing-photo", path, f"no photo of that name in {images}") for path in orphans]
+    if not photos and not findings:
+        raise FileNotFoundError(f"there is neither a photo in {images} nor a file gt_NAME.txt in {annotations}")
+    read = [_read_icdar_file(photo, annotations / f"gt_{photo.stem}.txt", findings) for photo in photos]
+    return read, findings
+
+
+def _read_icdar_file(photo: Path, path: Path, findings: list[Finding]) -> LabelledPhoto:
+    labelled = LabelledPhoto(photo, path, [])
+    if not path.is_file():
+        near = path.with_name(f"{photo.stem}.txt")
+        hint = f"; {near.name} is there: rename it" if near.is_file() else ""
+        findings.append(Finding("missing-labels", photo, f"expected {path}{hint}", photo=labelled))
+        return labelled
+    for number, line in enumerate(_read_lines(path, findings, labelled), start=1):
+        if line.strip():
+            try:
+                labelled.words.append(_read_icdar_line(line, number))
+            except ValueError:
+                message = f"expected `x1,y1,x2,y2,x3,y3,x4,y4,word`, got {_shortened(line)!r}"
+                findings.append(Finding("unreadable-labels", path, message, number, labelled))
+    return labelled
+
+
+def _read_icdar_line(line: str, number: int) -> LabelledWord:
+    try:
+        instances = TextInstances.from_icdar(line)
+    except ValueError:
+        # A coordinate that is not finite is a finding of its own, not a line that cannot be read.
+        points = np.array([float(part) for part in line.split(",", 8)[:8]]).reshape(4, 2)
+        return LabelledWord(number, None, points, line.split(",", 8)[8] if line.count(",") > 7 else None)
+    text = instances.texts[0] if instances.texts else None
+    return LabelledWord(number, None, instances.polygons[0].astype(np.float64), text, bool(instances.ignored[0]))
+
+
+def read_jsonl_labels(path: str | os.PathLike, images: str | os.PathLike | None = None) -> Labels:
+    """Photos with labels in a JSON-lines file, as `load_jsonl` reads it, and what is wrong with the file.
+
+    Args:
+        path: the file.
+        images: folder of photos which all have to be in the file.
+
+    Returns:
+        The photos that exist, in the order of the file, with what can be read of their labels; and the findings so far.
+
+    Raises:
+        FileNotFoundError: if the file or the folder is missing, or the file is empty.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: {path}")
+    if images is not None and not Path(images).is_dir():
+        raise FileNotFoundError(f"no such folder: {images}")
+    photos: list[LabelledPhoto] = []
+    findings: list[Finding] = []
+    for number, line in enumerate(_read_lines(path, findings), start=1):
+        if line.strip():
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                findings.append(Finding("unreadable-labels", path, f"no JSON: {error}", number))
+                continue
+            photos += _read_row(row, path, number, findings)
+    if not photos and not findings:
+        raise FileNotFoundError(f"{path} is empty; expected a line of JSON for each photo")
+    if images is not None:
+        listed = {photo.image.resolve() for photo in photos}
+        found = [photo for photo in sorted(Path(images).iterdir()) if photo.suffix.lower() in IMAGE_SUFFIXES]
+        unlisted = [photo for photo in found if photo.resolve() not in listed]
+        findings += [Finding("missing-labels", photo, f"not in {path}") for photo in unlisted]
+    return photos, findings
+
+
+def _read_row(row: Any, path: Path, number: int, findings: list[Finding]) -> list[LabelledPhoto]:
+    """The photo of a line, if it is there."""
+    if not isinstance(row, dict) or not isinstance(row.get("image"), str) or not isinstance(row.get("polygons"), list):
+        message = 'expected an object with "image" (a path) and "polygons" (a list)'
+        findings.append(Finding("unreadable-labels", path, message, number))
+        return []
+    image = path.parent / row["image"]
+    if not _is_file(image):
+        findings.append(Finding("missing-photo", path, f"no such photo: {str(image)!r}", number))
+        return []
+    photo = LabelledPhoto(image, path, [], number)
+    columns: list[list[Any]] = [row["polygons"]]
+    for name, default in (("texts", None), ("ignore", False)):
+        column = row.get(name)
+        if column is not None and (not isinstance(column, list) or len(column) != len(columns[0])):
+            message = f'"{name}" has to be a list with one entry for each of the {len(columns[0])} polygons'
+            findings.append(Finding("unreadable-labels", path, message, number, photo))
+            column = None
+        columns.append([default] * len(columns[0]) if column is None else column)
+    for index, values in enumerate(zip(*columns, strict=True), start=1):
+        try:
+            photo.words.append(_read_word(number, index, *values))
+        except (ValueError, TypeError, OverflowError) as error:
+            findings.append(Finding("unreadable-labels", path, f"word {index}: {error}", number, photo))
+    return [photo]
+
+
+def _read_word(line: int, number: int, points: Any, text: Any, ignore: Any) -> LabelledWord:
+    if not isinstance(points, list):
+        raise TypeError(f"a polygon is a list of points, not {_shortened(points)}")
+    polygon = np.array(points, dtype=np.float64) if points else np.zeros((0, 2))
+    if polygon.ndim != 2 or polygon.shape[1] != 2:
+        raise ValueError(f"a polygon is a list of points [x, y], got shape {polygon.shape}")
+    if not isinstance(text, str | None):
+        raise TypeError(f"a word is a string or null, not {_shortened(text)}")
+    if not isinstance(ignore, bool | int):
+        raise TypeError(f'"ignore" is true or false, not {_shortened(ignore)}')
+    return LabelledWord(line, number, polygon, text, bool(ignore))
+
+
+def _read_lines(path: Path, findings: list[Finding], photo: LabelledPhoto | None = None) -> list[str]:
+    """The lines of a UTF-8 file, with or without a byte order mark; none if it cannot be read."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = f"not a UTF-8 text file ({error})" if isinstance(error, UnicodeDecodeError) else str(error)
+        findings.append(Finding("unreadable-labels", path, reason, photo=photo))
+        return []
+    # Not `splitlines`, which takes rare characters of a word for the end of a line.
+    return text.split("\n")
+
+
+def _is_file(path: Path) -> bool:
+    """Also for names that no file can have."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _shortened(value: Any) -> str:
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
