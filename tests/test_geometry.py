@@ -171,3 +171,21 @@ def test_min_area_quad_encloses_the_points(polygon) -> None:
     edges = np.roll(quad, -1, axis=0) - quad
     scale = np.linalg.norm(edges, axis=1)
     assert abs(edges[0] @ edges[1]) <= 1e-3 * max(scale[0] * scale[1], 1)
+
+
+def test_tall_quads() -> None:
+    """Those more than 1.5 times as high as wide, on either side of the first corner."""
+    sizes = [(20, 40), (20, 29), (40, 20), (20, 31)]  # width, height
+    upright = [np.float32([[5, 5], [5 + w, 5], [5 + w, 5 + h], [5, 5 + h]]) for w, h in sizes]
+    assert [geometry.is_tall_quad(quad) for quad in upright] == [True, False, False, True]
+    assert [geometry.is_tall_quad(np.roll(quad, -1, axis=0)) for quad in upright] == [False, False, True, False]
+    assert not geometry.is_tall_quad(upright[0].repeat(2, axis=0))
+
+
+def test_tall_labels_of_words_run_down() -> None:
+    """Three characters or more: a tall quad of fewer may be a letter, and without words nothing is known."""
+    tall = np.float32([[10, 10], [30, 12], [26, 90], [6, 88]])
+    turned = geometry.quad_along_word(tall, "down")
+    np.testing.assert_array_equal(turned, tall[[1, 2, 3, 0]])
+    for quad, text in ((turned, "down"), (tall, "!!"), (tall, None), (tall.repeat(2, axis=0), "down")):
+        np.testing.assert_array_equal(geometry.quad_along_word(quad, text), quad)

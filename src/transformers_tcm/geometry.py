@@ -10,16 +10,22 @@ __all__ = [
     "bounding_box",
     "clamp_polygon",
     "clip_polygon",
+    "is_tall_quad",
     "min_area_quad",
     "offset_polygon",
     "order_clockwise",
     "perimeter",
+    "quad_along_word",
     "signed_area",
     "transform_points",
     "unclip_distance",
     "unclip_polygon",
     "unclip_quad",
 ]
+
+
+# Ratio of height to width from which on a quad may hold a word that runs along its height.
+_TALL = 1.5
 
 
 def signed_area(polygon: np.ndarray) -> float:
@@ -38,6 +44,22 @@ def bounding_box(polygon: np.ndarray) -> np.ndarray:
     """Axis-aligned box (4,) as x_min, y_min, x_max, y_max."""
     polygon = np.asarray(polygon)
     return np.concatenate([polygon.min(axis=0), polygon.max(axis=0)])
+
+
+def is_tall_quad(polygon: np.ndarray) -> bool:
+    """Whether an outline is a quad much taller than wide: a word written down or up, or a single character."""
+    if len(polygon) != 4:
+        return False
+    return bool(np.linalg.norm(polygon[3] - polygon[0]) > _TALL * np.linalg.norm(polygon[1] - polygon[0]))
+
+
+def quad_along_word(polygon: np.ndarray, text: str | None) -> np.ndarray:
+    """A labelled outline from where its word begins.
+
+    Labels may begin at the top left corner whichever way a word runs, as those of ICDAR 2015 do. Tall quads of three
+    characters or more are taken for words that run down, as most do; all else stays as it is.
+    """
+    return np.roll(polygon, -1, axis=0) if is_tall_quad(polygon) and len(text or "") >= 3 else polygon
 
 
 def order_clockwise(polygon: np.ndarray) -> np.ndarray:

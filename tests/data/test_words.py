@@ -88,13 +88,23 @@ def test_single_words(crops: list[WordCrop]) -> None:
     assert labels_to_instances(blue["labels"]).polygons[0].tolist() == [[0, 24], [192, 24], [192, 72], [0, 72]]
 
 
+def test_tall_words_are_as_high_as_others(tmp_path: Path) -> None:
+    """A word that runs down has the height of its letters, not of its picture."""
+    PIL.Image.new("RGB", (20, 60)).save(tmp_path / "down.png")
+    words = [WordCrop(tmp_path / "down.png", text) for text in ("down", "I")]
+    assert words[0].corners(20, 60).tolist() == [[20, 0], [20, 60], [0, 60], [0, 0]]
+    photos = WordPhotos(words, TCMImageProcessorPil(), height=40)
+    heights = [photos[index]["pixel_mask"].any(dim=1).sum().item() for index in range(2)]
+    assert heights == [120, 40]
+
+
 def test_single_words_have_a_bounded_size(tmp_path: Path) -> None:
     for name, size in (("wide", (2000, 10)), ("narrow", (1, 400))):
         PIL.Image.new("RGB", size).save(tmp_path / f"{name}.png")
     words = [WordCrop(tmp_path / f"{name}.png", name) for name in ("wide", "narrow")]
     masks = [item["pixel_mask"] for item in WordPhotos(words, TCMImageProcessorPil(), height=32)]
     sizes = [(int(mask.any(dim=1).sum()), int(mask.any(dim=0).sum())) for mask in masks]
-    assert sizes == [(5, 1024), (32, 1)]
+    assert sizes == [(5, 1024), (1024, 3)]
 
 
 def test_a_collage_depends_on_seed_and_index_only(crops: list[WordCrop]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
-from ..geometry import transform_points
+from ..geometry import quad_along_word, transform_points
 from ..images import load_image
 from ..instances import TextInstances
 from .datasets import process_for_model
@@ -36,9 +36,9 @@ class WordCrop:
     quad: tuple[tuple[float, float], ...] | None = None
 
     def corners(self, width: int, height: int) -> np.ndarray:
-        """`quad`, or the corners (4, 2) of a picture of that size."""
+        """`quad`, or the corners (4, 2) of a picture of that size, from where the word begins."""
         whole = [(0, 0), (width, 0), (width, height), (0, height)]
-        return np.array(whole if self.quad is None else self.quad, np.float32)
+        return quad_along_word(np.array(whole if self.quad is None else self.quad, np.float32), self.text)
 
 
 def load_word_crops(

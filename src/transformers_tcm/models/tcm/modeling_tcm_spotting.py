@@ -13,10 +13,11 @@ from torch.nn import functional
 from transformers import initialization as init
 from transformers.utils import can_return_tuple
 
+from ... import geometry
 from ...instances import TextInstances
 from .configuration_tcm import TCMConfig
 from .heads.base import DecodingSettings, HeadOutput
-from .heads.proposals import proposals_to_bezier, tall_quads, with_matched_proposals
+from .heads.proposals import proposals_to_bezier, with_matched_proposals
 from .heads.reading import WordReading, read_words
 from .heads.recognizer import TextRecognizer
 from .modeling_tcm import TCMForTextDetection, TCMModelOutput, TCMTextDetectionOutput, check_labels, valid_sizes
@@ -34,7 +35,7 @@ class TCMTextSpottingOutput(TCMTextDetectionOutput):
         loss: scalar, the sum of `loss_dict`, where labels are given.
         loss_dict: weighted loss terms by name.
         head_output: the detection head's maps.
-        score_map: (B, K, h, w) cosine of every position with the text.
+        score_map: (B, K, h, w) cosine of every position with the text; `None` without prompting.
         valid_sizes: (B, 2) height and width of each image within the padded input.
         hidden_states: maps of the stem and the four stages, where asked for.
         points: (sum of K_i, 2) outlines of the proposals, in pixels of the network's input.
@@ -221,7 +222,6 @@ class TCMForTextSpotting(TCMForTextDetection):
         settings: DecodingSettings,
     ) -> dict[str, torch.Tensor]:
         """Of detection and reading."""
-        assert outputs.score_logits is not None  # `TCMModel` always gives it
         loss_dict = self._detection_losses(head_output, outputs.score_logits, labels)
         if self.training and self.recognizer.settings.train_on_proposals:
             proposals = head_output.decode(sizes, **vars(settings))
@@ -280,7 +280,7 @@ class TCMForTextSpotting(TCMForTextDetection):
 
         A head that finds regions does not know which way a word runs.
         """
-        tall = tall_quads(polygons)
+        tall = [index for index, polygon in enumerate(polygons) if geometry.is_tall_quad(polygon)]
         if not tall:
             return
         charset, decoder = self.recognizer.settings.charset, self.recognizer.settings.decoder

@@ -8,7 +8,6 @@ from transformers_tcm.bezier import bezier_to_polygon, fit_bezier
 from transformers_tcm.instances import TextInstances
 from transformers_tcm.models.tcm.heads.proposals import (
     proposals_to_bezier,
-    tall_quads,
     with_matched_proposals,
     words_to_bezier,
 )
@@ -65,40 +64,25 @@ def test_something_is_read_whatever_the_outline(polygon: np.ndarray, halves_are_
     assert ((control_points >= low) & (control_points <= high)).all()
 
 
-def test_tall_quads() -> None:
-    """Those more than 1.5 times as high as wide, on either side of the first corner."""
-    sizes = [(20, 40), (20, 29), (40, 20), (20, 31)]  # width, height
-    upright = [np.float32([[5, 5], [5 + w, 5], [5 + w, 5 + h], [5, 5 + h]]) for w, h in sizes]
-    assert tall_quads([*upright, bezier_to_polygon(arc(), 20)]) == [0, 3]
-    assert tall_quads([np.roll(quad, -1, axis=0) for quad in upright]) == [2]
-    assert tall_quads([]) == []
-
-
 def test_no_proposals() -> None:
     assert proposals_to_bezier([], halves_are_sides=False).shape == (0, 8, 2)
-    control_points, fitted = words_to_bezier([])
+    control_points, fitted = words_to_bezier([], [])
     assert control_points.shape == (0, 8, 2)
     assert fitted.shape == (0,)
 
 
 def test_words_that_no_curves_describe_are_marked() -> None:
-    control_points, fitted = words_to_bezier([QUAD, LINE, TRIANGLE, QUAD[::-1]])
+    control_points, fitted = words_to_bezier([QUAD, LINE, TRIANGLE, QUAD[::-1]], [None] * 4)
     assert fitted.tolist() == [True, False, False, False]
     np.testing.assert_allclose(control_points[0], fit_bezier(QUAD))
     assert not control_points[1:].any()
 
 
-def test_tall_labels_of_words_run_down() -> None:
-    """Three characters or more; a tall quad of fewer may be a letter, and without words nothing is known."""
+def test_labels_are_read_from_where_the_word_begins() -> None:
     tall = np.float32([[10, 10], [30, 12], [26, 90], [6, 88]])
-    texts = ["down", "!", None, "across"]
-    control_points, fitted = words_to_bezier([tall, tall, tall, QUAD], texts)
+    control_points, fitted = words_to_bezier([tall, tall, QUAD], ["down", None, "across"])
     assert fitted.all()
-    corners = control_points[:, [0, 3, 4, 7]]
-    np.testing.assert_array_equal(corners[0], tall[[1, 2, 3, 0]])
-    for index, quad in ((1, tall), (2, tall), (3, QUAD)):
-        np.testing.assert_array_equal(corners[index], quad)
-    np.testing.assert_array_equal(words_to_bezier([tall])[0][0], control_points[1])
+    np.testing.assert_array_equal(control_points[:, [0, 3, 4, 7]], [tall[[1, 2, 3, 0]], tall, QUAD])
 
 
 def label(*quads: np.ndarray, ignore: tuple[int, ...] = ()) -> dict[str, torch.Tensor]:

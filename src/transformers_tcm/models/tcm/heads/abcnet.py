@@ -263,7 +263,7 @@ class ABCNetHead(DetectionHead):
         import cv2
 
         settings = settings or ABCNetConfig()
-        curves, usable = words_to_bezier(instances.polygons)
+        curves, usable = words_to_bezier(instances.polygons, instances.texts or [None] * len(instances))
         usable &= ~instances.ignored & (_short_sides(curves) >= settings.min_short_side)
         text_map = np.zeros((height, width), np.uint8)
         text_mask = np.ones((height, width), np.uint8)

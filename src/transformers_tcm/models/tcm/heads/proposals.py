@@ -10,28 +10,21 @@ from ....bezier import fit_bezier, outline_to_bezier
 from ....instances import TextInstances
 from .roi_sampling import quads_to_bezier
 
-__all__ = ["proposals_to_bezier", "tall_quads", "with_matched_proposals", "words_to_bezier"]
+__all__ = ["proposals_to_bezier", "with_matched_proposals", "words_to_bezier"]
 
 # A proposal is taken for a word if both boxes share at least half of their union.
 MATCH_IOU = 0.5
-# Ratio of height to width from which on a quad may hold a word that runs along its height.
-TALL = 1.5
 
 
-def words_to_bezier(
-    polygons: Sequence[np.ndarray], texts: Sequence[str | None] | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+def words_to_bezier(polygons: Sequence[np.ndarray], texts: Sequence[str | None]) -> tuple[np.ndarray, np.ndarray]:
     """Control points (N, 8, 2) float32 of labelled words (K_i, 2), and which (N,) have any, not zeros.
 
-    Labels may begin at the top left corner whichever way a word runs (ICDAR 2015). Tall quads of words of three
-    characters or more, if `texts` says so, are taken for words that run down, as most do.
+    They start where `geometry.quad_along_word` takes the words to begin.
     """
     control_points, fitted = np.zeros((len(polygons), 8, 2), np.float32), np.zeros(len(polygons), bool)
-    running_down = {i for i in tall_quads(polygons) if texts is not None and len(texts[i] or "") >= 3}
-    for index, polygon in enumerate(polygons):
-        polygon = np.roll(polygon, -1, axis=0) if index in running_down else polygon
+    for index, (polygon, text) in enumerate(zip(polygons, texts, strict=True)):
         try:
-            control_points[index] = fit_bezier(polygon)
+            control_points[index] = fit_bezier(geometry.quad_along_word(polygon, text))
             fitted[index] = True
         except ValueError:
             continue  # no word, but a line or a bow tie, which the detection ignores as well
@@ -52,16 +45,6 @@ def _proposal_to_bezier(polygon: np.ndarray, halves_are_sides: bool) -> np.ndarr
         except ValueError:
             quad = geometry.min_area_quad(polygon)  # something has to be read: proposals have no other flaw
     return quads_to_bezier(torch.from_numpy(np.ascontiguousarray(quad, np.float32))).numpy()
-
-
-def tall_quads(polygons: Sequence[np.ndarray]) -> list[int]:
-    """Which outlines are quads much taller than wide: words written down or up, or single characters."""
-    return [
-        index
-        for index, polygon in enumerate(polygons)
-        if len(polygon) == 4
-        and np.linalg.norm(polygon[3] - polygon[0]) > TALL * np.linalg.norm(polygon[1] - polygon[0])
-    ]
 
 
 def with_matched_proposals(
