@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from .cli_data import validate_dataset
+from .cli_data import import_labels, validate_dataset
 from .cli_support import (
     annotated_rows,
     evaluate_rows,
@@ -259,6 +259,7 @@ def convert(
     typer.echo(f"{output}: a {model.config.variant} detector with {millions:.1f} million parameters")
 
 
+app.command()(import_labels)
 app.command()(validate_dataset)
 
 

@@ -2,14 +2,71 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from tqdm import tqdm
 
 from .cli_support import usage_errors
 
-__all__ = ["validate_dataset"]
+__all__ = ["import_labels", "validate_dataset"]
+
+
+def import_labels(
+    source: Annotated[Path, typer.Argument(help="The exported file, see above.")],
+    images: Annotated[Path, typer.Option(help="Folder of the photos that were labelled.")],
+    output: Annotated[Path, typer.Option(dir_okay=False, help="JSON-lines file for the labels.")] = Path(
+        "labels.jsonl"
+    ),
+    form: Annotated[
+        Literal["auto", "label-studio", "cvat", "paddleocr"],
+        typer.Option("--format", help="auto tells it from the content."),
+    ] = "auto",
+    text_field: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Attribute or text area with the word. [default: see above]"),
+    ] = None,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Label, choice or checkbox of words that do not count; can be repeated."),
+    ] = None,
+    reorder: Annotated[bool, typer.Option("--reorder", help="Start every outline where upright text starts.")] = False,
+) -> None:
+    """Turn labels of Label Studio, CVAT or PPOCRLabel into the JSON lines that training and evaluation read.
+
+    \b
+      label-studio  project exported as JSON: rectangles and polygons, with a text area for each region
+      cvat          annotations.xml of "CVAT for images 1.1": boxes and polygons, the word in a text attribute
+                    (the only one, or the one named transcription, text or word)
+      paddleocr     Label.txt of PPOCRLabel, or another list of labels for PaddleOCR's detection
+
+    Words that read ### do not count, nor do those that PPOCRLabel calls difficult. Outlines that run counter-clockwise
+    are turned round; --reorder also gives up the corner that the labeller started from, for upright text.
+
+    What cannot be taken over is reported, the rest is written; the exit code is then 1. It is 2 if nothing can.
+
+    \b
+    Examples:
+      transformers-tcm import-labels project-1.json --images photos --output labels.jsonl
+      transformers-tcm import-labels annotations.xml --images photos --text-field plate --ignore illegible
+      transformers-tcm import-labels photos/Label.txt --images photos
+    """
+    with usage_errors():
+        from .data.importing import import_photos, read_export
+        from .data.loaders import save_jsonl
+
+        photos = read_export(source, form, text_field, ignore or ())
+        # `None` shows the bar on a terminal only.
+        labels = import_photos(tqdm(photos, unit="photo", disable=None), images, reorder)
+        for problem in labels.problems:
+            typer.echo(f"error: {source}, {problem}", err=True)
+        if not labels.images:
+            raise ValueError(f"none of the {len(photos)} photos of {source} could be taken over")
+        output.parent.mkdir(parents=True, exist_ok=True)
+        save_jsonl(output, labels.images, labels.annotations)
+    typer.echo(f"{labels.summary}; labels in {output}")
+    if labels.problems:
+        raise typer.Exit(1)
 
 
 def validate_dataset(

@@ -1,0 +1,109 @@
+"""CVAT for images 1.1: `annotations.xml` of an exported task."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree.ElementTree import Element, TreeBuilder
+from xml.parsers import expat
+
+import numpy as np
+
+from .exports import ExportedPhoto, ExportedWord, rectangle, word_or_none
+
+__all__ = ["parse_xml", "read_cvat"]
+
+# Names of the attribute with the transcription, if it is not the only one for text.
+TEXT_NAMES = ("transcription", "text", "word")
+
+
+def read_cvat(source: Path, text_field: str | None = None, ignore: frozenset[str] = frozenset()) -> list[ExportedPhoto]:
+    """Boxes, turned or not, and polygons of all images, see `read_export`.
+
+    Raises:
+        ValueError: if the file is no XML, has a document type declaration, or is no export of images.
+    """
+    root = parse_xml(source)
+    if root.tag != "annotations":
+        raise ValueError(f"{source}: the root is <{root.tag}>; expected the <annotations> of CVAT")
+    images = root.findall("image")
+    if not images:
+        what = "tracks of a video" if root.find("track") is not None else "no images"
+        raise ValueError(f'{source}: {what}; export the task as "CVAT for images 1.1"')
+    text_names = (text_field,) if text_field is not None else TEXT_NAMES + _only_text_attribute(root)
+    return [_photo(image, index, text_names, ignore) for index, image in enumerate(images)]
+
+
+def parse_xml(source: Path) -> Element:
+    """The root of an XML file.
+
+    A document type declaration is refused, for with it come entities: nested ones make gigabytes out of a small file,
+    external ones read other files. No labelling tool writes any.
+
+    Raises:
+        ValueError: if there is one, or the file is not well-formed.
+    """
+    builder = TreeBuilder()
+    parser = expat.ParserCreate()
+
+    def refuse(*declaration: object) -> None:
+        raise ValueError(f"{source}: a document type declaration is not allowed in labels")
+
+    parser.StartDoctypeDeclHandler = refuse
+    parser.StartElementHandler = builder.start
+    parser.EndElementHandler = builder.end
+    parser.CharacterDataHandler = builder.data
+    try:
+        with source.open("rb") as file:
+            parser.ParseFile(file)
+    except expat.ExpatError as error:
+        raise ValueError(f"{source}: not well-formed XML ({error})") from error
+    return builder.close()
+
+
+def _only_text_attribute(root: Element) -> tuple[str, ...]:
+    """The attribute of the task that takes free text, if there is one."""
+    names = {
+        attribute.findtext("name", "")
+        for attribute in root.iterfind("meta//label/attributes/attribute")
+        if attribute.findtext("input_type") == "text"
+    }
+    return tuple(names) if len(names) == 1 else ()
+
+
+def _photo(image: Element, index: int, text_names: tuple[str, ...], ignore: frozenset[str]) -> ExportedPhoto:
+    name = image.get("name", "")
+    place = f"image {image.get('id', index)} ({name})"
+    try:
+        size = (int(image.attrib["width"]), int(image.attrib["height"])) if "width" in image.attrib else None
+    except (KeyError, ValueError):
+        return ExportedPhoto(place, problem="its width and height are no numbers")
+
+    def words(width: int, height: int) -> Iterator[ExportedWord]:
+        for number, shape in enumerate((shape for shape in image if shape.tag != "tag"), start=1):
+            yield _word(shape, f"{shape.tag} {number}", text_names, ignore)
+
+    return ExportedPhoto(place, (name,) if name else (), words, size)
+
+
+def _word(shape: Element, name: str, text_names: tuple[str, ...], ignore: frozenset[str]) -> ExportedWord:
+    if shape.tag not in ("box", "polygon"):
+        return ExportedWord(name, problem="only boxes and polygons can be taken over")
+    try:
+        points = _box(shape) if shape.tag == "box" else _polygon(shape)
+    except (KeyError, ValueError) as error:
+        return ExportedWord(name, problem=f"cannot be read: {error!r}")
+    attributes = {attribute.get("name", ""): attribute.text or "" for attribute in shape.findall("attribute")}
+    lowered = {key.casefold(): value for key, value in attributes.items()}
+    text = next((lowered[key.casefold()] for key in text_names if key.casefold() in lowered), None)
+    checked = {key for key, value in attributes.items() if value.strip().casefold() == "true"}
+    return ExportedWord(name, points, word_or_none(text), not ignore.isdisjoint({shape.get("label", ""), *checked}))
+
+
+def _box(shape: Element) -> np.ndarray:
+    """A box is turned about its centre."""
+    left, top, right, bottom = (float(shape.attrib[key]) for key in ("xtl", "ytl", "xbr", "ybr"))
+    return rectangle(left, top, right - left, bottom - top, float(shape.get("rotation", 0)), pivot=(0.5, 0.5))
+
+
+def _polygon(shape: Element) -> np.ndarray:
+    """Points such as `12.00,30.50;80.10,31.00;…`."""
+    return np.array([[float(value) for value in point.split(",")] for point in shape.attrib["points"].split(";")])

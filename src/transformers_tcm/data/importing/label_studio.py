@@ -1,0 +1,145 @@
+"""Label Studio: a project exported as JSON."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import numpy as np
+
+from .exports import ExportedPhoto, ExportedWord, rectangle, word_or_none
+
+__all__ = ["read_label_studio"]
+
+RECTANGLES = ("rectanglelabels", "rectangle")
+POLYGONS = ("polygonlabels", "polygon")
+# Other kinds of regions in images.
+OTHERS = ("ellipselabels", "ellipse", "brushlabels", "brush", "keypointlabels", "keypoint", "vectorlabels", "vector")
+# Fields of a result that name what a region is.
+NAMES = ("rectanglelabels", "polygonlabels", "labels", "choices")
+# Keys of the photo in a task; the labelling configuration may choose any other.
+IMAGE_KEYS = ("image", "ocr", "img", "photo", "url")
+# In front of the names of uploaded files.
+UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")
+
+
+def read_label_studio(
+    source: Path, text_field: str | None = None, ignore: frozenset[str] = frozenset()
+) -> list[ExportedPhoto]:
+    """Rectangles, turned or not, and polygons of all tasks, with the text areas of their regions, see `read_export`.
+
+    Of several annotations of a task the ground truth is taken if there is one, otherwise the newest.
+
+    Raises:
+        ValueError: if the file is no JSON, or no list of tasks with annotations.
+    """
+    try:
+        tasks = json.loads(source.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{source}: no JSON ({error})") from error
+    tasks = [tasks] if isinstance(tasks, dict) else tasks
+    if not isinstance(tasks, list) or not all(isinstance(task, dict) and "data" in task for task in tasks):
+        raise ValueError(f"{source}: no list of tasks with data; export the project as JSON (not JSON-MIN)")
+    if not tasks:
+        raise ValueError(f"{source}: an empty list; expected the tasks of a project")
+    return [_photo(task, index, text_field, ignore) for index, task in enumerate(tasks, start=1)]
+
+
+def _photo(task: dict[str, Any], index: int, text_field: str | None, ignore: frozenset[str]) -> ExportedPhoto:
+    place = f"task {task.get('id', index)}"
+    try:
+        names = _names(task)
+        results = _results(task)
+        size = None if results is None else _size(results)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        return ExportedPhoto(place, problem=f"not of the form of an exported task ({error!r})")
+    if results is None:
+        return ExportedPhoto(place, problem="it has no annotation")
+    found = results
+
+    def words(width: int, height: int) -> Iterator[ExportedWord]:
+        regions: dict[str, list[dict[str, Any]]] = {}
+        for result in found:
+            if "id" in result and isinstance(result.get("value"), dict):
+                regions.setdefault(str(result["id"]), []).append(result)
+        for name, parts in regions.items():
+            yield from _words(f"region {name}", parts, (width, height), text_field, ignore)
+
+    return ExportedPhoto(place, names, words, size)
+
+
+def _names(task: dict[str, Any]) -> tuple[str, ...]:
+    """The names under which the photo may be found: as uploaded or linked, and without the prefix of an upload."""
+    data = task["data"]
+    texts = [data[key] for key in (*IMAGE_KEYS, *data) if isinstance(data.get(key), str)]
+    if not texts:
+        return ()
+    parts = urlsplit(texts[0])
+    # Files of the labeller's computer: /data/local-files/?d=photos/1.jpg
+    local = parse_qs(parts.query).get("d", [])
+    path = local[0] if local else unquote(parts.path)
+    folder, slash, name = path.rpartition("/")
+    return path, f"{folder}{slash}{UPLOAD_PREFIX.sub('', name)}"
+
+
+def _results(task: dict[str, Any]) -> list[dict[str, Any]] | None:
+    annotations = task.get("annotations") or task.get("completions") or []
+    done = [one for one in annotations if not one.get("was_cancelled")]
+    if not done:
+        return None
+    chosen = max(done, key=lambda one: (bool(one.get("ground_truth")), str(one.get("updated_at") or "")))
+    return [result for result in chosen["result"] if isinstance(result, dict)]
+
+
+def _size(results: list[dict[str, Any]]) -> tuple[int, int] | None:
+    """Width and height of the photo in pixels; older versions do not write them."""
+    for result in results:
+        if "original_width" in result and "original_height" in result:
+            return int(result["original_width"]), int(result["original_height"])
+    return None
+
+
+def _words(
+    name: str, parts: list[dict[str, Any]], size: tuple[int, int], text_field: str | None, ignore: frozenset[str]
+) -> Iterator[ExportedWord]:
+    """The word of a region: its shape, its labels and its text are results of the same id. None for a mere choice."""
+    kinds = {str(part.get("type")) for part in parts}
+    texts = [part for part in parts if part.get("type") == "textarea"]
+    shape = next((part for part in parts if part.get("type") in RECTANGLES + POLYGONS), None)
+    if shape is None:
+        if other := sorted(kinds & set(OTHERS)):
+            yield ExportedWord(name, problem=f"{other[0]}: only rectangles and polygons can be taken over")
+        elif texts:
+            yield ExportedWord(name, problem="a text without a rectangle or a polygon")
+        return
+    try:
+        points = _points(shape, *size)
+        names = {label for part in parts for key in NAMES for label in part["value"].get(key) or ()}
+        text = _text([part for part in texts if text_field in (None, part.get("from_name"))])
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        yield ExportedWord(name, problem=f"cannot be read: {error!r}")
+        return
+    problem = None
+    if shape.get("image_rotation") or shape.get("item_index"):
+        problem = (
+            "drawn on a photo that was turned in Label Studio, or on a further one of a task: label it alone, upright"
+        )
+    yield ExportedWord(name, points, text, not ignore.isdisjoint(names), problem)
+
+
+def _points(shape: dict[str, Any], width: int, height: int) -> np.ndarray:
+    """Pixels (K, 2); the export has percentages. A rectangle is turned about its top-left corner."""
+    value = shape["value"]
+    if shape["type"] in POLYGONS:
+        return np.array(value["points"], dtype=np.float64) / 100 * [width, height]
+    left, top, across, down = (float(value[key]) / 100 for key in ("x", "y", "width", "height"))
+    degrees = float(value.get("rotation") or 0)
+    return rectangle(left * width, top * height, across * width, down * height, degrees, pivot=(0, 0))
+
+
+def _text(parts: list[dict[str, Any]]) -> str | None:
+    """What was typed; several submissions are parts of one text."""
+    texts = [part["value"].get("text") for part in parts]
+    return word_or_none(" ".join(line for text in texts for line in ([text] if isinstance(text, str) else text or ())))
