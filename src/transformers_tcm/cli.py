@@ -16,6 +16,7 @@ from .cli_support import (
     run_on_images,
     task_of,
     usage_errors,
+    write_failure_report,
 )
 from .lexicon import LexiconRule
 from .result_files import ResultFormat, ResultWriter
@@ -201,6 +202,8 @@ def evaluate(
     unclip_ratio: UnclipRatio = None,
     device: Device = None,
     output: Annotated[Path | None, typer.Option(dir_okay=False, help="JSON file for totals and every image.")] = None,
+    report: Annotated[Path | None, typer.Option(file_okay=False, help="Folder for a page of the failures.")] = None,
+    report_images: Annotated[int, typer.Option(min=0, help="Photos on that page, the worst ones.")] = 30,
 ) -> None:
     """Compare a model with annotations: precision, recall and hmean.
 
@@ -210,9 +213,14 @@ def evaluate(
 
     What is not set comes from the model: one fixed setting for all images.
 
+    With --report there is also a page, index.html in that folder, that shows where the model fails: recall by the size
+    of the words, kinds of failure, precision and recall over the scores, and the worst photos with what was missed,
+    split, merged, made up or read wrongly. Every photo then goes through the model twice.
+
     \b
     Examples:
       transformers-tcm evaluate --images photos --annotations labels --include val.txt
+      transformers-tcm evaluate --images photos --annotations labels --report failures
       transformers-tcm evaluate --jsonl photos.jsonl --model my_detector --output evaluation.json
       transformers-tcm evaluate --jsonl photos.jsonl --task spotting --lexicon words.txt --lexicon-rule nearest
     """
@@ -223,16 +231,18 @@ def evaluate(
         rows = annotated_rows(images, annotations, include, jsonl, with_words=task == "spotting")
         if output is not None:
             output.parent.mkdir(parents=True, exist_ok=True)
-        results, seconds = evaluate_rows(load_pipeline(f"text-{task}", model, device, {**settings, **reading}), rows)
-    for name, result in results.items():
-        figures = f"precision {result.precision:.4f}  recall {result.recall:.4f}  hmean {result.hmean:.4f}"
-        typer.echo(figures if len(results) == 1 else f"{name.replace('_', ' '):<15}{figures}")
-    detection = results.pop("detection")
-    typer.echo(f"{len(detection.images)} images, {seconds:.3f} s each (median)")
+        if report is not None:
+            report.mkdir(parents=True, exist_ok=True)
+        settings |= reading
+        pipeline = load_pipeline(f"text-{task}", model, device, settings)
+        evaluation = evaluate_rows(pipeline, rows)
+    typer.echo(evaluation.summary())
     if output is not None:
-        others = {name: result.to_dict() for name, result in results.items()}
-        report = {**detection.to_dict(), **others, "seconds_per_image": seconds}
-        output.write_text(json.dumps(report, indent=1), encoding="utf-8")
+        output.write_text(json.dumps(evaluation.to_dict(), indent=1), encoding="utf-8")
+    if report is not None:
+        with usage_errors():
+            page = write_failure_report(report, pipeline, rows, evaluation, settings, report_images)
+        typer.echo(f"failures shown in {page}")
 
 
 @app.command()

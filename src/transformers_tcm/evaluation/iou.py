@@ -9,10 +9,27 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..instances import TextInstances
-from .matching import greedy_pairs, overlap
+from .matching import PolygonOverlap, greedy_pairs, overlap
 from .scores import EvaluationProtocol, EvaluationResult, ImageResult
 
-__all__ = ["BestOfThresholdsIoU", "BestOfThresholdsResult", "DetectionIoU"]
+__all__ = ["BestOfThresholdsIoU", "BestOfThresholdsResult", "DetectionIoU", "IoUCandidates"]
+
+
+@dataclass(frozen=True)
+class IoUCandidates:
+    """Who counts, and who may be matched to whom.
+
+    Args:
+        areas: of N ground truths and M detections.
+        wanted: (N,) bool, the ground truths that count.
+        judged: (M,) bool, the detections that count.
+        allowed: (N, M) bool, the pairs of these whose IoU suffices.
+    """
+
+    areas: PolygonOverlap
+    wanted: np.ndarray
+    judged: np.ndarray
+    allowed: np.ndarray
 
 
 class DetectionIoU(EvaluationProtocol):
@@ -33,11 +50,17 @@ class DetectionIoU(EvaluationProtocol):
         self, ground_truth: TextInstances, detections: TextInstances, image_id: str | int
     ) -> ImageResult:
         """Judge one image, without adding it to the totals."""
+        candidates = self.candidates(ground_truth, detections)
+        pairs = list(greedy_pairs(candidates.allowed))
+        counts = int(candidates.wanted.sum()), int(candidates.judged.sum())
+        return ImageResult(image_id, len(pairs), len(pairs), *counts, pairs)
+
+    def candidates(self, ground_truth: TextInstances, detections: TextInstances) -> IoUCandidates:
+        """What the matching of one image starts from."""
         areas = overlap(ground_truth, detections)
         wanted = ~ground_truth.ignored & (areas.ground_truth_area > 0)
         judged = ~areas.inside_any(ground_truth.ignored, self.area_precision_threshold) & (areas.detection_area > 0)
-        pairs = list(greedy_pairs((areas.iou > self.iou_threshold) & np.outer(wanted, judged)))
-        return ImageResult(image_id, len(pairs), len(pairs), int(wanted.sum()), int(judged.sum()), pairs)
+        return IoUCandidates(areas, wanted, judged, (areas.iou > self.iou_threshold) & np.outer(wanted, judged))
 
 
 @dataclass(frozen=True)
