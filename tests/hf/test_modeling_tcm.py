@@ -101,6 +101,12 @@ class ImagePromptedTCMModelTester(TCMModelTester):
     head_settings = {"adaptive_scale_fusion": True}
 
 
+class UnpromptedTCMModelTester(TCMModelTester):
+    """The baseline of ablations, without a score map."""
+
+    settings = {"variant": "none"}
+
+
 class TCMSpotterTester(TCMModelTester):
     """With a recogniser, whose attention decoder is the one with more kinds of weights."""
 
@@ -154,7 +160,7 @@ class TCMModelTest(ModelTesterMixin, unittest.TestCase):
         config, inputs = self.model_tester.prepare_config_and_inputs_for_common()
         outputs = TCMModel(config).to(torch_device)(**inputs, output_hidden_states=True)
         outputs.hidden_states[0].retain_grad()
-        outputs.score_map.sum().backward()
+        (outputs.feature_maps[-1] if outputs.score_map is None else outputs.score_map).sum().backward()
         self.assertGreater(outputs.hidden_states[0].grad.abs().sum(), 0)
 
     @unittest.skip("TCM returns no attention weights: those that matter are the score map")
@@ -176,6 +182,10 @@ class FusedTCMModelTest(TCMModelTest):
 
 class ImagePromptedTCMModelTest(TCMModelTest):
     model_tester_class = ImagePromptedTCMModelTester
+
+
+class UnpromptedTCMModelTest(TCMModelTest):
+    model_tester_class = UnpromptedTCMModelTester
 
 
 class TCMSpotterTest(TCMModelTest):

@@ -76,6 +76,7 @@ def test_other_prompts_are_tokenized_to_one_length() -> None:
         ({"num_context_tokens": "four"}, "num_context_tokens"),
         ({"temperature": 0.0}, "temperature"),
         ({"variant": "tcm", "fused": True}, "cannot be fused"),
+        ({"variant": "none", "fused": True}, "no text tower"),
         ({"prompt_token_ids": [[1, 2], [3, 4]]}, "prompt_token_ids"),
     ],
 )

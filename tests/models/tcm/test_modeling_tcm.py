@@ -45,20 +45,24 @@ ONLY_IGNORED = TextInstances([WORD], ignore=np.array([True]))
     [[NO_TEXT, NO_TEXT], [ONLY_IGNORED], [ONE_WORD, NO_TEXT], [ONE_WORD, ONLY_IGNORED]],
     ids=["no text", "only ignored", "a word and none", "a word and ignored"],
 )
-@pytest.mark.parametrize("variant", ["fasttcm", "tcm"])
+@pytest.mark.parametrize("variant", ["fasttcm", "tcm", "none"])
 def test_losses_and_gradients_are_finite(small_detector: Make, variant: str, instances: list[TextInstances]) -> None:
     model = small_detector(variant=variant).train()
     sizes = [(64, 96), (96, 64)]
     batch = labelled_batch(model.config, list(zip(sizes, instances, strict=False)))
     outputs = model(**batch)
     assert torch.isfinite(outputs.loss)
-    assert set(outputs.loss_dict) == {"loss_prob", "loss_binary", "loss_threshold", "loss_score_map"}
+    score_map_loss = set() if variant == "none" else {"loss_score_map"}
+    assert set(outputs.loss_dict) == {"loss_prob", "loss_binary", "loss_threshold", *score_map_loss}
     torch.testing.assert_close(outputs.loss, sum(outputs.loss_dict.values()))
     outputs.loss.backward()
     assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)
 
 
-@pytest.mark.parametrize("settings", [{}, {"variant": "tcm"}, {"learnable_logit_scale": True}, {"text_refiner": False}])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"variant": "tcm"}, {"variant": "none"}, {"learnable_logit_scale": True}, {"text_refiner": False}],
+)
 def test_every_trained_parameter_gets_a_gradient(small_detector: Make, settings: dict) -> None:
     model = small_detector(**settings).train()
     for block in model.modules():
@@ -109,6 +113,8 @@ def test_fused_equals_unfused(small_detector: Make, tmp_path: Path) -> None:
 def test_tcm_cannot_be_fused(small_detector: Make) -> None:
     with pytest.raises(ValueError, match="cannot be fused"):
         small_detector(variant="tcm").fuse_text_embeddings()
+    with pytest.raises(ValueError, match="no text tower"):
+        small_detector(variant="none").fuse_text_embeddings()
 
 
 def test_fused_model_trains_the_rest(small_detector: Make) -> None:
@@ -136,6 +142,27 @@ def test_text_embedding_is_cached_until_the_weights_change(small_detector: Make)
         assert len(calls) == 3
     model(pixels)  # with gradients, which must reach the text encoder
     assert len(calls) == 4
+
+
+def test_without_prompting_there_is_only_the_image_encoder_and_the_head(small_detector: Make, tmp_path: Path) -> None:
+    model, pixels = small_detector(variant="none"), random_pixels(2, 3, 64, 96)
+    parts = {name.split(".")[1] for name in model.state_dict() if name.startswith("model.")}
+    assert parts == {"backbone"}
+    assert not any("attention_pool" in name for name in model.state_dict())
+    assert model.head.neck.lateral[3].in_channels == 128
+    model.save_pretrained(tmp_path)
+    loaded, report = TCMForTextDetection.from_pretrained(tmp_path, output_loading_info=True)
+    assert loaded.config.variant == "none"
+    assert not report["missing_keys"]
+    assert not report["unexpected_keys"]
+    with torch.no_grad():
+        outputs, prompting = loaded(pixels), loaded.model(pixels)
+        # The head sees the maps of the image encoder and nothing else.
+        expected = loaded.head(loaded.model.backbone(pixels).feature_maps, False)
+    torch.testing.assert_close(outputs.head_output.prob_map, expected.prob_map)
+    torch.testing.assert_close(outputs.head_output.prob_map, model(pixels).head_output.prob_map)
+    assert outputs.score_map is None
+    assert set(prompting) == {"feature_maps", "stem_features"}
 
 
 @pytest.mark.parametrize("variant", ["fasttcm", "tcm"])

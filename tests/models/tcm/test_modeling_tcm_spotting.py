@@ -225,6 +225,16 @@ def test_detector_and_spotter_share_weights(small_spotter: Make, tmp_path: Path,
         assert parameter.detach().std(correction=0) >= 0.5 * new.detach().std(correction=0), name
 
 
+def test_without_prompting_it_finds_and_reads(small_spotter: Make) -> None:
+    model = small_spotter(variant="none")
+    batch = labelled_batch(model.config, [((64, 96), TextInstances([WORD], texts=["abc"]))])
+    assert set(model.train()(**batch).loss_dict) == LOSSES - {"loss_score_map"}
+    with torch.no_grad():
+        outputs = model.eval()(random_pixels(1, 3, 64, 96), decoding=EVERYTHING)
+    assert outputs.score_map is None
+    assert len(outputs.char_logits) == len(outputs.scores) > 0
+
+
 def test_a_detector_is_no_spotter(small_config: Callable[..., TCMConfig]) -> None:
     with pytest.raises(ValueError, match=r"describes a detector; `recognizer=\{\}` adds"):
         TCMForTextSpotting(small_config())

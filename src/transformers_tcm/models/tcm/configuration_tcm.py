@@ -121,7 +121,9 @@ class TCMConfig(PreTrainedConfig):
         vision_config (`TCMVisionConfig`, *optional*): the image encoder.
         text_config (`CLIPTextConfig`, *optional*, defaults to CLIP RN50's text tower): the text encoder.
         variant (`str`, *optional*, defaults to `"fasttcm"`): where the language prompt comes from: `"fasttcm"`, a
-            learned meta query, with bimodal similarity matching; or `"tcm"`, each image's global embedding.
+            learned meta query, with bimodal similarity matching; `"tcm"`, each image's global embedding; or `"none"`,
+            no prompting: the stages of the image encoder and the head alone, without attention pool, text tower, score
+            map and auxiliary loss, the baseline of ablations.
         prompts (`list[str]`, *optional*): the predefined prompt texts, one for each class.
         prompt_token_ids (`list[list[int]]`, *optional*): their CLIP token ids, all of one length; made with CLIP's
             tokenizer when only `prompts` is given.
@@ -156,7 +158,7 @@ class TCMConfig(PreTrainedConfig):
 
     vision_config: dict | TCMVisionConfig | None = None
     text_config: dict | CLIPTextConfig | None = None
-    variant: Literal["fasttcm", "tcm"] = "fasttcm"
+    variant: Literal["fasttcm", "tcm", "none"] = "fasttcm"
     prompts: list[str] | tuple[str, ...] = (DEFAULT_PROMPT,)
     prompt_token_ids: list[list[int]] | None = None
     num_context_tokens: int = 4
@@ -213,6 +215,11 @@ class TCMConfig(PreTrainedConfig):
         return self.vision_config.projection_dim
 
     @property
+    def num_score_maps(self) -> int:
+        """Score maps that are concatenated to C5: one for each prompt, none without prompting."""
+        return 0 if self.variant == "none" else len(self.prompts)
+
+    @property
     def head_settings(self) -> Any:
         """`head_config` as an object of the head's `config_class`, with its defaults."""
         return head_class(self.head_type).config_class(**(self.head_config or {}))
@@ -240,6 +247,8 @@ class TCMConfig(PreTrainedConfig):
             raise ValueError(f"`num_context_tokens` must not be negative, got {self.num_context_tokens}")
         if self.fused and self.variant == "tcm":
             raise ValueError("variant 'tcm' prompts with each image's embedding and cannot be fused; use 'fasttcm'")
+        if self.fused and self.variant == "none":
+            raise ValueError("variant 'none' has no text tower that could be fused; leave `fused` out")
         self._validate_prompts()
 
     def _validate_prompts(self) -> None:

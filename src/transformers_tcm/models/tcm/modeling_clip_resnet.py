@@ -28,8 +28,8 @@ class TCMVisionOutput(BackboneOutput):
     """Feature maps of the chosen stages and the two readings of the attention pool.
 
     Args:
-        global_embedding: (B, projection_dim) the image in CLIP's joint space.
-        local_embedding: (B, projection_dim, H/32, W/32) every position in that space.
+        global_embedding: (B, projection_dim) the image in CLIP's joint space; `None` without attention pool.
+        local_embedding: (B, projection_dim, H/32, W/32) every position in that space, likewise.
         stem_features: (B, width, H/2, W/2) the stem's map before it is pooled, the finest one there is.
     """
 
@@ -179,6 +179,7 @@ class TCMVisionBackbone(BackboneMixin, TCMImagePreTrainedModel):
     config: TCMVisionConfig
     base_model_prefix = "vision"
     has_attentions = False
+    attention_pool: TCMDensePool | None
 
     def __init__(self, config: TCMVisionConfig):
         super().__init__(config)
@@ -222,7 +223,9 @@ class TCMVisionBackbone(BackboneMixin, TCMImagePreTrainedModel):
             hidden_states.append(stage(hidden_states[-1]))
         # Images are padded right and bottom, so the first pixel of a cell tells whether any of it is image.
         valid = None if pixel_mask is None else pixel_mask[:, ::STRIDE, ::STRIDE].bool()
-        global_embedding, local_embedding = self.attention_pool(hidden_states[-1], valid)
+        global_embedding = local_embedding = None
+        if self.attention_pool is not None:
+            global_embedding, local_embedding = self.attention_pool(hidden_states[-1], valid)
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
         return TCMVisionOutput(

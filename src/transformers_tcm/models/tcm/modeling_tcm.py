@@ -22,14 +22,14 @@ from .configuration_tcm import TCMConfig
 from .heads import head_class
 from .heads.base import DetectionHead, HeadOutput
 from .losses_tcm import balanced_binary_cross_entropy, dice_loss
-from .modeling_clip_resnet import STRIDE, TCMImagePreTrainedModel, TCMVisionBackbone
+from .modeling_clip_resnet import STRIDE, TCMImagePreTrainedModel, TCMVisionBackbone, TCMVisionOutput
 
 __all__ = ["TCMForTextDetection", "TCMModel", "TCMModelOutput", "TCMPreTrainedModel", "TCMTextDetectionOutput"]
 
 
 @dataclass
 class TCMModelOutput(ModelOutput):
-    """What prompting makes of an image.
+    """What prompting makes of an image; without prompting (variant `"none"`) there are only maps of the image encoder.
 
     Args:
         feature_maps: C2 … C5 of the image encoder, (B, C_i, H / stride, W / stride) at strides 4, 8, 16, 32.
@@ -65,7 +65,7 @@ class TCMTextDetectionOutput(ModelOutput):
         loss: scalar, the sum of `loss_dict`, where labels are given.
         loss_dict: weighted loss terms by name.
         head_output: the head's maps, for example `DBNetOutput`.
-        score_map: (B, K, h, w) cosine of every position with the text.
+        score_map: (B, K, h, w) cosine of every position with the text; `None` without prompting.
         valid_sizes: (B, 2) height and width of each image within the padded input.
         hidden_states: maps of the stem and the four stages, where asked for.
     """
@@ -205,7 +205,8 @@ class TCMPreTrainedModel(TCMImagePreTrainedModel):
             module.init_weights()  # after its layers, whose turn comes first
 
     def _init_prompts(self, model: "TCMModel") -> None:
-        init.constant_(model.visual_scale, self.config.residual_scale)
+        if model.visual_scale is not None:
+            init.constant_(model.visual_scale, self.config.residual_scale)
         if model.text_scale is not None:
             init.constant_(model.text_scale, self.config.residual_scale)
         if model.logit_scale is not None:
@@ -223,6 +224,11 @@ class TCMModel(TCMPreTrainedModel):
         config: its settings.
     """
 
+    visual_prompt_generator: TCMPromptDecoder | None
+    visual_scale: nn.Parameter | None
+    text_refiner: TCMPromptDecoder | None
+    text_scale: nn.Parameter | None
+    logit_scale: nn.Parameter | None
     text_encoder: TCMTextEncoder | None
     language_prompt_generator: TCMLanguagePromptGenerator | None
     meta_query: nn.Parameter | None
@@ -231,8 +237,21 @@ class TCMModel(TCMPreTrainedModel):
 
     def __init__(self, config: TCMConfig):
         super().__init__(config)
-        joint = config.projection_dim
         self.backbone = TCMVisionBackbone._from_config(config.vision_config)
+        if config.variant == "none":
+            self._set_fused(None)
+            self.backbone.attention_pool = None
+            self.visual_prompt_generator = self.text_refiner = None
+            self.visual_scale = self.text_scale = self.logit_scale = None
+        else:
+            self._add_prompting(config)
+        # Kept between calls in evaluation mode; as a buffer it follows the model to other devices.
+        self.register_buffer("_cached_text_embedding", None, persistent=False)
+        self.register_load_state_dict_post_hook(TCMModel._forget_text_embedding)
+        self.post_init()
+
+    def _add_prompting(self, config: TCMConfig) -> None:
+        joint = config.projection_dim
         self.visual_prompt_generator = TCMPromptDecoder(config)
         self.visual_scale = nn.Parameter(torch.empty(()))
         self.text_refiner = TCMPromptDecoder(config) if config.text_refiner else None
@@ -245,12 +264,8 @@ class TCMModel(TCMPreTrainedModel):
             self.language_prompt_generator = TCMLanguagePromptGenerator(joint, config.text_config.hidden_size)
             self.meta_query = nn.Parameter(torch.empty(joint)) if config.variant == "fasttcm" else None
             self.register_buffer("fused_text_embedding", None)
-        # Kept between calls in evaluation mode; as a buffer it follows the model to other devices.
-        self.register_buffer("_cached_text_embedding", None, persistent=False)
-        self.register_load_state_dict_post_hook(TCMModel._forget_text_embedding)
-        self.post_init()
 
-    def _set_fused(self, text_embedding: torch.Tensor) -> None:
+    def _set_fused(self, text_embedding: torch.Tensor | None) -> None:
         self.text_encoder = self.language_prompt_generator = self.meta_query = None
         self.register_buffer("fused_text_embedding", text_embedding)
 
@@ -268,10 +283,12 @@ class TCMModel(TCMPreTrainedModel):
         Outputs stay the same; the text can no longer be trained. A fused model is left as it is.
 
         Raises:
-            ValueError: for variant `"tcm"`, whose text depends on each image.
+            ValueError: for variant `"tcm"`, whose text depends on each image, and for `"none"`, which has no text.
         """
         if self.config.variant == "tcm":
             raise ValueError("variant 'tcm' prompts with each image's embedding and cannot be fused; use 'fasttcm'")
+        if self.config.variant == "none":
+            raise ValueError("variant 'none' has no text tower that could be fused; use the model as it is")
         if not self.config.fused:
             self._forget_text_embedding()
             embedding, _ = self._prompted_text_embedding(None)
@@ -333,6 +350,18 @@ class TCMModel(TCMPreTrainedModel):
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
         vision = self.backbone(pixel_values, pixel_mask, output_hidden_states=output_hidden_states, return_dict=True)
+        return TCMModelOutput(
+            feature_maps=vision.feature_maps,
+            stem_features=vision.stem_features,
+            hidden_states=vision.hidden_states,
+            **({} if self.config.variant == "none" else self._prompt(vision, pixel_mask)),
+        )
+
+    def _prompt(self, vision: TCMVisionOutput, pixel_mask: torch.Tensor | None) -> dict[str, torch.Tensor | None]:
+        """Score map and embeddings, as fields of the output."""
+        assert self.visual_prompt_generator is not None  # only variant "none" is without
+        assert vision.local_embedding is not None  # nor are there embeddings
+        assert vision.global_embedding is not None
         valid = None if pixel_mask is None else pixel_mask[:, ::STRIDE, ::STRIDE].bool().flatten(1)  # (B, hw)
         local = vision.local_embedding.flatten(2).transpose(1, 2)  # (B, C, h, w) -> (B, hw, C)
         prompted, language_prompt = self._prompted_text_embedding(vision.global_embedding)
@@ -347,18 +376,15 @@ class TCMModel(TCMPreTrainedModel):
             score_logits = score_map / self.config.temperature
         else:
             score_map = score_logits = self.logit_scale.exp() * score_map
-        return TCMModelOutput(
-            feature_maps=vision.feature_maps,
-            score_map=score_map,
-            score_logits=score_logits,
-            global_embedding=vision.global_embedding,
-            local_embedding=vision.local_embedding,
-            language_prompt=language_prompt,
-            prompted_text_embedding=prompted,
-            text_embedding=text,
-            stem_features=vision.stem_features,
-            hidden_states=vision.hidden_states,
-        )
+        return {
+            "score_map": score_map,
+            "score_logits": score_logits,
+            "global_embedding": vision.global_embedding,
+            "local_embedding": vision.local_embedding,
+            "language_prompt": language_prompt,
+            "prompted_text_embedding": prompted,
+            "text_embedding": text,
+        }
 
 
 class TCMForTextDetection(TCMPreTrainedModel):
@@ -375,7 +401,7 @@ class TCMForTextDetection(TCMPreTrainedModel):
         super().__init__(config)
         self.model = TCMModel(config)
         *channels, last = self.model.backbone.channels
-        self.head = head_class(config.head_type)(config.head_settings, [*channels, last + len(config.prompts)])
+        self.head = head_class(config.head_type)(config.head_settings, [*channels, last + config.num_score_maps])
         self.post_init()
 
     def fuse_text_embeddings(self) -> "TCMForTextDetection":
@@ -419,22 +445,25 @@ class TCMForTextDetection(TCMPreTrainedModel):
         )
 
     def _detect(self, outputs: TCMModelOutput, with_training_maps: bool) -> HeadOutput:
-        """The head's maps from the pyramid with the score map concatenated to C5."""
-        assert outputs.feature_maps is not None  # `TCMModel` always gives both
-        assert outputs.score_map is not None
+        """The head's maps from the pyramid with the score map, if there is one, concatenated to C5."""
+        assert outputs.feature_maps is not None  # `TCMModel` always gives them
         *pyramid, last = outputs.feature_maps
-        return self.head([*pyramid, torch.cat([last, outputs.score_map.to(last.dtype)], dim=1)], with_training_maps)
+        if outputs.score_map is not None:
+            last = torch.cat([last, outputs.score_map.to(last.dtype)], dim=1)
+        return self.head([*pyramid, last], with_training_maps)
 
     @property
     def _score_map_loss_form(self) -> str:
         return self.head.score_map_loss
 
     def _detection_losses(
-        self, head_output: HeadOutput, score_logits: torch.Tensor, labels: list[dict[str, torch.Tensor]]
+        self, head_output: HeadOutput, score_logits: torch.Tensor | None, labels: list[dict[str, torch.Tensor]]
     ) -> dict[str, torch.Tensor]:
         # Cross-entropy of probabilities is unsafe in half precision, and refused by CUDA's autocast.
-        with torch.autocast(score_logits.device.type, enabled=False):
+        with torch.autocast(self.device.type, enabled=False):
             loss_dict = self.head.loss(head_output, labels)
+            if score_logits is None:
+                return loss_dict
             targets, mask = self.head.score_map_targets(labels)
             score_map_loss = _score_map_loss(score_logits.float(), targets, mask, self._score_map_loss_form)
             return {**loss_dict, "loss_score_map": self.config.score_map_loss_weight * score_map_loss}
