@@ -1,20 +1,28 @@
 """`pipeline("text-detection")`: photos in, outlines of words out."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from types import GeneratorType
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from torch.nn import functional
+from torch.utils.data import Dataset
 from transformers import BatchFeature
 from transformers.pipelines import Pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
 from ..images import load_image
+from ..instances import TextInstances
 from ..models.tcm.modeling_tcm import TCMForTextDetection
+from ..models.tcm.post_processing_tcm import as_tensors, by_score, in_target
+from ..tiling import TileGrid
+from .tiles import Tile, cut, each, merged_instances, merged_score_map
 
 __all__ = ["POST_PROCESSING", "TextDetectionPipeline", "as_pipeline_inputs"]
 
-PREPROCESSING = ("timeout", "size")
+PREPROCESSING = ("timeout", "size", "tile", "tile_overlap")
 POST_PROCESSING = ("threshold", "box_threshold", "unclip_ratio", "max_candidates", "min_size", "polygon")
 
 
@@ -90,6 +98,16 @@ class TextDetectionPipeline(Pipeline):
             max_candidates (`int`, *optional*): regions looked at in one image.
             min_size (`float`, *optional*): shortest side of a region's core, in pixels of the network's input.
             polygon (`bool`, *optional*): outlines that follow curved text instead of quads.
+            tile (`int`, *optional*, defaults to 0): read photos in overlapping square tiles of this side instead of
+                making them smaller to the `size` of the image processor; 1024 is a good start, 0 means none. A `size`
+                in the call is the one that photos are resized to before they are cut, otherwise they keep theirs, and
+                the tile is in pixels of the photo so resized. Each photo is also read once as a whole, for words too
+                long for the overlap. `transformers_tcm.tiling` says how the tiles' results become one. Photos that fit
+                into a tile, or need not be made smaller, are read as without tiles. `batch_size` counts tiles here.
+            tile_overlap (`int`, *optional*, defaults to a quarter of `tile`): what neighbouring tiles share at least,
+                up to half of `tile`; shorter words are seen whole by one of them. In the same pixels.
+            output_score_maps (`bool`, *optional*, defaults to `False`): also return what the model matched with its
+                prompt, see below.
 
         All but the first can also be given to `pipeline(…)`; what is given nowhere comes from the image processor.
 
@@ -98,54 +116,168 @@ class TextDetectionPipeline(Pipeline):
             with `xmin`, `ymin`, `xmax`, `ymax`, and `polygon`, a list of [x, y] clockwise from the top-left corner of
             the reading direction, all in pixels of the upright image. For a list or tuple a list of such lists,
             otherwise an iterator over them.
+
+            With `output_score_maps` each image gives a dict instead, with that list as `instances`, and `score_map`,
+            a float32 array (height, width) of the upright image with values in [0, 1]: TCM's instance-language score
+            map as a probability, sigmoid(cosine / temperature), of the prompt that fits best, interpolated from
+            one value for 32 x 32 pixels of the network's input. It is `None` for a model without such a map.
         """
         inputs = as_pipeline_inputs(inputs)
-        return [] if isinstance(inputs, list) and not inputs else super().__call__(inputs, **kwargs)
+        if isinstance(inputs, list) and not inputs:
+            return []
+        tile = kwargs.get("tile")
+        if isinstance(inputs, (list, GeneratorType, Dataset)) or not (
+            self._preprocess_params.get("tile") if tile is None else tile
+        ):
+            return super().__call__(inputs, **kwargs)
+        return super().__call__([inputs], **kwargs)[0]  # its tiles are many images
 
     def _sanitize_parameters(self, **given: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         given = {name: value for name, value in given.items() if value is not None}
         preprocess: dict[str, Any] = {name: given.pop(name) for name in PREPROCESSING if name in given}
-        forward = {name: given.pop(name) for name in self._forward_arguments if name in given}
+        names = (*self._forward_arguments, "output_score_maps")
+        forward = {name: given.pop(name) for name in names if name in given}
         if given:
-            known = ", ".join((*PREPROCESSING, *self._forward_arguments))
+            known = ", ".join((*PREPROCESSING, *names))
             raise TypeError(f"unknown arguments of the {self._task} pipeline: {', '.join(given)}; it takes {known}")
         return preprocess, forward, {}
+
+    def run_single(
+        self, inputs: Any, preprocess_params: dict[str, Any], forward_params: dict[str, Any], postprocess_params: Any
+    ) -> Any:
+        """One image that is not cut."""
+        preprocess_params, _ = _without_tiles(preprocess_params)
+        return super().run_single(inputs, preprocess_params, forward_params, postprocess_params)
+
+    def get_iterator(
+        self,
+        inputs: Any,
+        num_workers: int,
+        batch_size: int,
+        preprocess_params: dict[str, Any],
+        forward_params: dict[str, Any],
+        postprocess_params: dict[str, Any],
+    ) -> Iterable[Any]:
+        """Results of many images; where they are cut, batches are of tiles, whichever photos these are from."""
+        preprocess_params, tiles = _without_tiles(preprocess_params)
+        more = (num_workers, batch_size, preprocess_params, forward_params, postprocess_params)
+        if tiles is None:
+            return super().get_iterator(inputs, *more)
+        parts = (part for image in each(inputs) for part in self._cut(image, tiles, **preprocess_params))
+        return self._put_together(super().get_iterator(parts, *more))
+
+    def _cut(
+        self, image: Any, tiles: dict[str, int], timeout: float | None = None, size: dict[str, int] | int | None = None
+    ) -> Iterator[Any]:
+        """The tiles of an image, or the image itself if it is read as a whole."""
+        photo = load_image(image, timeout=timeout)
+        parts = cut(photo, self.image_processor, size, **tiles)
+        first = next(parts, None)
+        yield photo if first is None else first
+        yield from parts
+
+    def _put_together(self, results: Iterable[Any]) -> Iterator[Any]:
+        """Results of images from those of their tiles, which follow each other."""
+        tiles: list[dict[str, Any]] = []
+        for result in results:
+            if not (isinstance(result, dict) and "place" in result):
+                yield result
+                continue
+            tiles.append(result)
+            if result["place"].is_last:
+                yield self.postprocess({"detections": self._merged(tiles)})
+                tiles = []
+
+    def _merged(self, tiles: list[dict[str, Any]]) -> dict[str, Any]:
+        """Detections in a photo from those in its tiles."""
+        places = [tile["place"] for tile in tiles]
+        grid, size = places[0].grid, places[0].photo
+        instances = merged_instances([(tile["place"], _as_instances(tile)) for tile in tiles])
+        merged = as_tensors(self._in_order(in_target(instances, (grid.height, grid.width), size)))
+        if "score_map" in tiles[0]:
+            score_map = merged_score_map([(tile["place"], tile["score_map"]) for tile in tiles])
+            merged["score_map"] = None if score_map is None else _resized(torch.from_numpy(score_map), size).numpy()
+        return merged
+
+    def _in_order(self, instances: TextInstances) -> TextInstances:
+        return by_score(instances)
 
     def preprocess(  # type: ignore[override]
         self, image: Any, timeout: float | None = None, size: dict[str, int] | int | None = None
     ) -> dict[str, dict[str, Any]]:
-        features: BatchFeature = self.image_processor(load_image(image, timeout=timeout), size=size)
+        if isinstance(image, Tile):
+            features: BatchFeature = self.image_processor(image.image, **image.settings)
+            return {"images": {**features.to(self.dtype), "place": image.place}}
+        features = self.image_processor(load_image(image, timeout=timeout), size=size)
         # In a dict the collation of transformers leaves the tensors alone; it would pad them to one size.
         return {"images": dict(features.to(self.dtype))}
 
-    def _forward(self, model_inputs: dict[str, Any], **post_processing: Any) -> dict[str, Any]:  # type: ignore[override]
+    def _forward(  # type: ignore[override]
+        self, model_inputs: dict[str, Any], output_score_maps: bool = False, **post_processing: Any
+    ) -> dict[str, Any]:
         # Detections are read here and not in `postprocess`, because outputs lose their class on the way there.
         images = model_inputs["images"]
         if isinstance(images, dict):
-            return {"detections": self._detect([images], post_processing)[0]}
+            return {"detections": self._detect([images], output_score_maps, post_processing)[0]}
         detections: list[Any] = [None] * len(images)
         for indices in _by_shape([image["pixel_values"] for image in images]):
-            found = self._detect([images[index] for index in indices], post_processing)
+            found = self._detect([images[index] for index in indices], output_score_maps, post_processing)
             for index, detection in zip(indices, found, strict=True):
                 detections[index] = detection
         return {"detections": detections}
 
-    def _detect(self, images: list[dict[str, Any]], post_processing: dict[str, Any]) -> list[dict[str, Any]]:
-        """Detections of images of one shape."""
-        batch, target_sizes = self._batch(images)
-        outputs = self.model(**batch, return_dict=True)
-        return self.image_processor.post_process_text_detection(outputs, target_sizes, **post_processing)
-
-    def _batch(self, images: list[dict[str, Any]]) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-        """Images of one shape together, and their original sizes (B, 2)."""
+    def _detect(
+        self, images: list[dict[str, Any]], output_score_maps: bool, post_processing: dict[str, Any]
+    ) -> list[dict[str, Any]]:
+        """Detections of images of one shape, with their places if they are tiles."""
         names = self.image_processor.model_input_names
         batch = {name: torch.cat([image[name] for image in images]) for name in names}
-        return batch, torch.cat([image["target_sizes"] for image in images]).cpu()
+        target_sizes = torch.cat([image["target_sizes"] for image in images]).cpu()
+        outputs, detections = self._read(images, batch, target_sizes, post_processing)
+        for image, found in zip(images, detections, strict=True):
+            found.update({name: image[name] for name in ("place",) if name in image})
+        if output_score_maps:
+            maps = self._score_maps(outputs, batch["pixel_values"].shape[-2:], target_sizes.tolist())
+            for found, score_map in zip(detections, maps, strict=True):
+                found["score_map"] = score_map
+        return detections
+
+    def _read(
+        self,
+        images: list[dict[str, Any]],
+        batch: dict[str, torch.Tensor],
+        target_sizes: torch.Tensor,
+        post_processing: dict[str, Any],
+    ) -> tuple[Any, list[dict[str, Any]]]:
+        """Outputs of the model for a batch, and what they mean in pixels of the images."""
+        outputs = self.model(**batch, return_dict=True)
+        return outputs, self.image_processor.post_process_text_detection(outputs, target_sizes, **post_processing)
+
+    def _score_maps(
+        self, outputs: Any, input_size: torch.Size, target_sizes: list[list[int]]
+    ) -> list[np.ndarray | None]:
+        """Score maps (height, width) of the images of a batch, as probabilities."""
+        if outputs.score_map is None:
+            return [None] * len(target_sizes)
+        config = self.model.config
+        logits = outputs.score_map.float().amax(dim=1) / (1 if config.learnable_logit_scale else config.temperature)
+        maps: list[np.ndarray | None] = []
+        for values, (height, width), size in zip(logits, outputs.valid_sizes.tolist(), target_sizes, strict=True):
+            in_input = _resized(values, input_size)[:height, :width]
+            maps.append(_resized(in_input, size).sigmoid().cpu().numpy())
+        return maps
 
     def postprocess(  # type: ignore[override]
         self, model_outputs: dict[str, Any]
-    ) -> list[dict[str, Any]]:
+    ) -> Any:
         found = model_outputs["detections"]
+        if "place" in found:
+            return found  # of a tile, for `_put_together`
+        instances = self._instances(found)
+        return {"instances": instances, "score_map": found["score_map"]} if "score_map" in found else instances
+
+    def _instances(self, found: dict[str, Any]) -> list[dict[str, Any]]:
+        """Plain Python, a dict for each instance."""
         names = self.model.config.id2label
         return [
             {
@@ -177,6 +309,39 @@ def as_pipeline_inputs(inputs: Any) -> Any:
         # The base class knows generators only. An open file iterates as well, but is one image.
         return (image for image in inputs)
     return list(inputs) if isinstance(inputs, (list, tuple)) else inputs
+
+
+def _without_tiles(params: dict[str, Any]) -> tuple[dict[str, Any], dict[str, int] | None]:
+    """The arguments that say nothing about tiles, and those of `TileGrid` if there are to be any.
+
+    Raises:
+        TypeError, ValueError: if tiles cannot be like that.
+    """
+    others = {name: value for name, value in params.items() if name not in ("tile", "tile_overlap")}
+    tile, overlap = params.get("tile", 0), params.get("tile_overlap")
+    if tile == 0:
+        return others, None
+    tiles = {"tile": tile, "overlap": tile // 4 if overlap is None else overlap}
+    TileGrid(width=1, height=1, **tiles)
+    return others, tiles
+
+
+def _as_instances(found: dict[str, Any]) -> TextInstances:
+    """The inverse of `as_tensors`."""
+    text_scores = found.get("text_scores")
+    return TextInstances(
+        [polygon.numpy() for polygon in found["polygons"]],
+        scores=found["scores"].numpy(),
+        texts=found.get("texts"),
+        text_scores=None if text_scores is None else text_scores.numpy(),
+    )
+
+
+def _resized(values: torch.Tensor, size: Any) -> torch.Tensor:
+    """A map (h, w) interpolated to `size`."""
+    if tuple(values.shape) == tuple(size):
+        return values
+    return functional.interpolate(values[None, None], size=tuple(size), mode="bilinear", align_corners=False)[0, 0]
 
 
 def _by_shape(tensors: list[torch.Tensor]) -> list[list[int]]:

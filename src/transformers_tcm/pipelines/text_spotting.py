@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from types import GeneratorType
 from typing import Any, ClassVar
 
+import torch
 from torch.utils.data import Dataset
 
+from ..instances import TextInstances
 from ..lexicon import Lexicon, LexiconArgument, is_per_image, lexicon_per_image
 from ..models.tcm.modeling_tcm_spotting import TCMForTextSpotting
+from ..reading_order import reading_order
 from .text_detection import POST_PROCESSING, TextDetectionPipeline, as_pipeline_inputs
 
 __all__ = ["TextSpottingPipeline"]
@@ -60,7 +63,7 @@ class TextSpottingPipeline(TextDetectionPipeline):
             max_distance (`float`, *optional*): limit of the rules `"within"`, 1.5 unless given, and `"weighted"`, none
                 unless given.
             text_threshold (`float`, *optional*): lowest score of a reading.
-            kwargs: the other arguments of `TextDetectionPipeline.__call__`, from `batch_size` to `polygon`.
+            kwargs: the other arguments of `TextDetectionPipeline.__call__`, from `batch_size` to `output_score_maps`.
 
         All but the first, and lexicons for single images, can also be given to `pipeline(…)`; what is given nowhere
         comes from the image processor.
@@ -93,23 +96,34 @@ class TextSpottingPipeline(TextDetectionPipeline):
         prepared = super().preprocess(image.image, **kwargs)
         return {"images": {**prepared["images"], "lexicon": image.lexicon}}
 
-    def _detect(self, images: list[dict[str, Any]], post_processing: dict[str, Any]) -> list[dict[str, Any]]:
-        """What is found and read in images of one shape."""
-        batch, target_sizes = self._batch(images)
+    def _cut(self, image: Any, *args: Any, **kwargs: Any) -> Iterator[Any]:
+        if not isinstance(image, _ImageWithLexicon):
+            yield from super()._cut(image, *args, **kwargs)
+            return
+        for part in super()._cut(image.image, *args, **kwargs):
+            yield _ImageWithLexicon(part, image.lexicon)
+
+    def _read(
+        self,
+        images: list[dict[str, Any]],
+        batch: dict[str, torch.Tensor],
+        target_sizes: torch.Tensor,
+        post_processing: dict[str, Any],
+    ) -> tuple[Any, list[dict[str, Any]]]:
         decoding = self.image_processor.decoding_settings(**post_processing)
         outputs = self.model(**batch, decoding=decoding, return_dict=True)
         reading = {name: post_processing[name] for name in READING if name in post_processing}
         reading["lexicon"] = [image.get("lexicon", reading.get("lexicon")) for image in images]
-        return self.image_processor.post_process_text_spotting(outputs, target_sizes, **reading)
+        return outputs, self.image_processor.post_process_text_spotting(outputs, target_sizes, **reading)
 
-    def postprocess(  # type: ignore[override]
-        self, model_outputs: dict[str, Any]
-    ) -> list[dict[str, Any]]:
-        found = model_outputs["detections"]
+    def _in_order(self, instances: TextInstances) -> TextInstances:
+        return instances.select(reading_order(instances.polygons))
+
+    def _instances(self, found: dict[str, Any]) -> list[dict[str, Any]]:
         words = zip(found["texts"], found["text_scores"].tolist(), strict=True)
         return [
             {**detection, "text": text, "text_score": score}
-            for detection, (text, score) in zip(super().postprocess(model_outputs), words, strict=True)
+            for detection, (text, score) in zip(super()._instances(found), words, strict=True)
         ]
 
 
