@@ -7,12 +7,9 @@ from xml.parsers import expat
 
 import numpy as np
 
-from .exports import ExportedPhoto, ExportedWord, rectangle, word_or_none
+from .exports import ExportedPhoto, ExportedWord, rectangle, text_field_of, word_or_none
 
 __all__ = ["parse_xml", "read_cvat"]
-
-# Names of the attribute with the transcription, if it is not the only one for text.
-TEXT_NAMES = ("transcription", "text", "word")
 
 
 def read_cvat(source: Path, text_field: str | None = None, ignore: frozenset[str] = frozenset()) -> list[ExportedPhoto]:
@@ -28,8 +25,8 @@ def read_cvat(source: Path, text_field: str | None = None, ignore: frozenset[str
     if not images:
         what = "tracks of a video" if root.find("track") is not None else "no images"
         raise ValueError(f'{source}: {what}; export the task as "CVAT for images 1.1"')
-    text_names = (text_field,) if text_field is not None else TEXT_NAMES + _only_text_attribute(root)
-    return [_photo(image, index, text_names, ignore) for index, image in enumerate(images)]
+    attribute = text_field_of(source, _text_attributes(root), text_field)
+    return [_photo(image, index, attribute, ignore) for index, image in enumerate(images)]
 
 
 def parse_xml(source: Path) -> Element:
@@ -59,17 +56,16 @@ def parse_xml(source: Path) -> Element:
     return builder.close()
 
 
-def _only_text_attribute(root: Element) -> tuple[str, ...]:
-    """The attribute of the task that takes free text, if there is one."""
-    names = {
+def _text_attributes(root: Element) -> set[str]:
+    """Names of the attributes that take free text."""
+    return {
         attribute.findtext("name", "")
         for attribute in root.iterfind("meta//label/attributes/attribute")
         if attribute.findtext("input_type") == "text"
     }
-    return tuple(names) if len(names) == 1 else ()
 
 
-def _photo(image: Element, index: int, text_names: tuple[str, ...], ignore: frozenset[str]) -> ExportedPhoto:
+def _photo(image: Element, index: int, text_field: str | None, ignore: frozenset[str]) -> ExportedPhoto:
     name = image.get("name", "")
     place = f"image {image.get('id', index)} ({name})"
     try:
@@ -79,12 +75,12 @@ def _photo(image: Element, index: int, text_names: tuple[str, ...], ignore: froz
 
     def words(width: int, height: int) -> Iterator[ExportedWord]:
         for number, shape in enumerate((shape for shape in image if shape.tag != "tag"), start=1):
-            yield _word(shape, f"{shape.tag} {number}", text_names, ignore)
+            yield _word(shape, f"{shape.tag} {number}", text_field, ignore)
 
     return ExportedPhoto(place, (name,) if name else (), words, size)
 
 
-def _word(shape: Element, name: str, text_names: tuple[str, ...], ignore: frozenset[str]) -> ExportedWord:
+def _word(shape: Element, name: str, text_field: str | None, ignore: frozenset[str]) -> ExportedWord:
     if shape.tag not in ("box", "polygon"):
         return ExportedWord(name, problem="only boxes and polygons can be taken over")
     try:
@@ -92,10 +88,9 @@ def _word(shape: Element, name: str, text_names: tuple[str, ...], ignore: frozen
     except (KeyError, ValueError) as error:
         return ExportedWord(name, problem=f"cannot be read: {error!r}")
     attributes = {attribute.get("name", ""): attribute.text or "" for attribute in shape.findall("attribute")}
-    lowered = {key.casefold(): value for key, value in attributes.items()}
-    text = next((lowered[key.casefold()] for key in text_names if key.casefold() in lowered), None)
+    text = None if text_field is None else word_or_none(attributes.get(text_field))
     checked = {key for key, value in attributes.items() if value.strip().casefold() == "true"}
-    return ExportedWord(name, points, word_or_none(text), not ignore.isdisjoint({shape.get("label", ""), *checked}))
+    return ExportedWord(name, points, text, not ignore.isdisjoint({shape.get("label", ""), *checked}))
 
 
 def _box(shape: Element) -> np.ndarray:

@@ -16,9 +16,12 @@ __all__ = [
     "ImportedLabels",
     "import_photos",
     "rectangle",
+    "text_field_of",
     "word_or_none",
 ]
 
+# What the field with the transcription is called, where there are several fields for text.
+_TEXT_FIELDS = ("transcription", "text", "word")
 _EXIF_ORIENTATION = 0x0112
 # Of EXIF, those that exchange width and height.
 _TURNED = (5, 6, 7, 8)
@@ -202,3 +205,27 @@ def word_or_none(text: object) -> str | None:
     """A transcription on one line, `None` if there is none."""
     line = " ".join(text.split()) if isinstance(text, str) else ""
     return line or None
+
+
+def text_field_of(source: Path, fields: set[str], wanted: str | None) -> str | None:
+    """The field of an export that holds the transcriptions; `None` if there is no field for text.
+
+    Args:
+        source: for messages.
+        fields: names of all fields for text.
+        wanted: the name that the user gives; by default the only field, or the one named so.
+
+    Raises:
+        ValueError: if there is no such field, or several could be meant.
+    """
+    candidates = sorted(fields)
+    if wanted is not None:
+        if wanted not in fields:
+            raise ValueError(f"{source}: no text field {wanted!r}; there are {', '.join(candidates) or 'none'}")
+        return wanted
+    if len(candidates) > 1:
+        candidates = [name for name in candidates if name.casefold() in _TEXT_FIELDS]
+        if len(candidates) != 1:
+            names = ", ".join(sorted(fields))
+            raise ValueError(f"{source}: several text fields, {names}; say which holds the words (--text-field)")
+    return candidates[0] if candidates else None

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
 
-from .exports import ExportedPhoto, ExportedWord, rectangle, word_or_none
+from .exports import ExportedPhoto, ExportedWord, rectangle, text_field_of, word_or_none
 
 __all__ = ["read_label_studio"]
 
@@ -44,26 +44,35 @@ def read_label_studio(
         raise ValueError(f"{source}: no list of tasks with data; export the project as JSON (not JSON-MIN)")
     if not tasks:
         raise ValueError(f"{source}: an empty list; expected the tasks of a project")
-    return [_photo(task, index, text_field, ignore) for index, task in enumerate(tasks, start=1)]
+    annotated = [_results(task) for task in tasks]
+    fields = {str(result.get("from_name")) for results in annotated for result in results or () if _is_text(result)}
+    field = text_field_of(source, fields, text_field)
+    return [
+        _photo(task, f"task {task.get('id', index)}", results, field, ignore)
+        for index, (task, results) in enumerate(zip(tasks, annotated, strict=True), start=1)
+    ]
 
 
-def _photo(task: dict[str, Any], index: int, text_field: str | None, ignore: frozenset[str]) -> ExportedPhoto:
-    place = f"task {task.get('id', index)}"
-    try:
-        names = _names(task)
-        results = _results(task)
-        size = None if results is None else _size(results)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        return ExportedPhoto(place, problem=f"not of the form of an exported task ({error!r})")
+def _photo(
+    task: dict[str, Any],
+    place: str,
+    results: list[dict[str, Any]] | None,
+    text_field: str | None,
+    ignore: frozenset[str],
+) -> ExportedPhoto:
     if results is None:
         return ExportedPhoto(place, problem="it has no annotation")
-    found = results
+    try:
+        names, size = _names(task), _size(results)
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:
+        return ExportedPhoto(place, problem=f"not of the form of an exported task ({error!r})")
+
+    regions: dict[str, list[dict[str, Any]]] = {}
+    for result in results:
+        if "id" in result and isinstance(result.get("value"), dict):
+            regions.setdefault(str(result["id"]), []).append(result)
 
     def words(width: int, height: int) -> Iterator[ExportedWord]:
-        regions: dict[str, list[dict[str, Any]]] = {}
-        for result in found:
-            if "id" in result and isinstance(result.get("value"), dict):
-                regions.setdefault(str(result["id"]), []).append(result)
         for name, parts in regions.items():
             yield from _words(f"region {name}", parts, (width, height), text_field, ignore)
 
@@ -85,12 +94,22 @@ def _names(task: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _results(task: dict[str, Any]) -> list[dict[str, Any]] | None:
-    annotations = task.get("annotations") or task.get("completions") or []
+    """Those of the annotation that counts; `None` without any."""
+    annotations = _objects(task.get("annotations") or task.get("completions"))
     done = [one for one in annotations if not one.get("was_cancelled")]
     if not done:
         return None
     chosen = max(done, key=lambda one: (bool(one.get("ground_truth")), str(one.get("updated_at") or "")))
-    return [result for result in chosen["result"] if isinstance(result, dict)]
+    return _objects(chosen.get("result"))
+
+
+def _objects(values: Any) -> list[dict[str, Any]]:
+    """The JSON objects of a list."""
+    return [value for value in values if isinstance(value, dict)] if isinstance(values, list) else []
+
+
+def _is_text(result: dict[str, Any]) -> bool:
+    return result.get("type") == "textarea"
 
 
 def _size(results: list[dict[str, Any]]) -> tuple[int, int] | None:
@@ -106,7 +125,7 @@ def _words(
 ) -> Iterator[ExportedWord]:
     """The word of a region: its shape, its labels and its text are results of the same id. None for a mere choice."""
     kinds = {str(part.get("type")) for part in parts}
-    texts = [part for part in parts if part.get("type") == "textarea"]
+    texts = [part for part in parts if _is_text(part)]
     shape = next((part for part in parts if part.get("type") in RECTANGLES + POLYGONS), None)
     if shape is None:
         if other := sorted(kinds & set(OTHERS)):
@@ -117,15 +136,15 @@ def _words(
     try:
         points = _points(shape, *size)
         names = {label for part in parts for key in NAMES for label in part["value"].get(key) or ()}
-        text = _text([part for part in texts if text_field in (None, part.get("from_name"))])
+        text = _text([part for part in texts if str(part.get("from_name")) == text_field])
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         yield ExportedWord(name, problem=f"cannot be read: {error!r}")
         return
     problem = None
-    if shape.get("image_rotation") or shape.get("item_index"):
-        problem = (
-            "drawn on a photo that was turned in Label Studio, or on a further one of a task: label it alone, upright"
-        )
+    if shape.get("image_rotation"):
+        problem = "drawn while the photo was turned in Label Studio: turn the file itself and label it again"
+    elif shape.get("item_index"):
+        problem = "drawn on a further photo of its task: give each photo a task of its own"
     yield ExportedWord(name, points, text, not ignore.isdisjoint(names), problem)
 
 
