@@ -6,7 +6,9 @@
     python scripts/export_model.py --card-only src/transformers_tcm/bundled/… --figures evaluation.json \
         --stages "2,000 steps" "700 steps"
 
-The second and third command put measured figures into the card.
+The second and third command put measured figures into the card: its sections on data, recipe, results and limits come
+from `detector_card.md` or `spotter_card.md` beside this script, the others and the picture from the folder. Without
+figures, `--card-only` renews what is generated and keeps those sections of the card that is there.
 """
 
 import argparse
@@ -15,13 +17,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from transformers import AutoModel
 
 from transformers_tcm import TCMForTextSpotting, TCMImageProcessor
+from transformers_tcm.model_card import CardDetails, eval_result
+from transformers_tcm.publishing import CARD_FILE, write_card
 
-CARDS = Path(__file__).parent
-DATASET = "ICDAR 2015, 100 validation photos of the training set"
+SECTIONS = Path(__file__).parent
+DATASET = {
+    "dataset": "ICDAR 2015, 100 validation photos of the training set",
+    "dataset_type": "icdar2015",
+    "split": "validation",
+}
 
 
 def export(source: Path, target: Path, settings: dict[str, Any]) -> None:
@@ -32,47 +39,29 @@ def export(source: Path, target: Path, settings: dict[str, Any]) -> None:
     (target / "model.safetensors").chmod(0o644)
 
 
-def eval_result(task: str, metric: str, value: float) -> EvalResult:
-    """A figure as the Hub shows it."""
-    return EvalResult(
-        task_type="object-detection" if task == "text detection" else "image-to-text",
-        task_name=task,
-        dataset_type="icdar2015",
-        dataset_name=DATASET,
-        dataset_split="validation",
-        metric_type=metric,
-        metric_value=round(value, 4),
-    )
-
-
-def write_card(target: Path, figures: dict[str, Any], stages: list[str]) -> None:
-    """Model card with the figures of `transformers-tcm evaluate` (and of `evaluate_words.py`, for a spotter)."""
-    model, processor = AutoModel.from_pretrained(target), TCMImageProcessor.from_pretrained(target)
-    reads = isinstance(model, TCMForTextSpotting)
-    results = [eval_result("text detection", "hmean", figures["hmean"])]
+def measured_details(reads: bool, processor: Any, figures: dict[str, Any], stages: list[str]) -> CardDetails:
+    """The sections around the figures of `transformers-tcm evaluate` and, for a spotter, `evaluate_words.py`."""
+    results = [eval_result("text detection", "hmean", figures["hmean"], **DATASET)]
     if reads:
-        results.append(eval_result("text spotting", "hmean", figures["end_to_end"]["hmean"]))
-        results.append(eval_result("word recognition", "accuracy", figures["words"]["accuracy_ignore_case"]))
-    metadata = ModelCardData(
-        license="apache-2.0",
-        library_name="transformers",
-        pipeline_tag="image-to-text" if reads else "object-detection",
-        tags=["text-spotting" if reads else "text-detection", "scene-text", "tcm", "clip"],
-        model_name=target.name,
-        eval_results=results,
-    )
-    card = (CARDS / ("spotter_card.md" if reads else "detector_card.md")).read_text(encoding="utf-8")
-    text = card.format(
-        metadata=metadata.to_yaml(),
-        name=target.name,
-        preset=target.name.rsplit("-", 1)[-1],
-        parameters=sum(parameter.numel() for parameter in model.parameters()) / 1e6,
-        megabytes=(target / "model.safetensors").stat().st_size / 1e6,
-        processor=processor,
-        stages=stages,
-        figures=figures,
-    )
-    ModelCard(text).save(target / "README.md")
+        words = figures["words"]["accuracy_ignore_case"]
+        results.append(eval_result("text spotting", "hmean", figures["end_to_end"]["hmean"], **DATASET))
+        results.append(eval_result("word recognition", "accuracy", words, **DATASET))
+    sections = (SECTIONS / ("spotter_card.md" if reads else "detector_card.md")).read_text(encoding="utf-8")
+    text = sections.format(processor=processor, stages=stages, figures=figures)
+    return CardDetails(text, results, license="apache-2.0")
+
+
+def renew_card(target: Path, figures: dict[str, Any], stages: list[str]) -> None:
+    """Card and picture, and the other text files as this version of the package writes them."""
+    model, processor = AutoModel.from_pretrained(target), TCMImageProcessor.from_pretrained(target)
+    model.config.save_pretrained(target)
+    processor.save_pretrained(target)
+    if figures:
+        details = measured_details(isinstance(model, TCMForTextSpotting), processor, figures, stages)
+    else:
+        details = CardDetails.from_card(target / CARD_FILE)
+    source = f'transformers_tcm.bundled_model_path("{target.name}")'
+    write_card(target, model, processor, details, name=target.name, source=source)
 
 
 def main() -> None:
@@ -88,11 +77,11 @@ def main() -> None:
         if arguments.source is None:
             parser.error("give the folder of the trained model and the folder to write")
         export(arguments.source, arguments.target, arguments.processor)
-    if arguments.figures:
-        figures: dict[str, Any] = {}
-        for path in arguments.figures:
-            figures |= json.loads(path.read_text(encoding="utf-8"))
-        write_card(arguments.target, figures, arguments.stages)
+    figures: dict[str, Any] = {}
+    for path in arguments.figures:
+        figures |= json.loads(path.read_text(encoding="utf-8"))
+    if arguments.card_only or figures:
+        renew_card(arguments.target, figures, arguments.stages)
 
 
 if __name__ == "__main__":

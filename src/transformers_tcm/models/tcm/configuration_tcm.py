@@ -1,5 +1,6 @@
 """Configuration of TCM and FastTCM: CLIP's ResNet and text tower, the prompts between them, a detection head."""
 
+import os
 from dataclasses import asdict
 from typing import Any, ClassVar, Literal
 
@@ -9,6 +10,7 @@ from transformers.backbone_utils import BackboneConfigMixin
 
 from .heads import head_class
 from .heads.recognizer import RecognizerConfig
+from .hub_tcm import LoadsThroughShim, auto_map, write_shim
 
 __all__ = ["DEFAULT_PROMPT", "DEFAULT_PROMPT_TOKEN_IDS", "TCMConfig", "TCMVisionConfig"]
 
@@ -112,7 +114,7 @@ _PRESETS: dict[str, dict[str, Any]] = {
 
 
 @strict
-class TCMConfig(PreTrainedConfig):
+class TCMConfig(LoadsThroughShim, PreTrainedConfig):
     """Configuration of a TCM text detector or spotter; the defaults build the full-size FastTCM-CR50-DBNet.
 
     Thresholds of the post-processing are not here but in the image processor's configuration.
@@ -208,6 +210,20 @@ class TCMConfig(PreTrainedConfig):
         head_type = overrides.get("head_type", cls.head_type)
         head_config = _PRESETS[name].get("head_config", {}).get(head_type)
         return cls(**{**_PRESETS[name], "head_config": head_config, **overrides})
+
+    def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any) -> None:
+        """Save `config.json`, and beside it the line of code by which `trust_remote_code=True` finds this package.
+
+        A configuration of another model class than those of this package is saved without that line.
+        """
+        architecture = (self.architectures or ["TCMModel"])[0]
+        ours = architecture in ("TCMModel", "TCMForTextDetection", "TCMForTextSpotting")
+        if ours:
+            detectors = {} if architecture == "TCMModel" else {"AutoModelForObjectDetection": "TCMForTextDetection"}
+            self.auto_map = auto_map(AutoConfig=type(self).__name__, AutoModel=architecture, **detectors)
+        super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+        if ours:
+            write_shim(save_directory)
 
     @property
     def projection_dim(self) -> int:

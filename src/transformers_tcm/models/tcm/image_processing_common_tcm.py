@@ -1,5 +1,6 @@
 """What both image processor backends of TCM share: sizes, padding, annotations, post-processing."""
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Unpack
@@ -21,6 +22,7 @@ from transformers.processing_utils import ImagesKwargs
 from ...images import load_image
 from ...instances import TextInstances
 from ...lexicon import LexiconArgument, LexiconRule
+from .hub_tcm import LoadsThroughShim, auto_map, write_shim
 from .post_processing_tcm import TargetSizes, as_tensors, by_score, checked_target_sizes, in_target, words_of_images
 
 __all__ = ["TCMBaseImageProcessor", "TCMImageProcessorKwargs", "padded_size", "resized_size"]
@@ -75,7 +77,7 @@ def padded_size(sizes: Sequence[tuple[int, int]], divisor: int) -> tuple[int, in
     return height, width
 
 
-class TCMBaseImageProcessor(BaseImageProcessor):
+class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
     """Resizes, normalises and pads images for TCM, moves annotations along, and turns outputs into text instances.
 
     All settings are attributes, saved in `preprocessor_config.json`; `None` in a call means the stored value.
@@ -236,6 +238,30 @@ class TCMBaseImageProcessor(BaseImageProcessor):
     def _copy_into(self, canvas: torch.Tensor, image: Any) -> None:
         """Write an image (C, h, w) of the backend's array type and of any number type into a float32 view (C, h, w)."""
         raise NotImplementedError
+
+    def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any) -> list[str]:
+        """Save `preprocessor_config.json` and, as `TCMConfig.save_pretrained`, the line that finds this package."""
+        self.auto_map = auto_map(AutoImageProcessor="TCMImageProcessor")
+        saved = super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
+        write_shim(save_directory)
+        return saved
+
+    def push_to_hub(self, repo_id: str, **kwargs: Any) -> Any:
+        """Publish the settings: `preprocessor_config.json`, and the thresholds in the model card where there is one.
+
+        `model.push_to_hub(repo_id, image_processor=…)` publishes everything in one commit; a model that was pushed
+        without an image processor keeps the settings that are in the repository, so the order does not matter.
+
+        Args:
+            repo_id: owner and name of the repository, created where it does not exist.
+            **kwargs: see `transformers_tcm.publishing.push_image_processor`.
+
+        Returns:
+            The `CommitInfo` of huggingface_hub.
+        """
+        from ...publishing import push_image_processor  # the models know nothing of what is on top of them
+
+        return push_image_processor(self, repo_id, **kwargs)
 
     def decoding_settings(self, **given: Any) -> dict[str, Any]:
         """The settings of `HeadOutput.decode`, the stored value for each that is not given; others are left alone.

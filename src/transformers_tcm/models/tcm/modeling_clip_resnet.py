@@ -17,6 +17,7 @@ from transformers.utils import can_return_tuple
 
 from .attention_tcm import TCMAttention, key_mask
 from .configuration_tcm import TCMVisionConfig
+from .hub_tcm import LoadsThroughShim
 
 __all__ = ["TCMVisionBackbone", "TCMVisionOutput"]
 
@@ -138,7 +139,7 @@ class TCMDensePool(nn.Module):
         return torch.cat([self.positional_embedding[:1], resized])
 
 
-class TCMImagePreTrainedModel(PreTrainedModel):
+class TCMImagePreTrainedModel(LoadsThroughShim, PreTrainedModel):
     """What every model with CLIP's ResNet in it tells transformers, and how that ResNet starts."""
 
     main_input_name = "pixel_values"

@@ -8,6 +8,7 @@ Shapes: B images, K prompts, C the joint space (`projection_dim`), D the width o
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -188,6 +189,20 @@ class TCMPreTrainedModel(TCMImagePreTrainedModel):
     # The Trainer must divide by the accumulation steps itself.
     accepts_loss_kwargs = False
     _no_split_modules = ["TCMBottleneck", "TCMDecoderLayer", "CLIPEncoderLayer"]
+
+    def push_to_hub(self, repo_id: str, **kwargs: Any) -> Any:  # type: ignore[override]
+        """Publish a complete repository: weights, configuration, image processor settings, model card and its picture.
+
+        Args:
+            repo_id: owner and name of the repository, created where it does not exist.
+            **kwargs: see `transformers_tcm.publishing.push_model`; `image_processor=` and `card=` matter most.
+
+        Returns:
+            The `CommitInfo` of huggingface_hub.
+        """
+        from ...publishing import push_model  # the models know nothing of what is on top of them
+
+        return push_model(self, repo_id, **kwargs)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
