@@ -166,3 +166,59 @@ def test_a_lexicon_does_nothing_for_a_detector(photos: Path) -> None:
     done = evaluate("--jsonl", photos / "photos.jsonl", "--lexicon", photos / "words.txt")
     assert done.exit_code == 2
     assert "unknown arguments of the text-detection pipeline: lexicon" in done.output
+
+
+@pytest.fixture
+def scored(monkeypatch: pytest.MonkeyPatch) -> dict:
+    """What the models say by the lowest score that is asked for; `None` is their own."""
+    words: dict = {}
+    for kind in (TextDetectionPipeline, TextSpottingPipeline):
+        monkeypatch.setattr(kind, "__call__", lambda self, image, box_threshold=None: words[box_threshold])
+    return words
+
+
+def test_report_of_a_detector(photos: Path, spotter: Path, scored: dict) -> None:
+    found = [{"polygon": WORD.tolist(), "score": 0.9}]
+    # The threshold of the model is 0.6.
+    scored |= {None: found, 0.3: [*found, {"polygon": (WORD + 30).tolist(), "score": 0.4}]}
+    options = ("--model", spotter, "--task", "detection", "--report", photos / "new" / "failures")
+    done = evaluate("--jsonl", photos / "photos.jsonl", *options)
+    assert done.exit_code == 0, done.output
+    page = photos / "new" / "failures" / "index.html"
+    assert f"failures shown in {page}" in done.stdout
+    assert done.stdout.startswith("precision 1.0000  recall 1.0000  hmean 1.0000\n"), "figures are those without a page"
+    source = page.read_text(encoding="utf-8")
+    assert "Text detection: figures and failures" in source
+    assert "2 matched and 2 unmatched detections; the threshold is 0.6" in source
+    assert "<dt>size</dt><dd>longest edge 1333, shortest edge 736</dd>" in source
+    assert "<dt>polygon</dt><dd>no</dd>" in source
+    assert "text_threshold" not in source
+
+
+def test_report_of_a_spotter_with_its_settings(photos: Path, spotter: Path, scored: dict) -> None:
+    scored |= {None: [word(WORD, "SAFE")], 0.35: [word(WORD, "SAFE")]}
+    (photos / "words.txt").write_text("SALE\nSAFE\n", encoding="utf-8")
+    options = ("--model", spotter, "--lexicon", photos / "words.txt", "--box-threshold", "0.7", "--size", "640")
+    done = evaluate("--jsonl", photos / "photos.jsonl", *options, "--report", photos, "--report-images", "1")
+    assert done.exit_code == 0, done.output
+    source = (photos / "index.html").read_text(encoding="utf-8")
+    assert source.count("<bdi>SALE</bdi> → <bdi>SAFE</bdi>") == 1, "two photos fail in the same way, one is wanted"
+    assert [path.name for path in (photos / "photos").iterdir()] == ["01.jpg"]
+    for name, value in {"box_threshold": 0.7, "size": 640, "text_threshold": 0.5, "lexicon": "2 words"}.items():
+        assert f"<dt>{name}</dt><dd>{value}</dd>" in source
+    assert f"<dt>model</dt><dd>{spotter}</dd>" in source
+
+
+def test_without_report_there_is_no_second_run(photos: Path, scored: dict) -> None:
+    scored[None] = []
+    done = evaluate("--jsonl", photos / "photos.jsonl")
+    assert done.exit_code == 0, done.output
+    assert "failures" not in done.stdout
+    assert not list(photos.rglob("*.html"))
+
+
+def test_a_report_that_cannot_be_written_is_named_before_the_run(photos: Path, scored: dict) -> None:
+    done = evaluate("--jsonl", photos / "photos.jsonl", "--report", photos / "photos.jsonl" / "failures")
+    assert done.exit_code == 2
+    assert "photos.jsonl" in done.output
+    assert not scored

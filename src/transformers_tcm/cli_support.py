@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -274,7 +274,8 @@ def _setting_text(value: Any) -> str:
         return f"{len(value)} words"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    # Sizes of the processor hold a number for each way to resize, most of them none.
-    if hasattr(value, "items"):
-        return ", ".join(f"{name.replace('_', ' ')} {number}" for name, number in value.items() if number is not None)
+    # Sizes of the processor have a number for each way to resize, most of them none.
+    if is_dataclass(value) and not isinstance(value, type):
+        numbers = asdict(value).items()
+        return ", ".join(f"{name.replace('_', ' ')} {number}" for name, number in numbers if number is not None)
     return str(value)
