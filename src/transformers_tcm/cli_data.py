@@ -118,11 +118,12 @@ def validate_dataset(
         report = check_photos(tqdm(photos, unit="photo", disable=None), findings).without(set(allow or ()))
         if output is not None:
             output.parent.mkdir(parents=True, exist_ok=True)
-            output.write_text(json.dumps(report.to_dict(), indent=1, ensure_ascii=False), encoding="utf-8")
+            output.write_text(json.dumps(report.to_dict(), indent=1), encoding="utf-8")
         if draw is not None:
             from .finding_pictures import draw_findings
 
             draw_findings(report, draw)
-    typer.echo(report.to_text())
+    # Names of files need not be UTF-8.
+    typer.echo(report.to_text().encode(errors="backslashreplace"))
     if report.findings:
         raise typer.Exit(1)

@@ -1,5 +1,6 @@
 """From an export to labels: which photo is meant, its size, the order of the points, what format a file has."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ from hypothesis import strategies as st
 
 from transformers_tcm import geometry
 from transformers_tcm.data.importing import ExportedPhoto, ExportedWord, import_photos, read_export
-from transformers_tcm.data.importing.exports import rectangle
+from transformers_tcm.data.importing.exports import rectangle, word_or_none
 
+FIXTURES = Path(__file__).parents[2] / "fixtures" / "label_exports"
 SQUARE = np.array([[0.0, 0.0], [8.0, 0.0], [8.0, 4.0], [0.0, 4.0]])
 
 
@@ -19,7 +21,7 @@ SQUARE = np.array([[0.0, 0.0], [8.0, 0.0], [8.0, 4.0], [0.0, 4.0]])
 def photos(tmp_path: Path) -> Path:
     folder = tmp_path / "photos"
     (folder / "b").mkdir(parents=True)
-    for name in ("1.png", "b/1.png", "../secret.png"):
+    for name in ("1.png", "b/1.png", "caf\u00e9.png", "../secret.png"):
         PIL.Image.new("L", (20, 10)).save(folder / name)
     return folder
 
@@ -37,6 +39,7 @@ def exported(name: str, *outlines: np.ndarray) -> ExportedPhoto:
         (r"C:\labels\b\1.png", "b/1.png"),
         ("/data/upload/1.png", "1.png"),
         ("b/../1.png", "b/1.png"),
+        ("caf\u00e9.png", "caf\u00e9.png"),
     ],
 )
 def test_photos_are_found_by_the_longest_end_of_their_path(photos: Path, name: str, found: str) -> None:
@@ -101,6 +104,22 @@ def test_turned_rectangles_keep_pivot_size_and_direction(x, y, width, height, de
     np.testing.assert_allclose(along, width * turned, atol=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("SALE", "SALE"),
+        (" two\n words ", "two words"),
+        ("  ", None),
+        ("", None),
+        (None, None),
+        (3, None),
+        ("\ud800", "?"),
+    ],
+)
+def test_transcriptions_are_one_line_that_utf_8_can_hold(text: object, word: str | None) -> None:
+    assert word_or_none(text) == word
+
+
 def test_the_folder_and_the_file_have_to_be_there(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"no such folder: .*nowhere"):
         import_photos([], tmp_path / "nowhere")
@@ -115,3 +134,47 @@ def test_unknown_formats_are_refused(tmp_path: Path, content: str) -> None:
         read_export(tmp_path / "labels")
     with pytest.raises(ValueError, match=r"format is 'coco'; expected one of auto, label-studio, cvat, paddleocr"):
         read_export(tmp_path / "labels", "coco")
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5),
+    lambda children: st.lists(children, max_size=4) | st.dictionaries(st.text(max_size=5), children, max_size=3),
+)
+
+
+@given(path=st.integers(0, 200), value=json_values, form=st.sampled_from(["label-studio", "paddleocr"]))
+def test_any_value_anywhere_is_taken_refused_or_reported(
+    path: int, value: object, form: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """One value of an export is replaced by something else."""
+    folder = tmp_path_factory.getbasetemp() / "any-value"
+    folder.mkdir(exist_ok=True)
+    PIL.Image.new("L", (1280, 720)).save(folder / "img_24.jpg")
+    PIL.Image.new("L", (200, 100)).save(folder / "shop.png")
+    if form == "paddleocr":
+        line = (FIXTURES / "ppocrlabel" / "Label.txt").read_text(encoding="utf-8").split("\n")[1]
+        name, tab, labels = line.partition("\t")
+        text = f"{name}{tab}{json.dumps(replaced(json.loads(labels), path, value))}"
+    else:
+        tasks = json.loads((FIXTURES / "label_studio.json").read_text(encoding="utf-8"))[1:2]
+        text = json.dumps(replaced(tasks, path, value))
+    (folder / "export").write_text(text, encoding="utf-8")
+    try:
+        photos = read_export(folder / "export", form)
+    except ValueError:
+        # Of the file as a whole, as the other tests know it.
+        return
+    labels = import_photos(photos, folder)
+    assert labels.images or labels.problems
+
+
+def replaced(tree: object, index: int, value: object) -> object:
+    """A tree of JSON with node number `index`, modulo their number, in its place."""
+    nodes: list[tuple] = [([tree], 0)]
+    for holder, key in nodes:
+        child = holder[key]
+        if isinstance(child, dict | list):
+            nodes += [(child, inner) for inner in (child if isinstance(child, dict) else range(len(child)))]
+    holder, key = nodes[index % len(nodes)]
+    holder[key] = value
+    return nodes[0][0][0]

@@ -3,8 +3,8 @@
 The fixture has the fields of a project exported as JSON (labelstud.io/guide/task_format, labelstud.io/guide/export)
 from the template for OCR (docs.humansignal.com/templates/optical_character_recognition: shape, label and text of a
 region are results with the same id). Percentages and pixels are those of the example in
-docs.humansignal.com/includes/image_units; a turned rectangle that of docs.humansignal.com/templates/image_bbox, by which
-the top-left corner stays.
+docs.humansignal.com/includes/image_units; a turned rectangle that of docs.humansignal.com/templates/image_bbox, by
+which the top-left corner stays.
 """
 
 import json

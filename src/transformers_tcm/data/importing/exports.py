@@ -203,7 +203,8 @@ def rectangle(
 
 def word_or_none(text: object) -> str | None:
     """A transcription on one line, `None` if there is none."""
-    line = " ".join(text.split()) if isinstance(text, str) else ""
+    # JSON can hold halves of a surrogate pair, files cannot.
+    line = " ".join(text.encode(errors="replace").decode().split()) if isinstance(text, str) else ""
     return line or None
 
 

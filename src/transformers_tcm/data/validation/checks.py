@@ -128,6 +128,8 @@ def _outside(polygon: np.ndarray, width: float, height: float) -> list[tuple[str
 
 
 def _duplicate_words(photo: LabelledPhoto, words: list[LabelledWord]) -> list[Finding]:
+    if len(words) < 2:
+        return []
     import shapely
 
     outlines = shapely.polygons([shapely.linearrings(word.polygon) for word in words])
