@@ -1,20 +1,27 @@
-"""Training on the Trainer of transformers."""
+"""Training on the Trainer of transformers and on Accelerate."""
 
 from .ema import ExponentialMovingAverage
+from .interruption import StopRequest, last_checkpoint
+from .loop import TrainingLoop
 from .parameter_groups import freeze_detector, freeze_text_encoder, parameter_groups
 from .recipes import PhotoArguments, few_shot_subset, parse_recipe
 from .scoring import BatchScores, score_batch, summarize
+from .throughput import Throughput
 from .trainer import TCMTrainer, TCMTrainingArguments
 
 __all__ = [
     "BatchScores",
     "ExponentialMovingAverage",
     "PhotoArguments",
+    "StopRequest",
     "TCMTrainer",
     "TCMTrainingArguments",
+    "Throughput",
+    "TrainingLoop",
     "few_shot_subset",
     "freeze_detector",
     "freeze_text_encoder",
+    "last_checkpoint",
     "parameter_groups",
     "parse_recipe",
     "score_batch",

@@ -38,6 +38,12 @@ class ExponentialMovingAverage:
         state = _float_state(model)
         torch._foreach_lerp_(list(self.averages.values()), [state[name] for name in self.averages], 1 - decay)
 
+    def synchronize(self) -> None:
+        """Take the averages of the first process: the statistics of batch norms differ between processes."""
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            for average in self.averages.values():
+                torch.distributed.broadcast(average, src=0)
+
     @torch.no_grad()
     def copy_to(self, model: nn.Module) -> None:
         """Put the averages in place of the model's weights."""

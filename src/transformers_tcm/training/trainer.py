@@ -10,20 +10,25 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import speed_metrics
 
 from ..data.collation import TextDetectionCollator
 from ..models.tcm.modeling_tcm import TCMForTextDetection
 from .ema import ExponentialMovingAverage
+from .interruption import StopRequest, last_checkpoint
 from .parameter_groups import freeze_text_encoder, parameter_groups
 from .scoring import BatchScores, score_batch, summarize
+from .throughput import Throughput
 
-__all__ = ["TCMTrainer", "TCMTrainingArguments"]
+__all__ = ["TCMTrainer", "TCMTrainingArguments", "create_optimizer"]
 
 
 @dataclass
 class TCMTrainingArguments(TrainingArguments):
     """`TrainingArguments` with what TCM adds.
+
+    `resume_from_checkpoint` may be "last": the newest complete checkpoint in `output_dir`, or none if there is none.
 
     Args:
         image_encoder_scale: learning rate of the image encoder relative to the rest. Default: 0.1 where it comes from
@@ -47,11 +52,23 @@ class TCMTrainingArguments(TrainingArguments):
         super().__post_init__()
 
     @property
+    def step_size(self) -> int:
+        """Items that an optimizer step of all processes takes."""
+        return self.train_batch_size * self.gradient_accumulation_steps * self.world_size
+
+    @property
     def num_items(self) -> int:
         """Items that `max_steps` optimizer steps of all processes take; ValueError without `max_steps`."""
         if self.max_steps <= 0:
             raise ValueError("crops are drawn without end: give --max_steps, the number of optimizer steps")
-        return self.max_steps * self.train_batch_size * self.gradient_accumulation_steps * self.world_size
+        return self.max_steps * self.step_size
+
+
+def create_optimizer(model: TCMForTextDetection, arguments: TCMTrainingArguments) -> torch.optim.Optimizer:
+    """The optimizer that the arguments name, with the rates and decays of `parameter_groups`."""
+    rates = (arguments.learning_rate, arguments.weight_decay, arguments.image_encoder_scale)
+    optimizer_class, settings = Trainer.get_optimizer_cls_and_kwargs(arguments, model)
+    return optimizer_class(parameter_groups(model, *rates), **settings)
 
 
 class TCMTrainer(Trainer):
@@ -65,6 +82,9 @@ class TCMTrainer(Trainer):
       processor) and `eval_loss`, for a spotter also `eval_end_to_end_hmean` and so on; for a recogniser alone
       `eval_word_accuracy` (without regard to case), `_word_accuracy_case_sensitive` and `_character_error_rate`.
     - With `ema_decay`, evaluation and `save_model` use the averaged weights; checkpoints hold both.
+    - Logs `images_per_second` with the loss: of all processes, data loading included, evaluations and saving not.
+    - SIGTERM and SIGINT take effect when the step is complete and saved, unless `save_strategy` is "no". A run that is
+      resumed from any checkpoint takes the steps it would have taken without the break, to the last bit.
 
     Args:
         model: the detector.
@@ -91,17 +111,27 @@ class TCMTrainer(Trainer):
         collator = data_collator or TextDetectionCollator(model.config)
         super().__init__(model, args, collator, processing_class=image_processor, **kwargs)
         self.ema = ExponentialMovingAverage(model, args.ema_decay) if args.ema_decay else None
-        if self.ema is not None:
-            self.add_callback(_UpdateAverages(self.ema))
+        self.throughput, self.stop = Throughput(), StopRequest()
+        self.add_callback(_AfterSteps(self))
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """See `parameter_groups`."""
         if self.optimizer is None:
-            rates = (self.args.learning_rate, self.args.weight_decay, self.args.image_encoder_scale)
-            groups = parameter_groups(self.model, *rates)
-            optimizer_class, settings = self.get_optimizer_cls_and_kwargs(self.args, self.model)
-            self.optimizer = optimizer_class(groups, **settings)
+            self.optimizer = create_optimizer(self.model, self.args)
         return self.optimizer
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        """See `Trainer.train`; "last" as a checkpoint is that of `TCMTrainingArguments`."""
+        if resume_from_checkpoint == "last":
+            resume_from_checkpoint = last_checkpoint(str(self.args.output_dir), TRAINER_STATE_NAME)
+        with self.stop.listening():
+            return super().train(resume_from_checkpoint, *args, **kwargs)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """See `Trainer.log`; adds the throughput to the loss."""
+        if "loss" in logs:
+            logs["images_per_second"] = round(self.throughput.take(), 3)
+        super().log(logs, start_time)
 
     def evaluate(
         self, eval_dataset: Any = None, ignore_keys: list[str] | None = None, metric_key_prefix: str = "eval"
@@ -123,6 +153,7 @@ class TCMTrainer(Trainer):
         if self.ema is None:
             scores, images = self._score_all(loader)
         else:
+            self.ema.synchronize()
             with self.ema.applied(self.model):
                 scores, images = self._score_all(loader)
         self.model.train(was_training)
@@ -144,9 +175,12 @@ class TCMTrainer(Trainer):
         return total, len(loader.dataset)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
         if self.ema is not None and self.args.should_save:
-            self.ema.save(Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}")
+            # First, because a checkpoint that holds the trainer's state counts as complete.
+            folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
+            folder.mkdir(parents=True, exist_ok=True)
+            self.ema.save(folder)
+        super()._save_checkpoint(model, trial)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
@@ -167,11 +201,30 @@ class TCMTrainer(Trainer):
             super().save_model(output_dir, _internal_call)
 
 
-class _UpdateAverages(TrainerCallback):
-    """Moves the averages after each optimizer step."""
+class _AfterSteps(TrainerCallback):
+    """After each optimizer step: moves the averages, counts the images, and stops where the process was asked to."""
 
-    def __init__(self, ema: ExponentialMovingAverage):
-        self.ema = ema
+    def __init__(self, trainer: TCMTrainer):
+        self.trainer = trainer
+        self.stopping = False
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.stopping = False
+        self.trainer.throughput.start()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.ema.update(kwargs["model"])
+        if self.trainer.ema is not None:
+            self.trainer.ema.update(self.trainer.model)
+        self.trainer.throughput.step(args.step_size)
+        self.stopping = self.trainer.stop.agreed(self.trainer.accelerator)
+        if self.stopping and args.save_strategy == "no":
+            self.trainer.stop.deliver()
+        control.should_save = control.should_save or self.stopping
+
+    def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.trainer.throughput.start()
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.stopping:
+            self.trainer.stop.deliver()
+        self.trainer.throughput.start()

@@ -1,0 +1,37 @@
+"""Train a TCM text detector with a plain loop on Accelerate: the recipes and the results of `run_text_detection.py`.
+
+    accelerate launch run_text_detection_no_trainer.py recipes/finetune.yaml --train_images photos ...
+
+Arguments are the same; `TrainingLoop` says which of those of `TrainingArguments` it heeds.
+"""
+
+import logging
+
+import torch
+from detection_recipe import ModelArguments, save_fused
+from transformers import set_seed
+
+from transformers_tcm.data.collation import TextDetectionCollator
+from transformers_tcm.data.datasets import TextPhotos
+from transformers_tcm.training import PhotoArguments, TCMTrainingArguments, TrainingLoop, parse_recipe
+
+
+def main() -> None:
+    detector, photos, arguments = parse_recipe(ModelArguments, PhotoArguments, TCMTrainingArguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    set_seed(arguments.seed)
+    model, image_processor = detector.load()
+    model.to(memory_format=torch.channels_last)
+    set_seed(arguments.seed)  # again, because a new model draws numbers and a loaded one does not
+    loop = TrainingLoop(arguments, model, image_processor, TextDetectionCollator(model.config))
+    crops = None
+    if arguments.do_train:
+        crops = photos.training_crops(image_processor, arguments.num_items, arguments.seed)
+    rows = photos.evaluation_rows()
+    loop.run(crops, None if rows is None else TextPhotos(rows, image_processor))
+    if arguments.do_train and detector.fuse and model.config.variant == "fasttcm" and loop.accelerator.is_main_process:
+        save_fused(arguments.output_dir)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""Tiny models and data for the tests of training."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+from transformers_tcm import TCMConfig, TCMForTextDetection, TCMForTextSpotting, TCMImageProcessor, TextInstances
+from transformers_tcm.data.augmentation import TextAugmentation
+from transformers_tcm.data.datasets import RandomTextCrops
+from transformers_tcm.training import TCMTrainingArguments
+
+SETTINGS: dict[str, Any] = {
+    "vision_config": {"width": 4, "depths": [1, 1, 1, 1], "projection_dim": 16, "num_attention_heads": 4},
+    "text_config": {
+        "hidden_size": 8,
+        "intermediate_size": 16,
+        "projection_dim": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    },
+    "decoder_hidden_size": 16,
+    "decoder_num_heads": 2,
+    "decoder_num_layers": 1,
+    "head_config": {"neck_channels": 16, "hidden_channels": 4, "min_short_side": 4},
+}
+
+
+RECOGNIZER: dict[str, Any] = {
+    "crop_size": [8, 32],
+    "channels": [8, 12, 16],
+    "num_blocks": [0, 0, 0],
+    "hidden_size": 16,
+    "num_layers": 1,
+    "num_heads": 2,
+}
+
+
+def detector(**changes: Any) -> TCMForTextDetection:
+    torch.manual_seed(0)
+    return TCMForTextDetection(TCMConfig(**{**SETTINGS, **changes}))
+
+
+def spotter(**recognizer: Any) -> TCMForTextSpotting:
+    torch.manual_seed(0)
+    return TCMForTextSpotting(TCMConfig(**SETTINGS, recognizer={**RECOGNIZER, **recognizer}))
+
+
+class Photos(Dataset):
+    """White words on noise, always the same.
+
+    Args:
+        distinct: photo i is that of i modulo this number.
+    """
+
+    processor = TCMImageProcessor(do_resize=False)
+    word = np.float32([[12, 16], [52, 16], [52, 40], [12, 40]])
+
+    def __init__(self, length: int = 8, distinct: int | None = None):
+        self.length, self.distinct = length, distinct or length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> dict:
+        rng = np.random.default_rng(index % self.distinct)
+        image = rng.integers(0, 100, (64, 64, 3), dtype=np.uint8)
+        image[16:40, 12:52] = 255
+        instances = TextInstances([self.word], texts=["ab"], ignore=np.array([False]))
+        batch = self.processor(image, annotations=instances, return_tensors="pt")
+        return {name: batch[name][0] for name in ("pixel_values", "pixel_mask", "labels")}
+
+
+def random_crops(length: int) -> RandomTextCrops:
+    """Augmented crops of two photos of noise, each with two words."""
+    rng = np.random.default_rng(0)
+    polygons = [(Photos.word + offset).tolist() for offset in (0, 70)]
+    labels = {"polygons": polygons, "texts": ["ab", "cd"], "ignore": [False, False]}
+    rows = [{"image": rng.integers(0, 256, (160, 160, 3), dtype=np.uint8), **labels} for _ in range(2)]
+    augmentation = TextAugmentation(crop_size=(64, 64), flip_probability=0.0)
+    return RandomTextCrops([rows], [1], augmentation, Photos.processor, length=length)
+
+
+def training_arguments(folder: Path, **changes: Any) -> TCMTrainingArguments:
+    settings = {
+        "output_dir": str(folder),
+        "max_steps": 6,
+        "per_device_train_batch_size": 2,
+        "per_device_eval_batch_size": 2,
+        "learning_rate": 3e-3,
+        "save_steps": 3,
+        "logging_steps": 1,
+        "use_cpu": True,
+        "ema_decay": 0.5,
+        "disable_tqdm": True,
+    }
+    return TCMTrainingArguments(**{**settings, **changes})
+
+
+def state(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.clone() for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
+
+
+def loop_log(folder: Path) -> list[dict[str, float]]:
+    """What a `TrainingLoop` logged."""
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def at_forward(model: nn.Module, number: int, action: Callable[[], object]) -> None:
+    """Call `action` in the forward pass of that number."""
+    calls = []
+
+    def count(module: nn.Module, arguments: Any, output: Any) -> None:
+        calls.append(None)
+        if len(calls) == number:
+            action()
+
+    model.register_forward_hook(count)
