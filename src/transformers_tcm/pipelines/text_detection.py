@@ -59,6 +59,8 @@ class TextDetectionPipeline(Pipeline):
     _load_image_processor: Any = True
     _load_feature_extractor: Any = False
     _load_tokenizer: Any = False
+    # transformers would guess one from the image processor, and ask whether to run its code.
+    _load_video_processor: Any = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # `pipeline` hands this on although only the loading of the files needs it.

@@ -16,6 +16,7 @@ from transformers.trainer_utils import speed_metrics
 from ..data.collation import TextDetectionCollator
 from ..models.tcm.modeling_tcm import TCMForTextDetection
 from .ema import ExponentialMovingAverage
+from .hub import HubTrainer
 from .interruption import StopRequest, last_checkpoint
 from .parameter_groups import freeze_text_encoder, parameter_groups
 from .scoring import BatchScores, score_batch, summarize
@@ -71,7 +72,7 @@ def create_optimizer(model: TCMForTextDetection, arguments: TCMTrainingArguments
     return optimizer_class(parameter_groups(model, *rates), **settings)
 
 
-class TCMTrainer(Trainer):
+class TCMTrainer(HubTrainer):
     """Trains a `TCMForTextDetection` or `TCMForTextSpotting` and evaluates it on photos.
 
     - Trains on items of `RandomTextCrops`, evaluates on `TextPhotos`; collates with the targets of the model's head,
@@ -81,7 +82,8 @@ class TCMTrainer(Trainer):
     - `evaluate` gives `eval_precision`, `eval_recall`, `eval_hmean` (ICDAR-2015 IoU, thresholds of the image
       processor) and `eval_loss`, for a spotter also `eval_end_to_end_hmean` and so on; for a recogniser alone
       `eval_word_accuracy` (without regard to case), `_word_accuracy_case_sensitive` and `_character_error_rate`.
-    - With `ema_decay`, evaluation and `save_model` use the averaged weights; checkpoints hold both.
+    - With `ema_decay`, evaluation, `save_model` and `push_to_hub` use the averaged weights; checkpoints hold both.
+    - With `push_to_hub`, complete repositories go to the Hub, see `transformers_tcm.publishing`, and are waited for.
     - Logs `images_per_second` with the loss: of all processes, data loading included, evaluations and saving not.
     - SIGTERM and SIGINT take effect when the step is complete and saved, unless `save_strategy` is "no". A run that is
       resumed from any checkpoint takes the steps it would have taken without the break, to the last bit.
