@@ -118,6 +118,22 @@ def test_settings_reach_the_model(run: Run) -> None:
     assert np.array(word["polygon"]).max(axis=0) == pytest.approx(np.array([160, 96]), abs=3)
 
 
+def test_tiles_of_a_large_photo_give_one_result(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    widths: list[int] = []
+    forward = TCMForTextDetection.forward
+    monkeypatch.setattr(
+        TCMForTextDetection,
+        "forward",
+        lambda self, **inputs: widths.append(inputs["pixel_values"].shape[3]) or forward(self, **inputs),
+    )
+    photo("street.png", (500, 300))
+    result = run("street.png", "--tile", "128")
+    assert result.exit_code == 0, result.output
+    assert widths == [160] + [128] * 15
+    [word] = read("street.json")["instances"]  # all of the photo is one word, which no tile sees whole
+    assert list(word["box"].values()) == pytest.approx([0, 0, 500, 300], abs=10)
+
+
 def test_folders_and_patterns_are_expanded_and_nothing_is_done_twice(run: Run) -> None:
     photo("photos/b.png"), photo("photos/a.JPG"), photo("photos/deep/c.png")
     Path("photos/notes.txt").write_text("no image")
@@ -233,6 +249,7 @@ def test_quiet_says_nothing_but_errors(run: Run) -> None:
         ["street.png", "--format", "xml"],
         ["street.png", "--threshold", "1.5"],
         ["street.png", "--size", "0"],
+        ["street.png", "--tile", "63"],
         ["street.png", "--model", "no-such-folder"],
         ["street.png", "--model", "."],
         ["street.png", "--model", "damaged"],

@@ -55,6 +55,15 @@ def test_figures_and_report(photos: Path, found: list) -> None:
     assert report["seconds_per_image"] > 0
 
 
+def test_photos_can_be_read_in_tiles(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiles: list = []
+    monkeypatch.setattr(
+        TextDetectionPipeline, "__call__", lambda self, image: tiles.append(self._preprocess_params["tile"]) or []
+    )
+    assert evaluate("--jsonl", photos / "photos.jsonl", "--tile", 512).exit_code == 0
+    assert tiles == [512, 512]
+
+
 def test_folders_with_a_list(photos: Path, found: list) -> None:
     (photos / "val.txt").write_text("b.png\n", encoding="utf-8")
     folders = ("--images", photos / "images", "--annotations", photos / "gt")

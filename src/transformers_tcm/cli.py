@@ -51,6 +51,7 @@ Rule = Annotated[
 MaxDistance = Annotated[
     float | None, typer.Option(help="Edits must stay below this. [default: 1.5 for within, none for weighted]")
 ]
+Tile = Annotated[int | None, typer.Option(min=64, help="Read large photos in tiles of this side, such as 1024.")]
 Device = Annotated[str | None, typer.Option(help="Such as cpu or cuda:0. [default: the fastest there is]")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no summary.")]
 
@@ -90,6 +91,7 @@ def detect(
     unclip_ratio: UnclipRatio = None,
     min_size: MinSize = None,
     polygon: Polygon = None,
+    tile: Tile = None,
     device: Device = None,
     quiet: Quiet = False,
 ) -> None:
@@ -102,19 +104,23 @@ def detect(
       icdar  res_NAME.txt: a line x1,y1,x2,y2,... of whole pixels for each instance
       jsonl  results.jsonl: a line for each image, as the data loaders of this package read it
 
+    Photos are made smaller to the size at which the model reads. With --tile they keep theirs (or have that of --size)
+    and are read in overlapping squares, which takes longer the larger they are. Words at the seams appear once.
+
     An image that cannot be read is reported and left out; the exit code is then 1.
 
     \b
     Examples:
       transformers-tcm detect photo.jpg --draw
       transformers-tcm detect photos/ --output results --format icdar
+      transformers-tcm detect panorama.jpg --tile 1024
       transformers-tcm detect "scans/**/*.png" --size 1600 --box-threshold 0.7 --polygon
     """
     settings = {"size": size, "threshold": threshold, "box_threshold": box_threshold, "unclip_ratio": unclip_ratio}
     paths, failures = find_images(images)
     if paths:
         with usage_errors():
-            settings |= {"min_size": min_size, "polygon": polygon}
+            settings |= {"min_size": min_size, "polygon": polygon, "tile": tile}
             detector = load_pipeline("text-detection", model, device, settings)
             writer = ResultWriter(output, form)
         failures += run_on_images(detector, paths, writer, draw, quiet)
@@ -141,6 +147,7 @@ def spot(
     unclip_ratio: UnclipRatio = None,
     min_size: MinSize = None,
     polygon: Polygon = None,
+    tile: Tile = None,
     device: Device = None,
     quiet: Quiet = False,
 ) -> None:
@@ -161,19 +168,23 @@ def spot(
       nearest   the nearest word, however far
       weighted  the nearest word where edits cost less the less sure the reading is
 
+    Photos are made smaller to the size at which the model reads. With --tile they keep theirs (or have that of --size)
+    and are read in overlapping squares, which takes longer the larger they are. Words at the seams appear once.
+
     An image that cannot be read is reported and left out; the exit code is then 1.
 
     \b
     Examples:
       transformers-tcm spot photo.jpg --draw
       transformers-tcm spot photos/ --output results --format icdar --lexicon words.txt
+      transformers-tcm spot panorama.jpg --tile 1024
       transformers-tcm spot photo.jpg --lexicon streets.txt --lexicon-rule nearest --text-threshold 0.5
     """
     settings = {"size": size, "threshold": threshold, "box_threshold": box_threshold, "unclip_ratio": unclip_ratio}
     paths, failures = find_images(images)
     if paths:
         with usage_errors():
-            settings |= {"min_size": min_size, "polygon": polygon}
+            settings |= {"min_size": min_size, "polygon": polygon, "tile": tile}
             settings |= reading_settings(text_threshold, lexicon, lexicon_rule, max_distance)
             spotter = load_pipeline("text-spotting", model, device, settings)
             writer = ResultWriter(output, form)
@@ -200,6 +211,7 @@ def evaluate(
     threshold: Threshold = None,
     box_threshold: BoxThreshold = None,
     unclip_ratio: UnclipRatio = None,
+    tile: Tile = None,
     device: Device = None,
     output: Annotated[Path | None, typer.Option(dir_okay=False, help="JSON file for totals and every image.")] = None,
     report: Annotated[Path | None, typer.Option(file_okay=False, help="Folder for a page of the failures.")] = None,
@@ -233,7 +245,7 @@ def evaluate(
             output.parent.mkdir(parents=True, exist_ok=True)
         if report is not None:
             report.mkdir(parents=True, exist_ok=True)
-        settings |= reading
+        settings |= {**reading, "tile": tile}
         pipeline = load_pipeline(f"text-{task}", model, device, settings)
         evaluation = evaluate_rows(pipeline, rows)
     typer.echo(evaluation.summary())

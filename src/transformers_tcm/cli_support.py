@@ -132,7 +132,8 @@ def run_on_images(
     for path, name in tqdm(names.items(), unit="image", disable=True if quiet or len(paths) == 1 else None):
         try:
             image = load_image(path)
-            found = detector(image)
+            with _counted_tiles(detector, shown=not quiet and len(paths) == 1):
+                found = detector(image)
             writer.write(name, path, image, found, draw)
             instances += len(found)
         # Whatever is wrong with one image must not cost the results of the others.
@@ -143,6 +144,17 @@ def run_on_images(
         done = len(paths) - failures
         typer.echo(f"{instances} text instances in {done} of {len(paths)} images; results in {writer.folder}")
     return failures
+
+
+@contextmanager
+def _counted_tiles(detector: "TextDetectionPipeline", shown: bool) -> Iterator[None]:
+    """On a terminal, what has been read of an image that takes several turns; it is gone afterwards."""
+    with tqdm(unit=" tiles", disable=None if shown else True, delay=2, leave=False) as bar:
+        hook = detector.model.register_forward_hook(lambda module, inputs, output: bar.update(len(output.valid_sizes)))
+        try:
+            yield
+        finally:
+            hook.remove()
 
 
 def task_of(model: str | None) -> Literal["detection", "spotting"]:
