@@ -57,10 +57,10 @@ DEFINITIONS = {
     "Outlines that cross themselves do not count either.",
     Outcome.MATCHED: "Label and detection paired by the IoU protocol (IoU above 0.5), the word read where words are.",
     Outcome.WRONG_WORD: "Paired in the same way, but the word is not the one of the label.",
-    Outcome.SPLIT: f"Unpaired, and one label is covered by several detections: {INSIDE:.0%} of each lie inside it, "
-    f"and together they hold {COVERED:.0%} of it.",
-    Outcome.MERGED: f"Unpaired, and one detection covers several labels: it holds {COVERED:.0%} of each, "
-    f"and {INSIDE:.0%} of it lie inside them.",
+    Outcome.SPLIT: f"Unpaired, and one label is covered by several detections: at least {INSIDE:.0%} of each is inside "
+    f"it, and together they hold at least {COVERED:.0%} of it.",
+    Outcome.MERGED: f"Unpaired, and one detection covers several labels: it holds at least {COVERED:.0%} of each, "
+    f"and at least {INSIDE:.0%} of it is inside them.",
     Outcome.INEXACT: f"A label and a detection, both unpaired, at one place: their IoU is {NEAR} or more.",
     Outcome.MISSED: "A label that is nothing of the above.",
     Outcome.FALSE: "A detection that is nothing of the above.",

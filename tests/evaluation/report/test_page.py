@@ -118,7 +118,7 @@ def test_a_detector_has_no_words(write: Callable, tmp_path: Path) -> None:
     page = write(make_report({"a.jpg": ([word(0, "STOP")], [word(0, "SHOP")])}, with_words=False))
     assert not page.named("article"), "there is no failure"
     source = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
-    assert "end to end" not in page.texts
+    assert not {"end to end", "wrong word"} & set(page.texts)
     assert cells(source, "16 to 32 px") == ["1", "1.000", "1", "0", "0", "0", "0"]
 
 
@@ -126,7 +126,7 @@ def test_worst_photos_first_and_no_more_than_wanted(write: Callable, tmp_path: P
     images = {"fine.jpg": ([word(0)], [word(0)]), "one.jpg": ([word(0)], []), "two.jpg": ([word(0), word(50)], [])}
     page = write(make_report(images), worst=5)
     assert [text for text in page.texts if text.endswith(".jpg")] == ["two.jpg", "one.jpg"]
-    assert "2 of 3 images, 2 of them with failures" in "".join(page.texts)
+    assert "2 of 2 images with failures" in "".join(page.texts)
     page = write(make_report(images), worst=1)
     assert [text for text in page.texts if text.endswith(".jpg")] == ["two.jpg"]
     assert not write(make_report(images), worst=0).named("article")

@@ -82,16 +82,15 @@ def write_report(folder: Path, report: Report, load_photo: Callable[[int], Image
 def _render(report: Report, shown: int, cards: str) -> str:
     template = Template(resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8"))
     failing = sum(image.failures > 0 for image in report.images)
-    counts = f"{len(report.images)} images, {failing} of them with failures"
     return template.substitute(
         title=escape(report.title),
-        subtitle=f"{counts}.",
+        subtitle=f"{len(report.images)} images, {failing} of them with failures.",
         figures=_figures(report.results),
         settings=_settings(report.settings),
         sizes=_sizes(report),
         kinds=_kinds(report),
         charts=_charts(report),
-        shown=f"{shown} of {counts}, those with most failures first. Point at an outline for its word and score.",
+        shown=f"{shown} of {failing} images with failures, most failures first. Point at an outline for its word and score.",
         switches="\n".join(map(_switch_rule, DEFINITIONS)),
         cards=cards,
     )
@@ -158,7 +157,11 @@ def _kinds(report: Report) -> str:
     labels, found = count_outcomes(report.images)
     rows = []
     for kind, definition in DEFINITIONS.items():
-        box = f'<input type="checkbox" id="show-{_slug(kind)}" checked>'
+        if kind is Outcome.WRONG_WORD and not report.with_words:
+            continue
+        # Photos may hold hundreds of illegible words, whose outlines would bury the others.
+        state = "" if kind is Outcome.IGNORED else " checked"
+        box = f'<input type="checkbox" id="show-{_slug(kind)}"{state}>'
         name = f'<label for="show-{_slug(kind)}"><span class="swatch {_slug(kind)}"></span>{kind.value}</label>'
         counts = f"<td>{labels[kind]}</td><td>{found[kind]}</td>"
         rows.append(f'<tr><th scope="row">{box} {name}</th>{counts}<td class="words">{escape(definition)}</td></tr>')
