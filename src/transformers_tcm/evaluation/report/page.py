@@ -90,7 +90,7 @@ def _render(report: Report, shown: int, cards: str) -> str:
         sizes=_sizes(report),
         kinds=_kinds(report),
         charts=_charts(report),
-        shown=f"{shown} of {failing} images with failures, most failures first. Point at an outline for its word and score.",
+        shown=f"{shown} of {failing} images with failures, most failures first. Point at an outline for its word.",
         switches="\n".join(map(_switch_rule, DEFINITIONS)),
         cards=cards,
     )
