@@ -80,6 +80,8 @@ class ModelArguments:
         return config
 
 
-def save_fused(folder: str) -> None:
-    """Replace the saved model by its fused form, which needs no text tower."""
-    TCMForTextDetection.from_pretrained(folder).fuse_text_embeddings().save_pretrained(folder)
+def save_fused(folder: str) -> TCMForTextDetection:
+    """Replace the saved model by its fused form, which needs no text tower, and return that."""
+    model = TCMForTextDetection.from_pretrained(folder).fuse_text_embeddings()
+    model.save_pretrained(folder)
+    return model

@@ -55,7 +55,9 @@ def main() -> None:
     if arguments.do_train:
         trainer.save_model()
         if spotter.fuse and model.config.variant == "fasttcm" and trainer.is_world_process_zero():
-            save_fused(arguments.output_dir)
+            fused = save_fused(arguments.output_dir)
+            if arguments.push_to_hub:
+                trainer.push_to_hub(commit_message="Text tower folded into a stored embedding", model=fused)
 
 
 if __name__ == "__main__":

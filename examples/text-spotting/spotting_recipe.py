@@ -156,6 +156,8 @@ def check(spotter: SpotterArguments, photos: PhotoArguments, words: WordArgument
         raise ValueError("--flip_probability has to be 0: mirrored words cannot be read")
 
 
-def save_fused(folder: str) -> None:
-    """Replace the saved model by its fused form, which needs no text tower."""
-    TCMForTextSpotting.from_pretrained(folder).fuse_text_embeddings().save_pretrained(folder)
+def save_fused(folder: str) -> TCMForTextSpotting:
+    """Replace the saved model by its fused form, which needs no text tower, and return that."""
+    model = TCMForTextSpotting.from_pretrained(folder).fuse_text_embeddings()
+    model.save_pretrained(folder)
+    return model

@@ -44,6 +44,7 @@ class HubTrainer(Trainer):
         token: str | None = None,
         revision: str | None = None,
         private: bool | None = None,
+        model: TCMForTextDetection | None = None,
         **details: Any,
     ) -> CommitInfo | None:
         """Upload weights, settings, and a model card with the data, the recipe and the figures of this run.
@@ -54,6 +55,7 @@ class HubTrainer(Trainer):
             token: default: `args.hub_token`.
             revision: branch; default: `args.hub_revision`.
             private: of a repository that is created; default: `args.hub_private_repo`.
+            model: what became of the trained model, such as its fused form, in place of it.
             **details: see `training_details`.
 
         Returns:
@@ -66,7 +68,7 @@ class HubTrainer(Trainer):
             return None
         with self._averages():
             return push_model(
-                self.model,
+                self.model if model is None else model,
                 self.hub_model_id,
                 image_processor=self.processing_class,
                 card=training_details(self, **details),
