@@ -218,6 +218,15 @@ def test_report_of_a_spotter_with_its_settings(photos: Path, spotter: Path, scor
     assert f"<dt>model</dt><dd>{spotter}</dd>" in source
 
 
+def test_report_with_tiles_names_no_size_of_the_model(photos: Path, spotter: Path, scored: dict) -> None:
+    scored |= {None: [], 0.3: []}
+    done = evaluate("--jsonl", photos / "photos.jsonl", "--model", spotter, "--tile", 64, "--report", photos)
+    assert done.exit_code == 0, done.output
+    source = (photos / "index.html").read_text(encoding="utf-8")
+    assert "<dt>tile</dt><dd>64</dd>" in source
+    assert "<dt>size</dt>" not in source
+
+
 def test_without_report_there_is_no_second_run(photos: Path, scored: dict) -> None:
     scored[None] = []
     done = evaluate("--jsonl", photos / "photos.jsonl")

@@ -278,6 +278,9 @@ def _settings_in_use(pipeline: "TextDetectionPipeline", given: Mapping[str, Any]
         names.append("text_threshold")
     stored = {name: getattr(pipeline.image_processor, name) for name in names}
     chosen = {name: value for name, value in given.items() if value is not None}
+    if "tile" in chosen:
+        # Tiles are cut from the photo as it is, or as `--size` makes it.
+        stored.pop("size")
     return {"model": pipeline.model.name_or_path, **stored, **chosen}
 
 
