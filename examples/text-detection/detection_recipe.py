@@ -11,7 +11,7 @@ from transformers_tcm import (
     TCMImageProcessor,
     bundled_model_path,
 )
-from transformers_tcm.training.initial_weights import load_initial_weights
+from transformers_tcm.training import load_initial_weights
 
 
 @dataclass

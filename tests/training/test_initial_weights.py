@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from transformers_tcm import TCMConfig, TCMForTextDetection, TCMForTextSpotting
-from transformers_tcm.training.initial_weights import load_initial_weights
+from transformers_tcm.training import load_initial_weights
 
 SIZES = {
     "vision_config": {"width": 4, "depths": [1, 1, 1, 1], "projection_dim": 16, "num_attention_heads": 4},

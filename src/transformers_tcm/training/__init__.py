@@ -1,6 +1,7 @@
 """Training on the Trainer of transformers and on Accelerate."""
 
 from .ema import ExponentialMovingAverage
+from .initial_weights import load_initial_weights
 from .interruption import StopRequest, last_checkpoint
 from .loop import TrainingLoop
 from .parameter_groups import freeze_detector, freeze_text_encoder, parameter_groups
@@ -22,6 +23,7 @@ __all__ = [
     "freeze_detector",
     "freeze_text_encoder",
     "last_checkpoint",
+    "load_initial_weights",
     "parameter_groups",
     "parse_recipe",
     "score_batch",
