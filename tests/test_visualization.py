@@ -6,7 +6,7 @@ import shapely
 from PIL import Image
 
 from transformers_tcm import TextInstances
-from transformers_tcm.visualization import FOUND, IGNORED, draw_text_instances
+from transformers_tcm.visualization import FOUND, IGNORED, draw_text_instances, overlay_score_map
 
 QUAD = np.array([[60, 40], [240, 60], [235, 110], [55, 90]], dtype=np.float32)
 
@@ -173,3 +173,51 @@ def test_wrong_arguments_are_named() -> None:
         draw_text_instances(flat((0, 0, 0)), TextInstances([QUAD]), line_width=0)
     with pytest.raises(FileNotFoundError, match=r"missing\.jpg"):
         draw_text_instances("missing.jpg", [])
+
+
+def test_heat_grows_brighter_with_the_score() -> None:
+    ramp = np.tile(np.linspace(0, 1, 256, dtype=np.float32), (4, 1))
+    heat = np.asarray(overlay_score_map(flat((0, 0, 0), (256, 4)), ramp, alpha=1.0))
+    assert heat.shape == (4, 256, 3)
+    luminance = heat[0] @ np.array([0.2126, 0.7152, 0.0722])
+    assert (np.diff(luminance) > -0.5).all()
+    assert luminance[0] < 5
+    assert luminance[-1] > 240
+
+
+def test_a_score_map_lies_where_it_belongs_whatever_its_size() -> None:
+    corner = np.zeros((4, 6), np.float32)
+    corner[0, 0] = 1
+    for score_map in (corner, np.kron(corner, np.ones((50, 50), np.float32))):
+        drawn = overlay_score_map(flat((0, 0, 0)), score_map)
+        assert drawn.size == (300, 200)
+        brightness = np.asarray(drawn).sum(axis=2)
+        assert brightness[:20, :20].min() > 300
+        assert brightness[100:].max() < 30
+        assert brightness[:, 150:].max() < 30
+
+
+def test_alpha_mixes_score_map_and_a_grey_picture() -> None:
+    photo, scores = flat((200, 100, 0)), np.full((200, 300), 0.5, np.float32)
+    alone = overlay_score_map(photo, scores, alpha=0)
+    assert np.asarray(alone).tolist() == np.asarray(photo.convert("L").convert("RGB")).tolist()
+    heat = np.asarray(overlay_score_map(photo, scores, alpha=1.0)).astype(float)
+    half = np.asarray(overlay_score_map(photo, scores, alpha=0.5)).astype(float)
+    np.testing.assert_allclose(half, (heat + np.asarray(alone)) / 2, atol=1)
+    assert photo.getpixel((0, 0)) == (200, 100, 0)
+
+
+@pytest.mark.parametrize(
+    ("score_map", "alpha", "error", "message"),
+    [
+        (None, 0.5, TypeError, "no score map"),
+        (np.zeros((2, 2, 1)), 0.5, ValueError, r"shape \(2, 2, 1\)"),
+        (np.zeros((0, 2)), 0.5, ValueError, "shape"),
+        (np.full((2, 2), -0.1), 0.5, ValueError, r"expected \[0, 1\]"),
+        (np.full((2, 2), np.nan), 0.5, ValueError, r"expected \[0, 1\]"),
+        (np.zeros((2, 2)), 1.5, ValueError, r"`alpha` is 1\.5"),
+    ],
+)
+def test_wrong_score_maps_are_named(score_map: np.ndarray, alpha: float, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        overlay_score_map(flat((0, 0, 0)), score_map, alpha)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from .cli_data import import_labels, validate_dataset
+from .cli_explain import context, env, explain
 from .cli_support import (
     annotated_rows,
     evaluate_rows,
@@ -26,7 +27,6 @@ __all__ = ["app", "main"]
 # Plain help and plain errors: they can be piped, and the examples keep their line breaks.
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -73,6 +73,12 @@ def _commands(
     """Find and read text in photos with TCM and FastTCM.
 
     `transformers-tcm COMMAND --help` explains a command.
+
+    \b
+    Exit codes:
+      0  all was done
+      1  done but for what is reported, such as an image that cannot be read; or the labels have mistakes
+      2  the command could not start: a wrong option, no such model, labels that cannot be read
     """
 
 
@@ -272,17 +278,17 @@ def convert(
     """Convert a checkpoint into a folder that from_pretrained loads. Nothing in it is executed."""
     from .conversion import convert_checkpoint
 
-    try:
+    with usage_errors():
         model = convert_checkpoint(source, output, config=config, variant=variant, kind=kind, seed=seed)
-    except (OSError, ValueError) as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
     millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     typer.echo(f"{output}: a {model.config.variant} detector with {millions:.1f} million parameters")
 
 
 app.command()(import_labels)
 app.command()(validate_dataset)
+app.command()(explain)
+app.command()(context)
+app.command()(env)
 
 
 def main() -> None:

@@ -26,11 +26,13 @@ if TYPE_CHECKING:
 __all__ = [
     "Evaluation",
     "annotated_rows",
+    "complain",
     "evaluate_rows",
     "find_images",
     "load_pipeline",
     "reading_settings",
     "run_on_images",
+    "silence_transformers",
     "task_of",
     "usage_errors",
     "write_failure_report",
@@ -39,9 +41,11 @@ __all__ = [
 IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 
 
-def _complain(message: object) -> None:
-    """One line on stderr, above the progress bar where there is one."""
-    tqdm.write(f"error: {' '.join(str(message).split())}", file=sys.stderr)
+def complain(message: object) -> None:
+    """One line on stderr, above the progress bar where there is one; its head is red on a terminal."""
+    in_color = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    head = typer.style("error:", fg="red", bold=True) if in_color else "error:"
+    tqdm.write(f"{head} {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def find_images(arguments: Sequence[str]) -> tuple[list[Path], int]:
@@ -52,7 +56,7 @@ def find_images(arguments: Sequence[str]) -> tuple[list[Path], int]:
         try:
             paths.update(dict.fromkeys(_expand(argument)))
         except OSError as error:
-            _complain(error)
+            complain(error)
             failures += 1
     return list(paths), failures
 
@@ -80,7 +84,7 @@ def usage_errors() -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        _complain(error)
+        complain(error)
         raise typer.Exit(2) from error
 
 
@@ -103,6 +107,14 @@ def reading_settings(
     return given
 
 
+def silence_transformers() -> None:
+    """No remarks and no progress bars of its own: what a command says is for its user."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
 def load_pipeline(
     task: str, model: str | None, device: str | None, settings: dict[str, Any]
 ) -> "TextDetectionPipeline":
@@ -112,10 +124,8 @@ def load_pipeline(
         ValueError: if there is a lexicon in the settings with characters that the model cannot read.
     """
     from transformers import pipeline
-    from transformers.utils import logging
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    silence_transformers()
     loaded = pipeline(task, model=model, device=device, **settings)  # type: ignore[call-overload]
     if "lexicon" in settings:
         settings["lexicon"].check_charset(loaded.model.config.recognizer_settings.charset)
@@ -138,7 +148,7 @@ def run_on_images(
             instances += len(found)
         # Whatever is wrong with one image must not cost the results of the others.
         except Exception as error:
-            _complain(error if str(path) in str(error) else f"{path}: {str(error) or type(error).__name__}")
+            complain(error if str(path) in str(error) else f"{path}: {str(error) or type(error).__name__}")
             failures += 1
     if not quiet:
         done = len(paths) - failures

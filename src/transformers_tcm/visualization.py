@@ -1,4 +1,4 @@
-"""Draw text instances into a picture. Imports OpenCV on first use."""
+"""Draw text instances, or a score map, into a picture. Imports OpenCV on first use."""
 
 import math
 import os
@@ -14,7 +14,7 @@ from .caption_layout import place_caption, word_height
 from .images import load_image
 from .instances import TextInstances
 
-__all__ = ["draw_text_instances"]
+__all__ = ["draw_text_instances", "overlay_score_map"]
 
 Color = tuple[int, int, int]
 
@@ -79,6 +79,49 @@ def draw_text_instances(
     colors = [IGNORED if ignore else color for ignore in instances.ignored]
     _write_captions(drawn, instances, captions, colors, smallest=max(14, 8 * width), gap=halo / 2 + 1)
     return drawn
+
+
+def overlay_score_map(
+    image: str | os.PathLike | bytes | IO[bytes] | np.ndarray | Image.Image,
+    score_map: np.ndarray,
+    alpha: float = 0.6,
+) -> Image.Image:
+    """Lay a score map over a grey copy of a picture, as a heat map.
+
+    The colours (inferno) run from black over purple and orange to pale yellow, and grow brighter with the score
+    throughout, so that they can be told apart without colours as well. The picture is grey so that all colour is score.
+
+    Args:
+        image: a path, a PIL image, an array (H, W, 3), or whatever else `load_image` takes.
+        score_map: (h, w) values in [0, 1] of the upright image, of any size: what a pipeline gives with
+            `output_score_maps=True`.
+        alpha: from 0, the picture alone, to 1, the score map alone.
+
+    Returns:
+        An RGB image of the size of the upright `image`.
+
+    Raises:
+        FileNotFoundError, ValueError, TypeError: if `image` cannot be read.
+        TypeError: if there is no score map.
+        ValueError: if it has another shape or other values, or `alpha` is outside [0, 1].
+    """
+    import cv2
+
+    if score_map is None:
+        raise TypeError("there is no score map: the model has none, or `output_score_maps=True` was not given")
+    values = np.asarray(score_map, dtype=np.float32)
+    if values.ndim != 2 or not values.size:
+        raise ValueError(f"`score_map` has shape {values.shape}; expected (height, width)")
+    # Written such that NaN fails it.
+    if not (values.min() >= 0 and values.max() <= 1):
+        raise ValueError(f"`score_map` has values in [{values.min()}, {values.max()}]; expected [0, 1]")
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"`alpha` is {alpha}; expected a number between 0 and 1")
+    grey = np.asarray(load_image(image).convert("L"))  # (H, W)
+    if values.shape != grey.shape:
+        values = np.asarray(cv2.resize(values, grey.shape[::-1], interpolation=cv2.INTER_LINEAR), np.float32)
+    heat = cv2.applyColorMap(np.rint(values * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[:, :, ::-1]
+    return Image.blend(Image.fromarray(grey).convert("RGB"), Image.fromarray(np.ascontiguousarray(heat)), alpha)
 
 
 def _captions(instances: TextInstances, scores: bool, texts: bool) -> list[str]:

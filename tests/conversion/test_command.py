@@ -17,6 +17,6 @@ def test_convert_writes_a_model(golden_dir: Path, tmp_path: Path) -> None:
 def test_convert_tells_what_is_wrong_without_a_traceback(tmp_path: Path) -> None:
     (tmp_path / "clip.pt").touch()
     result = CliRunner().invoke(app, ["convert", str(tmp_path / "clip.pt"), str(tmp_path / "out")])
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert result.stderr == f"error: {tmp_path / 'clip.pt'} is empty; expected a checkpoint\n"
     assert not (tmp_path / "out").exists()

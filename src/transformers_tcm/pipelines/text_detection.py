@@ -20,7 +20,7 @@ from ..models.tcm.post_processing_tcm import as_tensors, by_score, in_target
 from ..tiling import TileGrid
 from .tiles import Tile, cut, each, merged_instances, merged_score_map
 
-__all__ = ["POST_PROCESSING", "TextDetectionPipeline", "as_pipeline_inputs"]
+__all__ = ["POST_PROCESSING", "TextDetectionPipeline", "as_pipeline_inputs", "fastest_cpu_dtype"]
 
 PREPROCESSING = ("timeout", "size", "tile", "tile_overlap")
 POST_PROCESSING = ("threshold", "box_threshold", "unclip_ratio", "max_candidates", "min_size", "polygon")
@@ -77,7 +77,7 @@ class TextDetectionPipeline(Pipeline):
 
     def _prepare_model(self, dtype_is_free: bool) -> None:
         if dtype_is_free and self.device.type == "cpu" and self.dtype in (torch.float16, torch.bfloat16):
-            self.model.to(_fastest_cpu_dtype())
+            self.model.to(fastest_cpu_dtype())
         self.model.to(memory_format=torch.channels_last)
         self.model.eval()
 
@@ -354,7 +354,7 @@ def _by_shape(tensors: list[torch.Tensor]) -> list[list[int]]:
     return list(groups.values())
 
 
-def _fastest_cpu_dtype() -> torch.dtype:
+def fastest_cpu_dtype() -> torch.dtype:
     """bfloat16 where the processor has instructions for it and then is the fastest; elsewhere half precision crawls."""
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return torch.bfloat16 if capabilities.get("avx512_bf16") else torch.float32
