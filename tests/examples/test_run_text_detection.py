@@ -1,19 +1,24 @@
-"""The example script, run as a user would."""
+"""The text detection examples, run as a user would."""
 
 import importlib.util
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
-from transformers_tcm import AutoModelForTextDetection, TextInstances
+from transformers_tcm import AutoModelForTextDetection, TCMImageProcessor, TextInstances
 from transformers_tcm.data.loaders import save_jsonl
 
-SCRIPT = Path(__file__).parents[2] / "examples" / "text-detection" / "run_text_detection.py"
+FOLDER = Path(__file__).parents[2] / "examples" / "text-detection"
+TRAINER, NO_TRAINER = "run_text_detection.py", "run_text_detection_no_trainer.py"
 OVERRIDES = {
     "vision_config": {"width": 8, "depths": [1, 1, 1, 1], "projection_dim": 32, "num_attention_heads": 4},
     "text_config": {
@@ -25,6 +30,7 @@ OVERRIDES = {
     },
     "decoder_hidden_size": 32,
     "decoder_num_layers": 1,
+    "decoder_dropout": 0.0,
     "head_config": {"neck_channels": 32, "hidden_channels": 8},
 }
 
@@ -53,12 +59,22 @@ def photos(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, str(SCRIPT), *map(str, arguments)], capture_output=True, text=True)
+def run(script: str, *arguments: object, launcher: tuple[str, ...] = ()) -> None:
+    command = [sys.executable, *launcher, str(FOLDER / script), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
-def test_twenty_steps_on_four_images_lower_the_loss(photos: Path) -> None:
-    recipe = photos / "recipe.json"
+def plain_log(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+
+
+def values(log: list[dict[str, float]], name: str) -> list[float]:
+    return [entry[name] for entry in log if name in entry]
+
+
+def write_recipe(photos: Path, **changes: Any) -> Path:
+    """Twenty steps on the photos of the fixture."""
     settings = {
         "config_overrides": OVERRIDES,
         "train_images": [str(photos / "images")],
@@ -76,13 +92,20 @@ def test_twenty_steps_on_four_images_lower_the_loss(photos: Path) -> None:
         "ema_decay": 0.9,
         "logging_steps": 1,
         "seed": 7,
+        **changes,
     }
+    recipe = photos / "recipe.json"
     recipe.write_text(json.dumps(settings), encoding="utf-8")
-    done = run(recipe, "--output_dir", photos / "out", "--train_jsonl", photos / "photos.jsonl", "--max_grad_norm", 5)
-    assert done.returncode == 0, done.stderr[-3000:]
+    return recipe
+
+
+def test_twenty_steps_on_four_images_lower_the_loss(photos: Path) -> None:
+    recipe = write_recipe(photos)
+    jsonl = ["--train_jsonl", photos / "photos.jsonl"]
+    run(TRAINER, recipe, "--output_dir", photos / "out", "--max_grad_norm", 5, *jsonl)
     history = json.loads((photos / "out" / "trainer_state.json").read_text())["log_history"]
-    losses = [entry["loss"] for entry in history if "loss" in entry]
-    assert len(losses) == 20
+    losses = values(history, "loss")
+    assert len(losses) == len(values(history, "images_per_second")) == 20
     assert np.mean(losses[-4:]) < 0.85 * np.mean(losses[:2])
     assert {"eval_hmean", "eval_loss"} <= json.loads((photos / "out" / "eval_results.json").read_text()).keys()
     model = AutoModelForTextDetection.from_pretrained(photos / "out")
@@ -90,30 +113,84 @@ def test_twenty_steps_on_four_images_lower_the_loss(photos: Path) -> None:
     assert model.config.vision_config.width == 8
 
 
+@pytest.mark.slow
+def test_both_scripts_give_the_same(photos: Path) -> None:
+    """The same recipe: the same losses step by step, the same figures, the same saved weights."""
+    settings = {"max_steps": 4, "eval_strategy": "steps", "eval_steps": 2, "few_shot": 0.5, "negative_ratio": 2.0}
+    recipe = write_recipe(photos, bf16=False, copy_paste_probability=0.5, gradient_accumulation_steps=2, **settings)
+    for script, name in ((TRAINER, "one"), (NO_TRAINER, "two")):
+        run(script, recipe, "--output_dir", photos / name)
+    one = json.loads((photos / "one" / "trainer_state.json").read_text())["log_history"]
+    two = plain_log(photos / "two")
+    assert len(values(one, "loss")) == 4
+    np.testing.assert_allclose(values(two, "loss"), values(one, "loss"), rtol=1e-3)
+    assert len(values(two, "images_per_second")) == 4
+    for name in ("eval_loss", "eval_hmean"):
+        np.testing.assert_allclose(values(two, name), [*values(one, name), *values(one, name)[-1:]], rtol=1e-3)
+    models = [AutoModelForTextDetection.from_pretrained(photos / name) for name in ("one", "two")]
+    assert all(model.config.fused and model.config.head_config["negative_ratio"] == 2.0 for model in models)
+    for (name, weight), other in zip(models[0].state_dict().items(), models[1].state_dict().values(), strict=True):
+        torch.testing.assert_close(other, weight, rtol=1e-2, atol=1e-3, msg=name)
+    assert (
+        TCMImageProcessor.from_pretrained(photos / "two").size == TCMImageProcessor.from_pretrained(photos / "one").size
+    )
+
+
+@pytest.mark.slow
+def test_two_processes(photos: Path) -> None:
+    """The script under a launcher: two processes share the batches of a step and save one model."""
+    recipe = write_recipe(photos, max_steps=2, bf16=False, per_device_eval_batch_size=1)
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
+    run(NO_TRAINER, recipe, "--output_dir", photos / "two", "--per_device_train_batch_size", 2, launcher=launcher)
+    log = plain_log(photos / "two")
+    assert [entry["step"] for entry in log if "loss" in entry] == [1, 2]
+    assert len(values(log, "eval_hmean")) == 1
+    assert AutoModelForTextDetection.from_pretrained(photos / "two").config.fused
+
+
+def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A script as a module, with its neighbours importable."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    specification = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+    script = importlib.util.module_from_spec(specification)
+    monkeypatch.setitem(sys.modules, name, script)
+    specification.loader.exec_module(script)
+    return script
+
+
+@pytest.mark.parametrize("script", [TRAINER, NO_TRAINER])
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--train_images", "photos"], "one --train_annotations folder for each"),
         ([], "nothing to train on"),
         (["--train_images", "nowhere", "--train_annotations", "nowhere"], "no such folder"),
+        (["--negative_ratio", "0"], "has to be positive, got 0.0"),
+        (
+            ["--preset", "tiny", "--config_overrides", '{"head_type": "abcnet"}', "--negative_ratio", "3"],
+            "leave it out",
+        ),
     ],
 )
-def test_missing_data_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], message: str
+def test_bad_arguments_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, arguments: list[str], message: str
 ) -> None:
-    specification = importlib.util.spec_from_file_location("run_text_detection", SCRIPT)
-    script = importlib.util.module_from_spec(specification)
-    monkeypatch.setitem(sys.modules, "run_text_detection", script)
-    specification.loader.exec_module(script)
-    common = [
-        "--output_dir",
-        str(tmp_path),
-        "--config_overrides",
-        json.dumps(OVERRIDES),
-        "--max_steps",
-        "1",
-        "--use_cpu",
-    ]
-    monkeypatch.setattr(sys, "argv", ["run_text_detection.py", *common, *arguments])
+    module = load(script.removesuffix(".py"), monkeypatch)
+    common = ["--output_dir", str(tmp_path), "--max_steps", "1", "--use_cpu", "--do_train"]
+    if "--config_overrides" not in arguments:
+        common += ["--config_overrides", json.dumps(OVERRIDES)]
+    monkeypatch.setattr(sys, "argv", [script, *common, *arguments])
     with pytest.raises((ValueError, FileNotFoundError), match=message):
-        script.main()
+        module.main()
+
+
+def test_negative_ratio_of_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other settings of the head stay those of the checkpoint."""
+    recipe = load("detection_recipe", monkeypatch)
+    model, processor = recipe.ModelArguments(config_overrides=json.dumps(OVERRIDES)).load()
+    assert model.head.settings.negative_ratio == 3.0
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    again, _ = recipe.ModelArguments(model_name_or_path=str(tmp_path), negative_ratio=5.0).load()
+    assert again.head.settings == replace(model.head.settings, negative_ratio=5.0)
+    assert torch.equal(again.model.meta_query, model.model.meta_query)

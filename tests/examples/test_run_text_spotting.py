@@ -164,7 +164,8 @@ def test_two_processes(data: Path, tmp_path: Path) -> None:
     """The items of a step are shared out: two processes with a batch of one see what one with two sees."""
     common = [data / "alone.json", "--per_device_eval_batch_size", 1, "--max_steps", 2]
     run(NO_TRAINER, *common, "--output_dir", tmp_path / "one")
-    launcher = ("-m", "accelerate.commands.launch", "--num_processes", "2", "--cpu", "--mixed_precision", "no")
+    # `accelerate launch --cpu` starts one process, whatever number it is told.
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2")
     run(
         NO_TRAINER,
         *common,

@@ -160,11 +160,11 @@ def test_few_shot_takes_photos_and_leaves_rendered_scenes(photos: Path, tmp_path
 
 def test_few_shot_of_photos_in_json_lines(photos: Path) -> None:
     jsonl = [str(photos / "photos.jsonl")]
-    crops = PhotoArguments(train_jsonl=jsonl, few_shot=0.34, few_shot_jsonl=True).training_crops(
+    crops = PhotoArguments(train_jsonl=jsonl, few_shot=0.34, jsonl_photos=True).training_crops(
         TCMImageProcessor(), 5, 0
     )
     assert [len(rows) for rows in crops.sources] == [1]
-    with pytest.raises(ValueError, match="add --few_shot_jsonl true"):
+    with pytest.raises(ValueError, match="add --jsonl_photos true"):
         PhotoArguments(train_jsonl=jsonl, few_shot=0.34).training_crops(TCMImageProcessor(), 5, 0)
 
 
@@ -172,3 +172,38 @@ def test_few_shot_of_photos_in_json_lines(photos: Path) -> None:
 def test_shares_outside_the_unit_interval_are_named(share: float) -> None:
     with pytest.raises(ValueError, match=rf"above 0 and at most 1; got {share}"):
         few_shot_subset(10, share)
+
+
+def test_pasted_words_come_from_training_photos_and_lists(photos: Path) -> None:
+    """Not from photos that are evaluated on or left out by few-shot, nor from JSON lines, which are rendered."""
+    (photos / "words").mkdir()
+    PIL.Image.new("RGB", (60, 20), (9, 9, 9)).save(photos / "words" / "word.png")
+    (photos / "words" / "words.tsv").write_text("word.png\tlisted\n")
+    common = {
+        "train_images": [str(photos / "images")],
+        "train_annotations": [str(photos / "gt")],
+        "train_jsonl": [str(photos / "photos.jsonl")],
+        "copy_paste_probability": 0.25,
+        "copy_paste_max_words": 2,
+        "copy_paste_heights": [10, 30],
+    }
+    held_out = {"eval_images": common["train_images"][0], "eval_list": str(photos / "val.txt")}
+
+    def patches(**changes: object) -> list:
+        arguments = PhotoArguments(**{**common, **changes})
+        paste = arguments.training_crops(TCMImageProcessor(), 5, 0).augmentation.copy_paste
+        assert (paste.probability, paste.max_words, paste.word_heights) == (0.25, 2, (10, 30))
+        return paste.patches
+
+    assert [patch.text for patch in patches()] == ["sale"] * 3
+    assert [tuple(patch.pixels[0, 0]) for patch in patches(**held_out)] == [(250, 0, 0), (0, 250, 0)]
+    assert len(patches(few_shot=0.34)) == 1
+    assert len(patches(jsonl_photos=True)) == 6
+    assert [patch.text for patch in patches(copy_paste_words=[str(photos / "words" / "words.tsv")])] == ["listed"] + [
+        "sale"
+    ] * 3
+    none = PhotoArguments(**{**common, "copy_paste_probability": 0.0})
+    assert none.training_crops(TCMImageProcessor(), 5, 0).augmentation.copy_paste is None
+    alone = {"train_images": [], "train_annotations": [], "copy_paste_words": []}
+    with pytest.raises(ValueError, match="no word to paste"):
+        patches(**alone)

@@ -7,6 +7,7 @@ import numpy as np
 
 from ..geometry import clamp_polygon, clip_polygon, order_clockwise, signed_area, transform_points
 from ..instances import TextInstances
+from .copy_paste import CopyPaste
 from .photometric import PhotometricJitter
 
 __all__ = ["TextAugmentation"]
@@ -20,7 +21,7 @@ _TOLERANCE = 1e-2
 
 @dataclass(frozen=True)
 class TextAugmentation:
-    """Flip, rotate, scale and crop a photo in one affine warp, then jitter its colours.
+    """Flip, rotate, scale and crop a photo in one affine warp, paste words into it, then jitter its colours.
 
     The window is chosen from the moved polygons before any pixel is touched: it cuts no legible word in two wherever
     such a window is found; a word that has to be cut is clipped and marked as ignored. All randomness comes from the
@@ -36,6 +37,7 @@ class TextAugmentation:
         flip_probability: share of mirrored images; 0 for recognition.
         text_crop_probability: share of windows placed around a random legible word of an image that has any.
         photometric: the change of colours, `None` for none.
+        copy_paste: words to paste onto free places of the crop, `None` for none.
 
     Raises:
         ValueError: for an empty crop, a range that is not increasing and positive, a probability outside [0, 1].
@@ -49,6 +51,7 @@ class TextAugmentation:
     flip_probability: float = 0.5
     text_crop_probability: float = 0.9
     photometric: PhotometricJitter | None = field(default_factory=PhotometricJitter)
+    copy_paste: CopyPaste | None = None
 
     def __post_init__(self) -> None:
         if min(self.crop_size) < 1:
@@ -86,10 +89,13 @@ class TextAugmentation:
             if view.cut == 0:
                 break
             view = min(view, self._draw_view(instances, width, height, rng), key=lambda candidate: candidate.cut)
-        crop = _warp(image, view.matrix, *self.crop_size)
+        crop, moved = _warp(image, view.matrix, *self.crop_size), self._move(instances, view)
+        if self.copy_paste is not None:
+            frame = transform_points(np.array([[0, 0], [width, 0], [width, height], [0, height]]), view.matrix)
+            crop, moved = self.copy_paste(crop, moved, rng, frame)
         if self.photometric is not None:
             crop = self.photometric(crop, rng)
-        return crop, self._move(instances, view)
+        return crop, moved
 
     def _draw_view(self, instances: TextInstances, width: int, height: int, rng: np.random.Generator) -> "_View":
         """A random window of an image of this size, around a random legible word if there is one."""

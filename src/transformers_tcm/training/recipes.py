@@ -11,8 +11,11 @@ import numpy as np
 from transformers import HfArgumentParser
 
 from ..data.augmentation import TextAugmentation
+from ..data.copy_paste import CopyPaste, cut_words, patches_of_words
 from ..data.datasets import DecodedRows, RandomTextCrops
-from ..data.loaders import load_icdar2015, load_jsonl
+from ..data.loaders import load_icdar2015, load_jsonl, row_to_instances
+from ..data.words import load_word_crops
+from ..images import load_image
 
 __all__ = ["PhotoArguments", "few_shot_subset", "parse_recipe"]
 
@@ -81,15 +84,16 @@ class PhotoArguments:
         default=1.0,
         metadata={
             "help": "Share of the annotated photos to train on: of each folder, not of the JSON-lines files, unless "
-            "--few_shot_jsonl is given. Smaller subsets are contained in larger ones."
+            "--jsonl_photos is given. Smaller subsets are contained in larger ones."
         },
     )
     few_shot_seed: int = field(
         default=0,
         metadata={"help": "Draws that subset, whatever the seed of the training is: all stages see the same."},
     )
-    few_shot_jsonl: bool = field(
-        default=False, metadata={"help": "The JSON-lines files hold photos too, not rendered scenes: take their share."}
+    jsonl_photos: bool = field(
+        default=False,
+        metadata={"help": "The JSON-lines files hold photos too, not rendered scenes, for few_shot and copy_paste."},
     )
     eval_images: str | None = field(default=None, metadata={"help": "Folder of photos to evaluate on."})
     eval_annotations: str | None = field(default=None, metadata={"help": "Their folder of gt_*.txt."})
@@ -109,6 +113,16 @@ class PhotoArguments:
     rotation: float = field(default=10.0, metadata={"help": "Largest rotation in degrees."})
     flip_probability: float = field(default=0.5, metadata={"help": "Share of mirrored crops."})
     text_crop_probability: float = field(default=0.9, metadata={"help": "Share of crops placed around a legible word."})
+    copy_paste_probability: float = field(
+        default=0.0, metadata={"help": "Share of crops that get words of other training photos on free places."}
+    )
+    copy_paste_max_words: int = field(default=4, metadata={"help": "Most words pasted into a crop."})
+    copy_paste_heights: list[float] = field(
+        default_factory=lambda: [12.0, 64.0], metadata={"help": "Range of their heights in pixels of the crop."}
+    )
+    copy_paste_words: list[str] = field(
+        default_factory=list, metadata={"help": "Lists of word crops to paste from too, see `load_word_crops`."}
+    )
     decode_once: bool = field(
         default=True, metadata={"help": "Keep the decoded photos of folders in memory (JSON-lines photos never)."}
     )
@@ -116,11 +130,12 @@ class PhotoArguments:
     def training_crops(self, image_processor: Any, length: int, seed: int) -> RandomTextCrops:
         """Augmented crops of the training photos; those that are evaluated on are left out.
 
-        With `few_shot`, only a share of the photos is used; each source still gives its share of the crops.
+        With `few_shot`, only a share of the photos is used, also to cut words from; each source still gives its share
+        of the crops.
 
         Raises:
-            ValueError: without photos, without a folder of annotations for each folder of photos, or for a share of
-                the photos outside (0, 1].
+            ValueError: without photos, without a folder of annotations for each folder of photos, for a share of the
+                photos outside (0, 1], or where there is no word to paste.
         """
         sources = self._sources()
         heights = self.word_height_range
@@ -131,6 +146,7 @@ class PhotoArguments:
             rotation=self.rotation,
             flip_probability=self.flip_probability,
             text_crop_probability=self.text_crop_probability,
+            copy_paste=self._copy_paste(sources) if self.copy_paste_probability else None,
         )
         weights = self.train_weights or [1.0] * len(sources)
         return RandomTextCrops(sources, weights, augmentation, image_processor, length=length, seed=seed)
@@ -145,15 +161,24 @@ class PhotoArguments:
             rows = self._share_of(load_icdar2015(images, annotations, exclude=held_out))
             sources.append(DecodedRows(rows) if self.decode_once else rows)
         for path in self.train_jsonl:
-            sources.append(self._share_of(load_jsonl(path)) if self.few_shot_jsonl else load_jsonl(path))
+            sources.append(self._share_of(load_jsonl(path)) if self.jsonl_photos else load_jsonl(path))
         if not sources:
             raise ValueError("nothing to train on: give --train_images and --train_annotations, or --train_jsonl")
-        if self.few_shot < 1 and not self.train_images and not self.few_shot_jsonl:
+        if self.few_shot < 1 and not self.train_images and not self.jsonl_photos:
             raise ValueError(
                 "--few_shot takes a share of the --train_images folders, and there is none; where the JSON-lines files "
-                "hold photos, not rendered scenes, add --few_shot_jsonl true"
+                "hold photos, not rendered scenes, add --jsonl_photos true"
             )
         return sources
+
+    def _copy_paste(self, sources: list[Any]) -> CopyPaste:
+        """Pastes the legible words of the photos among the sources, and of the lists."""
+        patches = patches_of_words(word for path in self.copy_paste_words for word in load_word_crops(path))
+        photos = sources if self.jsonl_photos else sources[: len(self.train_images)]
+        for row in (row for rows in photos for row in rows):
+            patches += cut_words(np.asarray(load_image(row["image"])), row_to_instances(row))
+        low, high = self.copy_paste_heights
+        return CopyPaste(patches, self.copy_paste_probability, self.copy_paste_max_words, (low, high))
 
     def _share_of(self, rows: Any) -> Any:
         """The rows of the few-shot subset, in their order."""
