@@ -1,6 +1,7 @@
 """`tile=` and `output_score_maps=` of both pipelines, mostly with models that take bright pixels for text."""
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -96,6 +97,29 @@ def test_many_photos_give_what_each_gives(kind: str, batch_size: int, detector: 
     assert max(shape[0] for shape in shapes) <= batch_size
     # Tiles of several photos fill a batch together.
     assert batch_size < 64 or (34, 3, 128, 128) in shapes
+
+
+@pytest.mark.parametrize("num_workers", [1, 3])
+def test_another_process_may_cut_the_photos(num_workers: int, detector: TextDetectionPipeline) -> None:
+    expected = [detector(image, **TILES) for image in PHOTOS]
+    assert list(detector((image for image in PHOTOS), num_workers=num_workers, batch_size=3, **TILES)) == expected
+
+
+def test_threads_share_a_pipeline(detector: TextDetectionPipeline) -> None:
+    expected = [detector(image, **TILES) for image in PHOTOS] * 4
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(lambda image: detector(image, **TILES), PHOTOS * 4)) == expected
+
+
+def test_photos_are_loaded_and_cut_when_their_turn_comes(
+    detector: TextDetectionPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded, cut = [], []
+    crop = Image.Image.crop
+    monkeypatch.setattr(Image.Image, "crop", lambda self, box: cut.append(box) or crop(self, box))
+    results = detector((loaded.append(image) or image for image in [LARGE] * 3), batch_size=2, **TILES)
+    assert len(next(iter(results))) == 5
+    assert (len(loaded), len(cut)) == (2, 12)  # the overview of the second photo shares the last batch of the first
 
 
 def test_batches_of_a_single_photo_are_of_its_tiles(detector: TextDetectionPipeline) -> None:

@@ -91,7 +91,8 @@ class TextDetectionPipeline(Pipeline):
                 a column "image".
             batch_size (`int`, *optional*, defaults to 1): images handed to the model at a time. Those of one size are
                 computed together; images are never padded to each other's size, so the results are those of one by one.
-            num_workers (`int`, *optional*, defaults to 0): processes that load and resize the images.
+            num_workers (`int`, *optional*, defaults to 0): processes that load and resize the images; with tiles there
+                is one at most.
             timeout (`float`, *optional*): seconds to wait for a URL.
             size (`dict` or `int`, *optional*): as the image processor's; a number is the length of the longest edge.
             threshold (`float`, *optional*): a pixel whose probability of text is above this belongs to text.
@@ -162,11 +163,12 @@ class TextDetectionPipeline(Pipeline):
     ) -> Iterable[Any]:
         """Results of many images; where they are cut, batches are of tiles, whichever photos these are from."""
         preprocess_params, tiles = _without_tiles(preprocess_params)
-        more = (num_workers, batch_size, preprocess_params, forward_params, postprocess_params)
+        more = (batch_size, preprocess_params, forward_params, postprocess_params)
         if tiles is None:
-            return super().get_iterator(inputs, *more)
+            return super().get_iterator(inputs, num_workers, *more)
         parts = (part for image in each(inputs) for part in self._cut(image, tiles, **preprocess_params))
-        return self._put_together(super().get_iterator(parts, *more))
+        # Several processes would each cut all photos.
+        return self._put_together(super().get_iterator(parts, min(num_workers, 1), *more))
 
     def _cut(
         self, image: Any, tiles: dict[str, int], timeout: float | None = None, size: dict[str, int] | int | None = None
