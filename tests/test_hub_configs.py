@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
 from transformers_tcm import AutoModelForTextDetection, TCMForTextDetection
@@ -18,6 +19,37 @@ def test_folders_are_what_the_script_writes() -> None:
     command = [sys.executable, str(ROOT / "scripts" / "make_hub_configs.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_there_is_a_folder_for_every_model() -> None:
+    datasets = ("ctw1500", "icdar2015", "td500", "totaltext")
+    full_size = {f"{variant}-dbnet-{dataset}" for variant in ("fasttcm", "tcm") for dataset in datasets}
+    assert {folder.name for folder in FOLDERS} == full_size | {"fasttcm-dbnet-tiny", "fasttcm-spotter-tiny"}
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_folder_is_complete(folder: Path) -> None:
+    names = {path.name for path in folder.iterdir()}
+    text_files = {"README.md", "config.json", "modeling_tcm_hub.py", "preprocessor_config.json"}
+    assert names == text_files | ({"example.jpg"} if folder.name.endswith("tiny") else set())
+    card = ModelCard.load(folder / "README.md")
+    assert card.data.license == "apache-2.0"
+    assert card.data.model_name == folder.name or card.data.eval_results
+
+
+@pytest.mark.parametrize("dataset", ["ctw1500", "icdar2015", "td500", "totaltext"])
+def test_full_size_models_have_the_published_sizes(dataset: str) -> None:
+    """CLIP RN50 with DBNet: 50.4 million parameters without the text tower, 114 million with it (TCM, CVPR 2023)."""
+    curved = dataset in ("ctw1500", "totaltext")
+    for variant in ("fasttcm", "tcm"):
+        folder = ROOT / "hub_configs" / f"{variant}-dbnet-{dataset}"
+        config = AutoConfig.from_pretrained(folder)
+        processor = AutoImageProcessor.from_pretrained(folder)
+        assert (config.variant, config.num_context_tokens) == (variant, 32 if curved else 4)
+        assert processor.polygon is curved
+        with torch.device("meta"):
+            model = AutoModel.from_config(config)
+        assert sum(parameter.numel() for parameter in model.parameters()) == pytest.approx(114e6, rel=0.01)
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
