@@ -81,7 +81,7 @@ def test_a_list_of_photos_limits_what_is_looked_at(photos: Path) -> None:
     (photos / "val.txt").write_text("img_2\n\nimg_3.JPG\nimg_7\n", encoding="utf-8")
     read, findings = read_icdar2015_labels(photos / "images", photos / "gt", photos / "val.txt")
     assert [photo.image.name for photo in read] == ["img_2.png", "img_3.JPG"]
-    assert told(findings) == [("missing-photo", "val.txt", 3)]
+    assert told(findings) == [("missing-photo", "val.txt", 4)]
 
 
 def test_folders_have_to_be_there_and_hold_something(photos: Path, tmp_path: Path) -> None:

@@ -112,20 +112,24 @@ def import_photos(photos: Iterable[ExportedPhoto], images: Path, reorder: bool =
         if path is None or problem is not None:
             labels.problems.append(f"{photo.place}: {problem}")
             continue
-        try:
-            width, height = _upright_size(path)
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
-            labels.problems.append(f"{photo.place}: {path} is no photo that can be read: {error}")
-            continue
-        if photo.size not in (None, (width, height)):
-            expected = " x ".join(map(str, photo.size or ()))
-            message = f"{path} has {width} x {height} pixels, but the labels are for {expected}"
-            labels.problems.append(f"{photo.place}: {message}; use the photos that were labelled")
-            continue
         places[path] = photo.place
-        labels.images.append(path)
-        labels.annotations.append(_instances(photo, width, height, reorder, labels.problems))
+        _take_over(photo, path, reorder, labels)
     return labels
+
+
+def _take_over(photo: ExportedPhoto, path: Path, reorder: bool, labels: ImportedLabels) -> None:
+    try:
+        width, height = _upright_size(path)
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        labels.problems.append(f"{photo.place}: {path} is no photo that can be read: {error}")
+        return
+    if photo.size not in (None, (width, height)):
+        expected = " x ".join(map(str, photo.size or ()))
+        message = f"{path} has {width} x {height} pixels, but the labels are for {expected}"
+        labels.problems.append(f"{photo.place}: {message}; use the photos that were labelled")
+        return
+    labels.images.append(path)
+    labels.annotations.append(_instances(photo, width, height, reorder, labels.problems))
 
 
 def _find(photo: ExportedPhoto, images: Path) -> tuple[Path | None, str | None]:

@@ -38,25 +38,33 @@ def read_icdar2015_labels(
         if not folder.is_dir():
             raise FileNotFoundError(f"no such folder: {folder}")
     photos = [path for path in sorted(images.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES]
-    labels = sorted(annotations.glob("gt_*.txt"))
-    findings = []
-    if include is not None:
-        names = [line.strip() for line in Path(include).read_text("utf-8-sig").splitlines() if line.strip()]
-        known = {name for path in photos for name in (path.name, path.stem)}
-        findings = [
-            Finding("missing-photo", Path(include), f"{name} is not in {images}", number)
-            for number, name in enumerate(names, start=1)
-            if name not in known
-        ]
-        photos = [path for path in photos if not {path.name, path.stem}.isdisjoint(names)]
+    if include is None:
+        findings = _orphans(annotations, photos)
     else:
-        stems = {path.stem for path in photos}
-        orphans = [path for path in labels if path.stem.removeprefix("gt_") not in stems]
-        findings = [Finding("missing-photo", path, f"no photo of that name in {images}") for path in orphans]
+        photos, findings = _included(photos, Path(include), images)
     if not photos and not findings:
         raise FileNotFoundError(f"there is neither a photo in {images} nor a file gt_NAME.txt in {annotations}")
     read = [_read_icdar_file(photo, annotations / f"gt_{photo.stem}.txt", findings) for photo in photos]
     return read, findings
+
+
+def _orphans(annotations: Path, photos: list[Path]) -> list[Finding]:
+    """Files of labels without a photo."""
+    stems = {path.stem for path in photos}
+    labels = [path for path in sorted(annotations.glob("gt_*.txt")) if path.stem.removeprefix("gt_") not in stems]
+    return [Finding("missing-photo", path, "there is no photo of that name") for path in labels]
+
+
+def _included(photos: list[Path], listing: Path, images: Path) -> tuple[list[Path], list[Finding]]:
+    """The photos of a list, and what the list has beyond them."""
+    names = [line.strip() for line in listing.read_text("utf-8-sig").splitlines()]
+    known = {name for path in photos for name in (path.name, path.stem)}
+    findings = [
+        Finding("missing-photo", listing, f"{name} is not in {images}", number)
+        for number, name in enumerate(names, start=1)
+        if name and name not in known
+    ]
+    return [path for path in photos if not {path.name, path.stem}.isdisjoint(names)], findings
 
 
 def _read_icdar_file(photo: Path, path: Path, findings: list[Finding]) -> LabelledPhoto:
