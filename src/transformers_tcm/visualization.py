@@ -84,7 +84,7 @@ def draw_text_instances(
 def overlay_score_map(
     image: str | os.PathLike | bytes | IO[bytes] | np.ndarray | Image.Image,
     score_map: np.ndarray,
-    alpha: float = 0.6,
+    alpha: float = 0.5,
 ) -> Image.Image:
     """Lay a score map over a grey copy of a picture, as a heat map.
 
