@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import re
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,6 +18,7 @@ import torch
 
 from transformers_tcm import AutoModelForTextDetection, TCMImageProcessor, TextInstances
 from transformers_tcm.data.loaders import save_jsonl
+from transformers_tcm.training import PhotoArguments, TCMTrainingArguments, parse_recipe
 
 FOLDER = Path(__file__).parents[2] / "examples" / "text-detection"
 TRAINER, NO_TRAINER = "run_text_detection.py", "run_text_detection_no_trainer.py"
@@ -194,3 +197,43 @@ def test_negative_ratio_of_a_checkpoint(tmp_path: Path, monkeypatch: pytest.Monk
     again, _ = recipe.ModelArguments(model_name_or_path=str(tmp_path), negative_ratio=5.0).load()
     assert again.head.settings == replace(model.head.settings, negative_ratio=5.0)
     assert torch.equal(again.model.meta_query, model.model.meta_query)
+
+
+def readme_commands() -> list[list[str]]:
+    """The trainings of the guide, split into words, `$data` filled in."""
+    text = (FOLDER / "README.md").read_text(encoding="utf-8")
+    lines = (
+        "\n".join(re.findall(r"^```bash\n(.*?)^```", text, re.MULTILINE | re.DOTALL)).replace("\\\n", " ").splitlines()
+    )
+    [data] = [line.split("=", 1)[1].strip('"') for line in lines if line.startswith("data=")]
+    return [shlex.split(line.replace("$data", data)) for line in lines if "run_text_detection" in line]
+
+
+def test_the_guide_gives_arguments_that_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = load("detection_recipe", monkeypatch)
+    monkeypatch.chdir(FOLDER)
+    commands = readme_commands()
+    assert len(commands) >= 9
+    for command in commands:
+        script = next(place for place, word in enumerate(command) if word.startswith("run_text_detection"))
+        assert Path(command[script]).is_file()
+        classes = (recipe.ModelArguments, PhotoArguments, TCMTrainingArguments)
+        _, photos, training = parse_recipe(*classes, arguments=[*command[script + 1 :], "--use_cpu", "true"])
+        assert photos.train_images or photos.train_jsonl
+        assert training.num_items > 0
+
+
+@pytest.mark.slow
+def test_the_first_training_of_the_guide_runs(tmp_path: Path) -> None:
+    command = readme_commands()[0]
+    assert command[:2] == ["python", TRAINER]
+    recipe, *arguments = command[2:]
+    arguments[arguments.index("--output_dir") + 1] = str(tmp_path)
+    for name in ("--train_jsonl", "--eval_jsonl"):
+        place = arguments.index(name) + 1
+        arguments[place] = str((FOLDER / arguments[place]).resolve())
+    run(TRAINER, FOLDER / recipe, *arguments)
+    history = json.loads((tmp_path / "trainer_state.json").read_text())["log_history"]
+    assert [entry["step"] for entry in history if "loss" in entry] == [2, 4, 6, 8, 10]
+    assert "eval_hmean" in json.loads((tmp_path / "eval_results.json").read_text())
+    assert AutoModelForTextDetection.from_pretrained(tmp_path).config.fused
