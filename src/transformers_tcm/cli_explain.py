@@ -74,10 +74,10 @@ def context(
 ) -> None:
     """Print the words nearest to the learned context.
 
-    Before its prompt a model has learned vectors that no text stands for. The tokens of CLIP's vocabulary next to
-    each of them, in the input of the text tower, hint at what it means. Compare the distances with that of the median token: where they hardly differ, a
-    vector means no word. A token that ends no word ends in "-". In a model trained from scratch only the tokens of
-    the prompt were trained, and the others are where chance put them.
+    Before its prompt a model has learned vectors that no text stands for. The tokens of CLIP's vocabulary next to each
+    of them, in the input of the text tower, hint at what it means. Compare their distances with that of the median
+    token: where they hardly differ, a vector means no word. A token that ends no word ends in "-". In a model trained
+    from scratch only the tokens of the prompt were trained, and the others are where chance put them.
 
     A fused model, as the bundled ones are, has no text tower any more: take the checkpoint from before the fusion.
 
