@@ -56,7 +56,7 @@ def _data(trainer: Trainer, dataset: str) -> str:
     lines = []
     if isinstance(train, RandomTextCrops):
         for rows, weight in zip(train.sources, train.weights, strict=True):
-            lines.append(f"- {len(rows)} photos, {weight:.0%} of the training crops.")
+            lines.append(f"- {len(rows)} photos for {weight:.0%} of the training crops.")
     elif train is not None:
         lines.append(f"- {len(train)} training examples.")
     if evaluation is not None:
