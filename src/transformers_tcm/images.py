@@ -9,18 +9,38 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-__all__ = ["MAX_PIXELS", "load_image"]
+__all__ = ["MAX_PIXELS", "MAX_PIXELS_VARIABLE", "load_image", "max_pixels"]
 
-# Pillow refuses larger files before it decodes them, for a small file can claim any size; arrays are held to the same.
+# A small file can claim any size. Where nothing else is set, the limit is that at which Pillow itself refuses a file.
 MAX_PIXELS = 178_956_970
+MAX_PIXELS_VARIABLE = "TRANSFORMERS_TCM_MAX_PIXELS"
+# Pillow has other programs draw these, from whatever commands the file holds.
+_DRAWN_BY_PROGRAMS = ("EPS", "WMF")
+
+
+def max_pixels() -> int:
+    """The most pixels an image may have: the environment variable `TRANSFORMERS_TCM_MAX_PIXELS`, else `MAX_PIXELS`.
+
+    Beyond `MAX_PIXELS` Pillow has a limit of its own for files, twice `PIL.Image.MAX_IMAGE_PIXELS`, to be raised too.
+
+    Raises:
+        ValueError: if the variable is no positive whole number.
+    """
+    given = os.environ.get(MAX_PIXELS_VARIABLE)
+    if not given:
+        return MAX_PIXELS
+    if not given.isdecimal() or int(given) < 1:
+        raise ValueError(f"the environment variable {MAX_PIXELS_VARIABLE} is {given!r}; expected a number of pixels")
+    return int(given)
 
 
 def load_image(
-    source: str | os.PathLike | bytes | IO[bytes] | np.ndarray | Image.Image, timeout: float | None = None
+    source: str | os.PathLike[str] | bytes | IO[bytes] | np.ndarray | Image.Image, timeout: float | None = None
 ) -> Image.Image:
     """Read a picture as 8-bit RGB, turned upright as its EXIF orientation asks.
 
     Transparency is composited on white, 16-bit samples are scaled to 8 bits, of an animation the first frame is taken.
+    The size that a file claims is held against `max_pixels` before anything is decoded.
 
     Args:
         source: a path, an http(s) URL, the bytes of an image file or an open binary file, a `PIL.Image`, or an array of
@@ -41,7 +61,7 @@ def load_image(
         return _decode(name, file)
 
 
-def _open(source: str | os.PathLike | bytes | IO[bytes], timeout: float | None) -> tuple[str, IO[bytes]]:
+def _open(source: str | os.PathLike[str] | bytes | IO[bytes], timeout: float | None) -> tuple[str, IO[bytes]]:
     """A name for messages, and the binary file."""
     if isinstance(source, str) and source.startswith(("http://", "https://")):
         return source, _download(source, timeout)
@@ -76,6 +96,11 @@ def _decode(name: str, file: IO[bytes]) -> Image.Image:
     file.seek(0)
     try:
         image = Image.open(file)
+    except Image.DecompressionBombError as error:
+        raise ValueError(
+            f"{name}: more pixels than Pillow reads: {error}; for a file to be trusted, raise "
+            f"PIL.Image.MAX_IMAGE_PIXELS and the environment variable {MAX_PIXELS_VARIABLE}"
+        ) from error
     except UnidentifiedImageError as error:
         raise ValueError(f"{name}: not an image, or of a format that Pillow cannot read") from error
     # Damaged data makes Pillow's decoders raise anything from SyntaxError to struct.error.
@@ -86,6 +111,8 @@ def _decode(name: str, file: IO[bytes]) -> Image.Image:
 
 def _upright_rgb(image: Image.Image, name: str) -> Image.Image:
     _check_size(image.width, image.height, name)
+    if image.format in _DRAWN_BY_PROGRAMS:
+        raise ValueError(f"{name}: {image.format} files hold drawing commands; convert it to PNG or JPEG first")
     try:
         image.load()
         return _to_rgb(ImageOps.exif_transpose(image))
@@ -96,8 +123,11 @@ def _upright_rgb(image: Image.Image, name: str) -> Image.Image:
 def _check_size(width: int, height: int, name: str) -> None:
     if width == 0 or height == 0:
         raise ValueError(f"{name}: {width} x {height} pixels; expected at least 1 x 1")
-    if width * height > MAX_PIXELS:
-        raise ValueError(f"{name}: {width} x {height} pixels; no more than {MAX_PIXELS:,} pixels are allowed")
+    if width * height > (most := max_pixels()):
+        raise ValueError(
+            f"{name}: {width} x {height} pixels; no more than {most:,} pixels are allowed (the environment variable "
+            f"{MAX_PIXELS_VARIABLE} sets the limit)"
+        )
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -114,8 +144,10 @@ def _to_bytes(image: Image.Image) -> np.ndarray:
     """Grey levels (H, W) uint8 of a 16-bit, 32-bit integer or float image."""
     values = np.asarray(image)
     if image.mode == "F":
+        if not np.isfinite(values).all():
+            raise ValueError("pixels that are NaN or infinite")
         # TIFF has no rule for the range of floats; both uses are common.
-        values = np.nan_to_num(values) * (255 if values.max() <= 1 else 1)
+        values = values * (255 if values.max() <= 1 else 1)
         return np.clip(np.rint(values), 0, 255).astype(np.uint8)
     # Pillow widens 16-bit files of some formats to 32-bit integers.
     return _halve_depth(np.clip(values, 0, 65535))

@@ -26,7 +26,8 @@ class TextInstances:
         ignore: (N,) bool, `True` for regions that neither count as found nor as missed.
 
     Raises:
-        ValueError: if the fields differ in length, or a polygon is not (K >= 3, 2) or not finite.
+        ValueError: if the fields differ in length, a polygon is not (K >= 3, 2) or not finite, or a score is NaN.
+        TypeError: if a field holds something else than the above.
     """
 
     polygons: list[np.ndarray]
@@ -36,15 +37,15 @@ class TextInstances:
     ignore: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        self.polygons = [np.asarray(polygon, dtype=np.float32) for polygon in self.polygons]
-        for name, dtype in (("scores", np.float32), ("text_scores", np.float32), ("ignore", bool)):
+        _check_sequence("polygons", self.polygons)
+        self.polygons = [_checked_polygon(index, polygon) for index, polygon in enumerate(self.polygons)]
+        for name in ("scores", "text_scores"):
             if getattr(self, name) is not None:
-                setattr(self, name, np.asarray(getattr(self, name), dtype=dtype))
-        for index, polygon in enumerate(self.polygons):
-            if polygon.ndim != 2 or polygon.shape[1:] != (2,) or len(polygon) < 3:
-                raise ValueError(f"polygon {index} has shape {polygon.shape}; expected (K, 2) with at least 3 points")
-            if not np.isfinite(polygon).all():
-                raise ValueError(f"polygon {index} has a NaN or infinite coordinate: {polygon.tolist()}")
+                setattr(self, name, _checked_scores(name, getattr(self, name)))
+        if self.ignore is not None:
+            self.ignore = _checked_flags(self.ignore)
+        if self.texts is not None:
+            self.texts = _checked_texts(self.texts)
         for name, values in self._per_instance():
             if len(values) != len(self.polygons):
                 raise ValueError(f"`{name}` has {len(values)} entries for {len(self.polygons)} polygons")
@@ -94,9 +95,9 @@ class TextInstances:
         inside = np.array([polygon is not None for polygon in clipped], dtype=bool)
         return self.select(inside).with_polygons([polygon for polygon in clipped if polygon is not None])
 
-    def to_json(self) -> dict[str, list]:
+    def to_json(self) -> dict[str, list[Any]]:
         """Plain lists for `json.dumps`; absent fields are left out. `from_json` reads them back."""
-        plain: dict[str, list] = {"polygons": [polygon.tolist() for polygon in self.polygons]}
+        plain: dict[str, list[Any]] = {"polygons": [polygon.tolist() for polygon in self.polygons]}
         for name, values in self._per_instance():
             plain[name] = values.tolist() if isinstance(values, np.ndarray) else list(values)
         return plain
@@ -107,7 +108,10 @@ class TextInstances:
 
         Raises:
             ValueError: if there are no `polygons`, or the fields do not fit together.
+            TypeError: if `plain` is no dictionary, or a field holds something else than `to_json` writes.
         """
+        if not isinstance(plain, Mapping):
+            raise TypeError(f"expected a dictionary with `polygons`, got {type(plain).__name__}")
         if plain.get("polygons") is None:
             raise ValueError(f"expected `polygons`, got {sorted(plain)}")
         names = [field.name for field in fields(cls)]
@@ -164,6 +168,75 @@ class TextInstances:
             coordinates = ",".join(f"{value:.2f}".rstrip("0").rstrip(".") for value in polygon.reshape(-1))
             lines.append(f"{coordinates},{ILLEGIBLE if ignore else word}\n")
         return "".join(lines)
+
+
+def _check_sequence(name: str, values: Any) -> None:
+    """Raise `TypeError` for anything but a list, a tuple, or an array or tensor with an axis."""
+    if hasattr(values, "__array__") and values.ndim > 0:
+        return
+    if isinstance(values, (str, bytes)) or not isinstance(values, Sequence):
+        kind = type(values).__name__
+        raise TypeError(f"`{name}` is of type {kind}; expected a list with one entry for each instance")
+
+
+def _numbers(name: str, values: Any) -> np.ndarray:
+    """An array of floats; strings, complex numbers and ragged lists are no numbers."""
+    try:
+        array = np.asarray(values)
+        # `None` among numbers becomes NaN.
+        array = array.astype(np.float64) if array.dtype == object else array
+    except (ValueError, TypeError) as error:
+        raise TypeError(f"{name} holds something else than numbers: {_shortened(values)}") from error
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name} holds something else than numbers: {_shortened(values)}")
+    with np.errstate(over="ignore"):  # to infinity, which is refused
+        return array.astype(np.float32)
+
+
+def _shortened(values: Any) -> str:
+    text = repr(values)
+    return text if len(text) <= 200 else f"{text[:200]}…"
+
+
+def _checked_polygon(index: int, polygon: Any) -> np.ndarray:
+    if isinstance(polygon, np.ndarray) and polygon.dtype == np.float32:
+        points = polygon
+    else:
+        points = _numbers(f"polygon {index} of `polygons`", polygon)
+    if points.ndim != 2 or points.shape[1:] != (2,) or len(points) < 3:
+        raise ValueError(f"polygon {index} has shape {points.shape}; expected (K, 2) with at least 3 points")
+    if not np.isfinite(points).all():
+        raise ValueError(f"polygon {index} has a NaN or infinite coordinate: {_shortened(points.tolist())}")
+    return points
+
+
+def _checked_scores(name: str, values: Any) -> np.ndarray:
+    _check_sequence(name, values)
+    scores = _numbers(f"`{name}`", values)
+    if scores.ndim != 1 or not np.isfinite(scores).all():
+        raise ValueError(f"`{name}` is {_shortened(values)}; expected one finite number for each instance")
+    return scores
+
+
+def _checked_flags(values: Any) -> np.ndarray:
+    """Booleans (N,); 0 and 1 are taken for them, the truth of strings and of `None` would surprise."""
+    _check_sequence("ignore", values)
+    flags = np.asarray(values)
+    if flags.ndim != 1:
+        raise ValueError(f"`ignore` has shape {flags.shape}; expected one boolean for each instance")
+    if flags.size and not (flags.dtype.kind in "biu" and np.isin(flags, (0, 1)).all()):
+        raise TypeError(f"`ignore` is {_shortened(values)}; expected one boolean for each instance")
+    return flags.astype(bool)
+
+
+def _checked_texts(values: Any) -> list[str | None]:
+    _check_sequence("texts", values)
+    texts = list(values)
+    others = [index for index, text in enumerate(texts) if not isinstance(text, str | None)]
+    if others:
+        found = texts[others[0]]
+        raise TypeError(f"entry {others[0]} of `texts` is {_shortened(found)}; expected a string, or null if unknown")
+    return texts
 
 
 def _parse_icdar_line(line: str) -> tuple[np.ndarray, str | None]:

@@ -130,13 +130,13 @@ def test_jsonl_needs_no_texts_and_no_ignore(photos) -> None:
     ("change", "message"),
     [
         ({"polygons": [[[0, 0], [1, 1]]]}, r"polygon 0 has shape \(2, 2\)"),
-        ({"polygons": [[[0, 0], [1, 1], [2]]]}, "inhomogeneous"),
-        ({"polygons": [[[0, 0], [1, 1], [2, "x"]]]}, "could not convert"),
+        ({"polygons": [[[0, 0], [1, 1], [2]]]}, "something else than numbers"),
+        ({"polygons": [[[0, 0], [1, 1], [2, "x"]]]}, "something else than numbers"),
         ({"polygons": [[[0, 0], [1, 1], [2, None]]]}, "NoneType|NaN"),
         ({"polygons": None}, 'expected an object with "image"'),
         ({"image": 3}, 'expected an object with "image"'),
         ({"texts": []}, "`texts` has 0 entries for 1 polygons"),
-        ({"texts": [3]}, r'"texts" holds \[3\]; expected strings and nulls'),
+        ({"texts": [3]}, r"entry 0 of `texts` is 3; expected a string"),
         ({"ignore": [True, False]}, "`ignore` has 2 entries for 1 polygons"),
     ],
 )
