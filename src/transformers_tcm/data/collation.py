@@ -11,6 +11,11 @@ from ..instances import TextInstances
 if TYPE_CHECKING:
     from ..models.tcm.configuration_tcm import TCMConfig
 
+# OpenCV draws no outline beyond this, and takes seconds for one that comes near it.
+MAX_COORDINATE = 32_000
+# Hundreds of vertices are finer than any annotation; thousands that cross each other would take minutes.
+MAX_VERTICES = 512
+
 __all__ = ["TextDetectionCollator", "label_words", "labels_to_instances"]
 
 
@@ -82,9 +87,21 @@ class TextDetectionCollator:
 
 
 def labels_to_instances(label: dict[str, torch.Tensor]) -> TextInstances:
-    """The polygons and ignore flags of one image's label, in pixels of the network's input."""
-    polygons = torch.split(label["points"].cpu(), label["counts"].tolist())
-    return TextInstances([polygon.numpy() for polygon in polygons], ignore=label["ignore"].cpu().numpy())
+    """The polygons and ignore flags of one image's label, in pixels of the network's input.
+
+    Points further out than `MAX_COORDINATE` are moved there; of outlines with more than `MAX_VERTICES` points so many
+    are taken, evenly.
+    """
+    points = label["points"].cpu().clamp(-MAX_COORDINATE, MAX_COORDINATE)
+    polygons = [_thinned(polygon.numpy()) for polygon in torch.split(points, label["counts"].tolist())]
+    return TextInstances(polygons, ignore=label["ignore"].cpu().numpy())
+
+
+def _thinned(polygon: Any) -> Any:
+    """At most `MAX_VERTICES` points (K, 2) of an outline."""
+    if len(polygon) <= MAX_VERTICES:
+        return polygon
+    return polygon[np.linspace(0, len(polygon), MAX_VERTICES, endpoint=False).astype(np.int64)]
 
 
 def label_words(label: dict[str, torch.Tensor]) -> list[str | None]:

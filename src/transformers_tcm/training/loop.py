@@ -65,7 +65,11 @@ class TrainingLoop:
     """
 
     def __init__(
-        self, arguments: TCMTrainingArguments, model: TCMForTextDetection, image_processor: Any, collate: Callable
+        self,
+        arguments: TCMTrainingArguments,
+        model: TCMForTextDetection,
+        image_processor: Any,
+        collate: Callable[[list[dict[str, Any]]], dict[str, Any]],
     ):
         from accelerate import Accelerator, DistributedDataParallelKwargs
 
@@ -117,7 +121,7 @@ class TrainingLoop:
             self.save_model()
         self.accelerator.end_training()
 
-    def train(self, data: Any, eval_loader: DataLoader | None = None) -> None:
+    def train(self, data: Any, eval_loader: DataLoader[Any] | None = None) -> None:
         """All steps that are left; every item is used once, in the order in which the Trainer draws them.
 
         SIGTERM and SIGINT take effect when the step is complete and, unless `save_strategy` is "no", saved.
@@ -156,7 +160,7 @@ class TrainingLoop:
             self.scheduler.step()
             self.ema.update(self.model)
 
-    def _after_step(self, eval_loader: DataLoader | None) -> None:
+    def _after_step(self, eval_loader: DataLoader[Any] | None) -> None:
         """Log, evaluate, save or stop where it is time for it."""
         self.throughput.step(self.arguments.step_size)
         if self._is_time("logging"):
@@ -186,10 +190,12 @@ class TrainingLoop:
         if not self._losses:
             return []
         processes = self.accelerator.num_processes
-        return self.accelerator.gather(torch.stack(self._losses)).view(processes, -1).mean(dim=0).tolist()
+        gathered: torch.Tensor = self.accelerator.gather(torch.stack(self._losses))  # (processes x batches,)
+        means: list[float] = gathered.view(processes, -1).mean(dim=0).tolist()
+        return means
 
     @torch.no_grad()
-    def evaluate(self, loader: DataLoader) -> dict[str, float]:
+    def evaluate(self, loader: DataLoader[Any]) -> dict[str, float]:
         """Figures of the averaged weights on the photos of a loader, see `TCMTrainer`."""
         self.model.eval()
         scores = BatchScores()
@@ -202,9 +208,9 @@ class TrainingLoop:
         self.report(**metrics)
         return metrics
 
-    def loader(self, data: Any, batch_size: int) -> DataLoader:
+    def loader(self, data: Any, batch_size: int) -> DataLoader[Any]:
         """Batches of all items in their order; each process gets its share."""
-        loader = DataLoader(
+        loader: DataLoader[Any] = DataLoader(
             data,
             batch_size,
             collate_fn=self.collate,
@@ -213,7 +219,8 @@ class TrainingLoop:
             generator=torch.Generator().manual_seed(self.arguments.seed),
             pin_memory=self.arguments.dataloader_pin_memory and self.accelerator.device.type == "cuda",
         )
-        return self.accelerator.prepare(loader)
+        prepared: DataLoader[Any] = self.accelerator.prepare(loader)
+        return prepared
 
     def _keep_if_best(self, metrics: dict[str, float]) -> None:
         """Save the model if it is the best so far and `load_best_model_at_end` asks for that one."""
@@ -243,12 +250,17 @@ class TrainingLoop:
     def _save_checkpoint(self) -> None:
         """Write what `--resume_from_checkpoint` needs, and drop the oldest checkpoints beyond `--save_total_limit`."""
         folder = self.output / f"checkpoint-{self.progress.step}"
+        # Renamed when complete, so that a full disk leaves the checkpoints that there are as they were.
+        incomplete = self.output / f"incomplete-{folder.name}"
         self.progress.losses = self._gathered_losses()
-        self.accelerator.save_state(str(folder))
+        self.accelerator.save_state(str(incomplete))
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
-            self.ema.save(folder)
-            (folder / PROGRESS_FILE).write_text(json.dumps(asdict(self.progress)), encoding="utf-8")
+            self.ema.save(incomplete)
+            (incomplete / PROGRESS_FILE).write_text(json.dumps(asdict(self.progress)), encoding="utf-8")
+            if folder.exists():  # of a run that went on from an earlier step
+                shutil.rmtree(folder)
+            incomplete.rename(folder)
             checkpoints = sorted(self.output.glob("checkpoint-*"), key=lambda path: int(path.name.split("-")[1]))
             for old in checkpoints[: -(self.arguments.save_total_limit or len(checkpoints))]:
                 shutil.rmtree(old)

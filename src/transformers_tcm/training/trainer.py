@@ -55,7 +55,8 @@ class TCMTrainingArguments(TrainingArguments):
     @property
     def step_size(self) -> int:
         """Items that an optimizer step of all processes takes."""
-        return self.train_batch_size * self.gradient_accumulation_steps * self.world_size
+        processes: int = self.world_size
+        return self.train_batch_size * self.gradient_accumulation_steps * processes
 
     @property
     def num_items(self) -> int:
@@ -69,7 +70,8 @@ def create_optimizer(model: TCMForTextDetection, arguments: TCMTrainingArguments
     """The optimizer that the arguments name, with the rates and decays of `parameter_groups`."""
     rates = (arguments.learning_rate, arguments.weight_decay, arguments.image_encoder_scale)
     optimizer_class, settings = Trainer.get_optimizer_cls_and_kwargs(arguments, model)
-    return optimizer_class(parameter_groups(model, *rates), **settings)
+    optimizer: torch.optim.Optimizer = optimizer_class(parameter_groups(model, *rates), **settings)
+    return optimizer
 
 
 class TCMTrainer(HubTrainer):
@@ -103,7 +105,7 @@ class TCMTrainer(HubTrainer):
         self,
         model: TCMForTextDetection,
         args: TCMTrainingArguments,
-        data_collator: Callable | None = None,
+        data_collator: Callable[[list[dict[str, Any]]], dict[str, Any]] | None = None,
         *,
         image_processor: Any,
         **kwargs: Any,
@@ -177,11 +179,13 @@ class TCMTrainer(HubTrainer):
         return total, len(loader.dataset)
 
     def _save_checkpoint(self, model: nn.Module, trial: Any) -> None:
-        if self.ema is not None and self.args.should_save:
-            # First, because a checkpoint that holds the trainer's state counts as complete.
+        if self.args.should_save:
             folder = Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}"
             folder.mkdir(parents=True, exist_ok=True)
-            self.ema.save(folder)
+            # A checkpoint that holds the trainer's state, which is written last, counts as complete.
+            (folder / TRAINER_STATE_NAME).unlink(missing_ok=True)
+            if self.ema is not None:
+                self.ema.save(folder)
         super()._save_checkpoint(model, trial)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:

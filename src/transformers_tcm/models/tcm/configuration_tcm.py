@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
+from huggingface_hub.errors import StrictDataclassError
 from transformers import CLIPTextConfig, PreTrainedConfig
 from transformers.backbone_utils import BackboneConfigMixin
 
@@ -63,6 +64,7 @@ class TCMVisionConfig(BackboneConfigMixin, PreTrainedConfig):
 
     def validate_architecture(self) -> None:
         """Called by `@strict` after construction."""
+        _check_positive(self, "num_channels", "projection_dim", "num_attention_heads", "batch_norm_eps")
         if len(self.depths) != 4 or min(self.depths) < 1:
             raise ValueError(f"`depths` must hold four positive block counts, got {self.depths}")
         if self.width < 2 or self.width % 2:
@@ -156,10 +158,13 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
 
     model_type = "tcm"
     keys_to_ignore_at_inference: ClassVar[list[str]] = ["loss_dict", "hidden_states", "attentions"]
-    sub_configs_defaults: ClassVar[dict] = {"vision_config": TCMVisionConfig, "text_config": CLIPTextConfig}
+    sub_configs_defaults: ClassVar[dict[str, type[PreTrainedConfig]]] = {
+        "vision_config": TCMVisionConfig,
+        "text_config": CLIPTextConfig,
+    }
 
-    vision_config: dict | TCMVisionConfig | None = None
-    text_config: dict | CLIPTextConfig | None = None
+    vision_config: dict[str, Any] | TCMVisionConfig | None = None
+    text_config: dict[str, Any] | CLIPTextConfig | None = None
     variant: Literal["fasttcm", "tcm", "none"] = "fasttcm"
     prompts: list[str] | tuple[str, ...] = (DEFAULT_PROMPT,)
     prompt_token_ids: list[list[int]] | None = None
@@ -175,8 +180,8 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
     residual_scale: float | int = 1e-3
     score_map_loss_weight: float | int = 1.0
     head_type: str = "dbnet"
-    head_config: dict | None = None
-    recognizer: dict | None = None
+    head_config: dict[str, Any] | None = None
+    recognizer: dict[str, Any] | None = None
     fused: bool = False
     clip_pretrained: bool = False
     initializer_range: float = 0.02
@@ -211,7 +216,7 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
         head_config = _PRESETS[name].get("head_config", {}).get(head_type)
         return cls(**{**_PRESETS[name], "head_config": head_config, **overrides})
 
-    def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any) -> None:
+    def save_pretrained(self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> None:
         """Save `config.json`, and beside it the line of code by which `trust_remote_code=True` finds this package.
 
         A configuration of another model class than those of this package is saved without that line.
@@ -224,6 +229,18 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
         super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
         if ours:
             write_shim(save_directory)
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """See `PreTrainedConfig.from_dict`.
+
+        Raises:
+            ValueError: naming the entry that is of the wrong type or out of range.
+        """
+        try:
+            return super().from_dict(config_dict, **kwargs)
+        except (StrictDataclassError, TypeError, AttributeError, ZeroDivisionError) as error:
+            raise ValueError(f"this is no configuration of a TCM model: {error}") from error
 
     @property
     def projection_dim(self) -> int:
@@ -238,15 +255,24 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
     @property
     def head_settings(self) -> Any:
         """`head_config` as an object of the head's `config_class`, with its defaults."""
-        return head_class(self.head_type).config_class(**(self.head_config or {}))
+        try:
+            return head_class(self.head_type).config_class(**(self.head_config or {}))
+        except TypeError as error:  # an unknown name, or a string among the numbers
+            raise ValueError(f"`head_config` does not fit the head {self.head_type!r}: {error}") from error
 
     @property
     def recognizer_settings(self) -> RecognizerConfig | None:
         """`recognizer` as an object, with its defaults; `None` for a detector."""
-        return None if self.recognizer is None else RecognizerConfig(**self.recognizer)
+        try:
+            return None if self.recognizer is None else RecognizerConfig(**self.recognizer)
+        except TypeError as error:
+            raise ValueError(f"`recognizer` does not fit: {error}") from error
 
     def validate_architecture(self) -> None:
         """Called by `@strict` after construction."""
+        _check_positive(self, "decoder_hidden_size", "decoder_num_heads", "decoder_num_layers", "temperature")
+        _check_positive(self.text_config, "hidden_size", "intermediate_size", "num_hidden_layers", "vocab_size")
+        _check_positive(self.text_config, "num_attention_heads", "projection_dim")
         if self.vision_config.projection_dim != self.text_config.projection_dim:
             raise ValueError(
                 f"image and text must meet in one space: vision_config.projection_dim is "
@@ -257,8 +283,8 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
                 f"`decoder_hidden_size` {self.decoder_hidden_size} is not a multiple of `decoder_num_heads` "
                 f"{self.decoder_num_heads}"
             )
-        if self.temperature <= 0:
-            raise ValueError(f"`temperature` must be positive, got {self.temperature}")
+        if not 0 <= self.decoder_dropout <= 1:
+            raise ValueError(f"`decoder_dropout` must lie in [0, 1], got {self.decoder_dropout}")
         if self.num_context_tokens < 0:
             raise ValueError(f"`num_context_tokens` must not be negative, got {self.num_context_tokens}")
         if self.fused and self.variant == "tcm":
@@ -275,12 +301,21 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
                 f"`prompt_token_ids` must hold one list for each of {len(self.prompts)} prompts, all of one length; "
                 f"got {len(self.prompt_token_ids)} lists of lengths {sorted(lengths)}"
             )
+        if not all(0 <= token < self.text_config.vocab_size for ids in self.prompt_token_ids for token in ids):
+            raise ValueError(f"`prompt_token_ids` must lie in [0, {self.text_config.vocab_size}), the vocabulary")
         total = lengths.pop() + self.num_context_tokens
         if total > self.text_config.max_position_embeddings:
             raise ValueError(
                 f"the prompt and {self.num_context_tokens} context tokens make {total} tokens; the text tower takes "
                 f"{self.text_config.max_position_embeddings}"
             )
+
+
+def _check_positive(config: Any, *names: str) -> None:
+    """Raise `ValueError` for sizes that are not above 0, or NaN."""
+    for name in names:
+        if not getattr(config, name) > 0:
+            raise ValueError(f"`{name}` of {type(config).__name__} must be positive, got {getattr(config, name)}")
 
 
 def _tokenize(prompts: list[str]) -> list[list[int]]:

@@ -22,6 +22,7 @@ from transformers.processing_utils import ImagesKwargs
 from ...images import load_image
 from ...instances import TextInstances
 from ...lexicon import LexiconArgument, LexiconRule
+from ...saving import written_at_once
 from .hub_tcm import LoadsThroughShim, auto_map, write_shim
 from .post_processing_tcm import TargetSizes, as_tensors, by_score, checked_target_sizes, in_target, words_of_images
 
@@ -146,8 +147,10 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
             With a `text_threshold` also `decoding`, a plain dict of the settings by which a spotter decodes detections.
 
         Raises:
-            ValueError: for images without pixels or with other channels than `image_mean` has, a resize policy other
-                than the three, annotations for another number of images, or several sizes with `do_pad=False`.
+            ValueError: for images without pixels, with NaN or infinite ones, or with other channels than `image_mean`
+                has, a resize policy other than the three, annotations for another number of images, or several sizes
+                with `do_pad=False`.
+            TypeError: for annotations of another type.
         """
         given = {name: value for name, value in kwargs.items() if value is not None}
         return super().preprocess(images, annotations, **given)
@@ -156,7 +159,10 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
         """Load paths and URLs, turn PIL images upright and make them RGB; arrays and tensors stay as they are."""
         if isinstance(images, (list, tuple)):
             return [self.fetch_images(image) for image in images]
-        return load_image(images) if isinstance(images, (str, Path, PIL.Image.Image)) else images
+        if isinstance(images, (str, Path, PIL.Image.Image)):
+            return load_image(images)
+        _check_pixels(images)
+        return images
 
     # The three overrides below name the arguments they use; the base class passes all of them by keyword.
 
@@ -239,12 +245,22 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
         """Write an image (C, h, w) of the backend's array type and of any number type into a float32 view (C, h, w)."""
         raise NotImplementedError
 
-    def save_pretrained(self, save_directory: str | os.PathLike, push_to_hub: bool = False, **kwargs: Any) -> list[str]:
-        """Save `preprocessor_config.json` and, as `TCMConfig.save_pretrained`, the line that finds this package."""
+    def save_pretrained(
+        self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any
+    ) -> list[str]:
+        """Save `preprocessor_config.json` and, as `TCMConfig.save_pretrained`, the line that finds this package.
+
+        If that fails, as on a full disk, older files there stay as they were.
+        """
         self.auto_map = auto_map(AutoImageProcessor="TCMImageProcessor")
-        saved = super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
-        write_shim(save_directory)
-        return saved
+        if push_to_hub:
+            saved = super().save_pretrained(save_directory, push_to_hub=True, **kwargs)
+            write_shim(save_directory)
+            return saved
+        with written_at_once(save_directory) as folder:
+            saved = super().save_pretrained(folder, **kwargs)
+            write_shim(folder)
+        return [os.path.join(save_directory, os.path.basename(path)) for path in saved]
 
     def push_to_hub(self, repo_id: str, **kwargs: Any) -> Any:
         """Publish the settings: `preprocessor_config.json`, and the thresholds in the model card where there is one.
@@ -274,7 +290,7 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
         _check_probabilities(text_threshold=self._setting("text_threshold", given.get("text_threshold")))
         _check_probabilities(threshold=settings["threshold"], box_threshold=settings["box_threshold"])
         for name, lowest in (("unclip_ratio", 0), ("max_candidates", 1), ("min_size", 0)):
-            if not lowest <= settings[name]:
+            if not _is_number(settings[name]) or not lowest <= settings[name] < float("inf"):
                 raise ValueError(f"`{name}` is {settings[name]}; expected a number of at least {lowest}")
         return settings
 
@@ -377,8 +393,27 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
 
 def _check_probabilities(**settings: float | None) -> None:
     for name, value in settings.items():
-        if value is not None and not 0 <= value <= 1:
-            raise ValueError(f"`{name}` is {value}; expected a number between 0 and 1")
+        if value is not None and not (_is_number(value) and 0 <= value <= 1):
+            raise ValueError(f"`{name}` is {value!r}; expected a number between 0 and 1")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+
+
+def _check_pixels(image: Any) -> None:
+    """Raise `ValueError` for an array or tensor that holds something else than finite numbers."""
+    if isinstance(image, torch.Tensor):
+        is_real, is_finite = not image.is_complex(), torch.isfinite
+    elif isinstance(image, np.ndarray):
+        is_real, is_finite = image.dtype.kind in "fiub", np.isfinite
+    else:
+        return
+    kind = f"an image of shape {tuple(image.shape)} and dtype {image.dtype}"
+    if not is_real:
+        raise ValueError(f"{kind} holds no real numbers; expected uint8 or floats")
+    if not is_finite(image).all():
+        raise ValueError(f"{kind} has pixels that are NaN or infinite; replace them, as with `numpy.nan_to_num`")
 
 
 def _image_size(image: Any) -> tuple[int, int]:
@@ -399,12 +434,24 @@ def _normalization(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Rescaling and normalising as one multiplication and one subtraction, both (C or 1, 1, 1) float32."""
     constants = (image_mean, image_std) if do_normalize else (0.0, 1.0)
-    mean, std = torch.broadcast_tensors(*(torch.tensor(values).reshape(-1, 1, 1) for values in constants))
+    try:
+        tensors = [torch.tensor(values, dtype=torch.float32).reshape(-1, 1, 1) for values in constants]
+        mean, std = torch.broadcast_tensors(*tensors)
+        is_usable = bool((std > 0).all() and std.isfinite().all() and mean.isfinite().all())
+    except (TypeError, ValueError, RuntimeError):  # strings, or lists that do not fit together
+        is_usable = False
+    if not is_usable or not (_is_number(rescale_factor) and np.isfinite(rescale_factor)):
+        raise ValueError(
+            f"`image_mean` is {image_mean}, `image_std` {image_std}, `rescale_factor` {rescale_factor}; expected "
+            "numbers, one mean and one positive deviation for each channel"
+        )
     return (rescale_factor if do_rescale else 1.0) / std, mean / std
 
 
 def _as_instances(annotations: Annotations, count: int) -> list[TextInstances]:
     """One `TextInstances` for each image."""
+    if isinstance(annotations, str) or not isinstance(annotations, (TextInstances, dict, Sequence)):
+        raise TypeError(f"annotations of type {type(annotations).__name__}; expected TextInstances or a list of them")
     several = [annotations] if isinstance(annotations, (TextInstances, dict)) else list(annotations)
     if len(several) != count:
         raise ValueError(f"{len(several)} annotations for {count} images; expected one for each image")

@@ -7,6 +7,8 @@ Shapes: B images, K prompts, C the joint space (`projection_dim`), D the width o
 """
 
 import math
+import os
+import pickle
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +20,7 @@ from transformers import initialization as init
 from transformers.masking_utils import create_causal_mask
 from transformers.utils import ModelOutput, can_return_tuple
 
+from ...saving import WEIGHT_FILES, written_at_once
 from .attention_tcm import TCMAttention, key_mask
 from .configuration_tcm import TCMConfig
 from .heads import head_class
@@ -78,7 +81,7 @@ class TCMTextDetectionOutput(ModelOutput):
     valid_sizes: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
 
-    def to_tuple(self) -> tuple:
+    def to_tuple(self) -> tuple[Any, ...]:
         """Nested outputs become tuples as well."""
         return tuple(value.to_tuple() if isinstance(value, ModelOutput) else value for value in self.values())
 
@@ -189,6 +192,38 @@ class TCMPreTrainedModel(TCMImagePreTrainedModel):
     # The Trainer must divide by the accumulation steps itself.
     accepts_loss_kwargs = False
     _no_split_modules = ["TCMBottleneck", "TCMDecoderLayer", "CLIPEncoderLayer"]
+
+    @classmethod
+    def from_pretrained(cls, source: str | os.PathLike[str] | None, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        """See `PreTrainedModel.from_pretrained`; nothing in a file of weights is ever executed.
+
+        Raises:
+            ValueError: also if the weights are truncated, or no weights at all.
+        """
+        from safetensors import SafetensorError
+
+        try:
+            return super().from_pretrained(source, *args, **kwargs)
+        except (SafetensorError, pickle.UnpicklingError, EOFError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise ValueError(
+                f"the weights in {source} cannot be read: a file is truncated, damaged or of another kind ({reason}). "
+                "Nothing in it was executed. Copy or download the model again"
+            ) from error
+
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
+        """See `PreTrainedModel.save_pretrained`; an older model there is replaced when all files have been written.
+
+        If that fails, as on a full disk, the older model stays as it was. With `push_to_hub` or
+        `distributed_checkpoint` the files are written in place.
+        """
+        if kwargs.get("push_to_hub") or kwargs.get("distributed_checkpoint"):
+            super().save_pretrained(save_directory, *args, **kwargs)
+            return
+        # Weights of other variants are not those of an older model.
+        replaced = () if kwargs.get("variant") else WEIGHT_FILES
+        with written_at_once(save_directory, replaced) as folder:
+            super().save_pretrained(folder, *args, **kwargs)
 
     def push_to_hub(self, repo_id: str, **kwargs: Any) -> Any:  # type: ignore[override]
         """Publish a complete repository: weights, configuration, image processor settings, model card and its picture.
