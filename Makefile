@@ -19,7 +19,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all test-hf lint format clean
+.PHONY: help install demo test test-all test-hf check-package lint format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -33,8 +33,12 @@ demo: $(INSTALLED) ## find and read the text in IMAGE; writes a picture and JSON
 test: $(INSTALLED) ## run the fast tests
 	$(BIN)/python -m pytest -q -m "not slow" $(PYTEST_ARGS)
 
-test-all: $(INSTALLED) ## run all tests of the package
+test-all: $(INSTALLED) ## run all tests of the package, then check-package
 	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+	$(BIN)/python scripts/check_package.py --pip-args="$(PIP_ARGS)"
+
+check-package: $(INSTALLED) ## build wheel and sdist, use them in empty environments; needs a package index
+	$(BIN)/python scripts/check_package.py --pip-args="$(PIP_ARGS)"
 
 test-hf: $(INSTALLED) ## run the common tests of transformers on the models
 	$(BIN)/python scripts/run_transformers_common_tests.py --pip-args="$(PIP_ARGS)" $(PYTEST_ARGS)
