@@ -22,7 +22,7 @@ INSTALLED := $(VENV)/.installed
 .PHONY: help install demo test test-all test-hf check-package lint format clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
 	@echo "Variables: PYTHON VENV CONSTRAINTS PIP_ARGS APT_PACKAGES IMAGE OUTPUT PYTEST_ARGS (see the top of the Makefile)"
 
 install: $(INSTALLED) ## create the virtual environment with the package, editable, and its tools

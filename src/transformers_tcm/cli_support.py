@@ -126,7 +126,7 @@ def load_pipeline(
     from transformers import pipeline
 
     silence_transformers()
-    loaded = pipeline(task, model=model, device=device, **settings)  # type: ignore[call-overload]
+    loaded: TextDetectionPipeline = pipeline(task, model=model, device=device, **settings)  # type: ignore[call-overload]
     if "lexicon" in settings:
         settings["lexicon"].check_charset(loaded.model.config.recognizer_settings.charset)
     return loaded

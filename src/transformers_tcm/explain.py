@@ -43,7 +43,7 @@ class ContextVector:
 
 @torch.inference_mode()
 def nearest_tokens(
-    model: TCMPreTrainedModel | str | os.PathLike, count: int = 5, distance: Distance = "euclidean"
+    model: TCMPreTrainedModel | str | os.PathLike[str], count: int = 5, distance: Distance = "euclidean"
 ) -> list[ContextVector]:
     """The tokens of CLIP's vocabulary that are nearest to each learned context vector, in the text tower's input.
 
@@ -80,7 +80,7 @@ def nearest_tokens(
     ]
 
 
-def _text_encoder(model: TCMPreTrainedModel | str | os.PathLike) -> TCMTextEncoder:
+def _text_encoder(model: TCMPreTrainedModel | str | os.PathLike[str]) -> TCMTextEncoder:
     config = AutoConfig.from_pretrained(model) if isinstance(model, (str, os.PathLike)) else model.config
     if not isinstance(config, TCMConfig):
         raise ValueError(f"{config.model_type!r} is no TCM model; expected a detector or spotter of this package")

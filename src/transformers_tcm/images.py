@@ -147,8 +147,8 @@ def _to_bytes(image: Image.Image) -> np.ndarray:
         if not np.isfinite(values).all():
             raise ValueError("pixels that are NaN or infinite")
         # TIFF has no rule for the range of floats; both uses are common.
-        values = values * (255 if values.max() <= 1 else 1)
-        return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+        levels: np.ndarray = np.clip(np.rint(values * (255 if values.max() <= 1 else 1)), 0, 255)
+        return levels.astype(np.uint8)
     # Pillow widens 16-bit files of some formats to 32-bit integers.
     return _halve_depth(np.clip(values, 0, 65535))
 

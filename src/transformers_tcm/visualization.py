@@ -29,7 +29,7 @@ _SHIFT = 4
 
 
 def draw_text_instances(
-    image: str | os.PathLike | bytes | IO[bytes] | np.ndarray | Image.Image,
+    image: str | os.PathLike[str] | bytes | IO[bytes] | np.ndarray | Image.Image,
     instances: TextInstances | Sequence[Mapping[str, Any]],
     scores: bool = False,
     texts: bool = True,
@@ -82,7 +82,7 @@ def draw_text_instances(
 
 
 def overlay_score_map(
-    image: str | os.PathLike | bytes | IO[bytes] | np.ndarray | Image.Image,
+    image: str | os.PathLike[str] | bytes | IO[bytes] | np.ndarray | Image.Image,
     score_map: np.ndarray,
     alpha: float = 0.5,
 ) -> Image.Image:
@@ -204,4 +204,5 @@ def _font(size: int) -> Any:
 
 def _caption_stroke(font: Any) -> int:
     """Width of the halo in pixels."""
-    return max(1, round(font.size) // 8)
+    size: float = font.size
+    return max(1, round(size) // 8)

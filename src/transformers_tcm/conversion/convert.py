@@ -72,7 +72,8 @@ def convert_state_dict(
     config = build_config(origin.settings(state_dict), expand(told))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = TCMForTextDetection(config).eval()
+        model = TCMForTextDetection(config)
+    model.eval()
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
     converted = carry_out(origin.plan(shapes.keys()), state_dict, shapes, origin.UNUSED)
     model.load_state_dict(converted, strict=False)

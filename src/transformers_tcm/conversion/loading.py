@@ -17,7 +17,7 @@ __all__ = ["read_state_dict"]
 
 _SCALAR: Any = np.float64(0).__reduce__()[0]
 # What mmcv writes besides tensors and plain containers. numpy 2 renamed the module, files keep the name of their day.
-_ALLOWED: list[Callable | tuple[Callable, str]] = [
+_ALLOWED: list[Callable[..., object] | tuple[Callable[..., object], str]] = [
     (_SCALAR, "numpy.core.multiarray.scalar"),
     (_SCALAR, "numpy._core.multiarray.scalar"),
     np.dtype,
@@ -65,7 +65,8 @@ def _is_torchscript(path: Path) -> bool:
 
 
 def _read_torchscript(path: Path) -> dict[str, torch.Tensor]:
-    return torch.jit.load(path, map_location="cpu").state_dict()
+    state_dict: dict[str, torch.Tensor] = torch.jit.load(path, map_location="cpu").state_dict()
+    return state_dict
 
 
 def _read_pickle(path: Path) -> Any:

@@ -17,7 +17,7 @@ Rows = Sequence[Mapping[str, Any]]
 ImageProcessor = Any  # a TCM image processor; this module does not know the models
 
 
-class DecodedRows(Sequence):
+class DecodedRows(Sequence[Mapping[str, Any]]):
     """Rows of a dataset with every photo decoded once, up front, and kept in memory.
 
     Decoding costs more than a crop does. Workers that are forked share the pixels.
@@ -44,7 +44,7 @@ def _decode(row: Mapping[str, Any]) -> Mapping[str, Any]:
     return row if isinstance(image, np.ndarray) else {**row, "image": np.asarray(load_image(image))}
 
 
-class TextPhotos(Dataset):
+class TextPhotos(Dataset[dict[str, Any]]):
     """Whole photos, resized by the image processor: the evaluation set.
 
     Items are dicts of `pixel_values` (3, H, W), `pixel_mask` (H, W) and `labels`, for `TextDetectionCollator`.
@@ -62,7 +62,7 @@ class TextPhotos(Dataset):
         return process_for_model(self.image_processor, row["image"], row_to_instances(row))
 
 
-class RandomTextCrops(Dataset):
+class RandomTextCrops(Dataset[dict[str, Any]]):
     """An endless supply of augmented crops from weighted sources, cut to a length: the training set.
 
     Crop `i` depends on nothing but `seed` and `i`, so that a run that is resumed at any step, with any number of

@@ -46,10 +46,10 @@ def row_to_instances(row: Mapping[str, Any]) -> TextInstances:
 
 
 def load_icdar2015(
-    images: str | os.PathLike,
-    annotations: str | os.PathLike,
-    include: str | os.PathLike | Iterable[str] | None = None,
-    exclude: str | os.PathLike | Iterable[str] | None = None,
+    images: str | os.PathLike[str],
+    annotations: str | os.PathLike[str],
+    include: str | os.PathLike[str] | Iterable[str] | None = None,
+    exclude: str | os.PathLike[str] | Iterable[str] | None = None,
 ) -> "datasets.Dataset":
     """Photos with annotations in the ICDAR-2015 text format.
 
@@ -82,7 +82,7 @@ def load_icdar2015(
     return _build(chosen, [_read_icdar(annotations / f"gt_{path.stem}.txt", path) for path in chosen])
 
 
-def load_jsonl(path: str | os.PathLike) -> "datasets.Dataset":
+def load_jsonl(path: str | os.PathLike[str]) -> "datasets.Dataset":
     """Photos with annotations in a JSON-lines file, polygons of any number of points.
 
     A line is `{"image": path, "polygons": [[[x, y], …], …], "texts": [str or null, …], "ignore": [bool, …]}`, the path
@@ -112,7 +112,7 @@ def load_jsonl(path: str | os.PathLike) -> "datasets.Dataset":
 
 
 def save_jsonl(
-    path: str | os.PathLike, images: Iterable[str | os.PathLike], annotations: Iterable[TextInstances]
+    path: str | os.PathLike[str], images: Iterable[str | os.PathLike[str]], annotations: Iterable[TextInstances]
 ) -> None:
     """Write what `load_jsonl` reads; the paths of the images become relative to the file's folder."""
     path = Path(path)
@@ -136,13 +136,13 @@ def _build(images: list[Path], annotations: list[TextInstances]) -> "datasets.Da
     return datasets.Dataset.from_dict(columns, features=features)
 
 
-def _folder(path: str | os.PathLike, name: str) -> Path:
+def _folder(path: str | os.PathLike[str], name: str) -> Path:
     if not Path(path).is_dir():
         raise FileNotFoundError(f"`{name}`: no such folder: {path}")
     return Path(path)
 
 
-def _listed_names(names: str | os.PathLike | Iterable[str], known: Mapping[str, Path], folder: Path) -> set[str]:
+def _listed_names(names: str | os.PathLike[str] | Iterable[str], known: Mapping[str, Path], folder: Path) -> set[str]:
     """The file names meant by a list or a text file, which may leave out the suffix; all have to be `known`."""
     if isinstance(names, str | os.PathLike):
         names = [line.strip() for line in _read_text(Path(names)).splitlines()]

@@ -124,7 +124,7 @@ def _gather(blocks: list[DrawnBlock]) -> tuple[TextInstances, np.ndarray]:
     return instances, np.concatenate(lines)
 
 
-class SyntheticTextDataset(IterableDataset):
+class SyntheticTextDataset(IterableDataset[Any]):
     """Streams scenes; worker i of n renders the seeds start + i, start + i + n, …, so that none comes twice.
 
     Args:

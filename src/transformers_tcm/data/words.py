@@ -92,7 +92,7 @@ def _parse_word(line: str) -> tuple[str, str, tuple[tuple[float, float], ...] | 
     return name, text, tuple(zip(numbers[::2], numbers[1::2], strict=True))
 
 
-class WordPhotos(Dataset):
+class WordPhotos(Dataset[dict[str, Any]]):
     """Word crops one by one, each as a photo that a single word fills: to evaluate a recogniser.
 
     Items are as those of `TextPhotos`.
@@ -122,7 +122,7 @@ class WordPhotos(Dataset):
 
 
 @dataclass(frozen=True)
-class WordCollages(Dataset):
+class WordCollages(Dataset[dict[str, Any]]):
     """An endless supply of canvases full of word crops, cut to a length: to train a recogniser.
 
     Words stand in rows of random heights, each warped a little, on plain backgrounds. Canvas `i` depends on nothing but
@@ -249,7 +249,7 @@ def _paste(canvas: np.ndarray, image: np.ndarray, corners: np.ndarray, quad: np.
     return moved
 
 
-class MixedDataset(Dataset):
+class MixedDataset(Dataset[Any]):
     """Draws every item from one of several endless data sets.
 
     Item `i` is item `i` of a data set chosen by `seed` and `i`, so that it depends on nothing else.

@@ -31,7 +31,9 @@ def image_features(texts: bool) -> "Features":
     return Features({"predictions": shared, "references": {**shared, "ignore": List(Value("bool"))}})
 
 
-def score_images(metric: _Metric, predictions: Iterable[dict], references: Iterable[dict]) -> dict[str, Any]:
+def score_images(
+    metric: _Metric, predictions: Iterable[dict[str, Any]], references: Iterable[dict[str, Any]]
+) -> dict[str, Any]:
     """Judge all images and give the result as plain numbers."""
     for detections, ground_truth in zip(predictions, references, strict=True):
         metric.update(TextInstances.from_json(ground_truth), TextInstances.from_json(detections))

@@ -165,7 +165,8 @@ class TextDetectionPipeline(Pipeline):
         preprocess_params, tiles = _without_tiles(preprocess_params)
         more = (batch_size, preprocess_params, forward_params, postprocess_params)
         if tiles is None:
-            return super().get_iterator(inputs, num_workers, *more)
+            results: Iterable[Any] = super().get_iterator(inputs, num_workers, *more)
+            return results
         parts = (part for image in each(inputs) for part in self._cut(image, tiles, **preprocess_params))
         # Several processes would each cut all photos.
         return self._put_together(super().get_iterator(parts, min(num_workers, 1), *more))

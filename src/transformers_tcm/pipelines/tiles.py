@@ -44,7 +44,7 @@ class Tile:
     settings: dict[str, Any]
 
 
-def each(inputs: Any) -> Iterable[Any]:
+def each(inputs: Iterable[Any]) -> Iterable[Any]:
     """The images of a list, a generator or a dataset."""
     if isinstance(inputs, Dataset) and hasattr(inputs, "__len__"):
         return (inputs[index] for index in range(len(inputs)))

@@ -95,6 +95,6 @@ class HubTrainer(Trainer):
                 ignore_patterns=["training_args.bin"],
             )
 
-    def _averages(self) -> AbstractContextManager:
+    def _averages(self) -> AbstractContextManager[None]:
         """A context in which the model has the averaged weights, if there are any."""
         return nullcontext() if self.ema is None else self.ema.applied(self.model)

@@ -12,7 +12,7 @@ __all__ = ["load_initial_weights"]
 
 
 @torch.no_grad()
-def load_initial_weights(model: TCMForTextDetection, checkpoint: str | os.PathLike) -> list[str]:
+def load_initial_weights(model: TCMForTextDetection, checkpoint: str | os.PathLike[str]) -> list[str]:
     """Copy what a checkpoint has; what it lacks keeps the weights it has.
 
     A layer that takes more channels than in the checkpoint, such as the one that the score map is concatenated for,

@@ -48,10 +48,12 @@ def _read_recipe(path: Path) -> dict[str, Any]:
     """Settings of a YAML or JSON file."""
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".json":
-        return json.loads(text)
-    import yaml
+        settings: dict[str, Any] = json.loads(text)
+    else:
+        import yaml
 
-    return yaml.safe_load(text)
+        settings = yaml.safe_load(text)
+    return settings
 
 
 def few_shot_subset(count: int, share: float, seed: int = 0) -> list[int]:

@@ -18,7 +18,7 @@ _IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 _READABLE, _IGNORED = (0, 255, 0), (255, 0, 0)
 
 
-class _EncodedScenes(Dataset):
+class _EncodedScenes(Dataset[tuple[bytes, Scene]]):
     """JPEG bytes and the scene for each seed from `seed` on; the processes of a DataLoader encode them in parallel."""
 
     def __init__(self, renderer: SceneTextRenderer, count: int, seed: int):

@@ -17,7 +17,7 @@ Labels = tuple[list[LabelledPhoto], list[Finding]]
 
 
 def read_icdar2015_labels(
-    images: str | os.PathLike, annotations: str | os.PathLike, include: str | os.PathLike | None = None
+    images: str | os.PathLike[str], annotations: str | os.PathLike[str], include: str | os.PathLike[str] | None = None
 ) -> Labels:
     """Photos with labels in the ICDAR-2015 text format, and what is wrong with the files.
 
@@ -95,7 +95,7 @@ def _read_icdar_line(line: str, number: int) -> LabelledWord:
     return LabelledWord(number, None, instances.polygons[0].astype(np.float64), text, bool(instances.ignored[0]))
 
 
-def read_jsonl_labels(path: str | os.PathLike, images: str | os.PathLike | None = None) -> Labels:
+def read_jsonl_labels(path: str | os.PathLike[str], images: str | os.PathLike[str] | None = None) -> Labels:
     """Photos with labels in a JSON-lines file, as `load_jsonl` reads it, and what is wrong with the file.
 
     Args:

@@ -8,6 +8,7 @@ from huggingface_hub.dataclasses import strict
 from huggingface_hub.errors import StrictDataclassError
 from transformers import CLIPTextConfig, PreTrainedConfig
 from transformers.backbone_utils import BackboneConfigMixin
+from transformers.configuration_utils import SubConfigSpec
 
 from .heads import head_class
 from .heads.recognizer import RecognizerConfig
@@ -158,9 +159,9 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
 
     model_type = "tcm"
     keys_to_ignore_at_inference: ClassVar[list[str]] = ["loss_dict", "hidden_states", "attentions"]
-    sub_configs_defaults: ClassVar[dict[str, type[PreTrainedConfig]]] = {
-        "vision_config": TCMVisionConfig,
-        "text_config": CLIPTextConfig,
+    sub_configs_defaults: ClassVar[dict[str, SubConfigSpec]] = {
+        "vision_config": SubConfigSpec(config_class=TCMVisionConfig),
+        "text_config": SubConfigSpec(config_class=CLIPTextConfig),
     }
 
     vision_config: dict[str, Any] | TCMVisionConfig | None = None

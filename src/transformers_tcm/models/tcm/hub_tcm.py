@@ -19,7 +19,7 @@ def auto_map(**classes: str) -> dict[str, str]:
     return {auto_class: f"{Path(SHIM_FILE).stem}.{name}" for auto_class, name in classes.items()}
 
 
-def write_shim(folder: str | os.PathLike) -> None:
+def write_shim(folder: str | os.PathLike[str]) -> None:
     """Put the module that `auto_map` refers to into a folder."""
     (Path(folder) / SHIM_FILE).write_text(SHIM, encoding="utf-8")
 

@@ -404,15 +404,17 @@ def _is_number(value: Any) -> bool:
 def _check_pixels(image: Any) -> None:
     """Raise `ValueError` for an array or tensor that holds something else than finite numbers."""
     if isinstance(image, torch.Tensor):
-        is_real, is_finite = not image.is_complex(), torch.isfinite
+        is_real = not image.is_complex()
+        is_finite = is_real and bool(torch.isfinite(image).all())
     elif isinstance(image, np.ndarray):
-        is_real, is_finite = image.dtype.kind in "fiub", np.isfinite
+        is_real = image.dtype.kind in "fiub"
+        is_finite = is_real and bool(np.isfinite(image).all())
     else:
         return
     kind = f"an image of shape {tuple(image.shape)} and dtype {image.dtype}"
     if not is_real:
         raise ValueError(f"{kind} holds no real numbers; expected uint8 or floats")
-    if not is_finite(image).all():
+    if not is_finite:
         raise ValueError(f"{kind} has pixels that are NaN or infinite; replace them, as with `numpy.nan_to_num`")
 
 

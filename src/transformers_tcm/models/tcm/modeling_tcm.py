@@ -211,7 +211,7 @@ class TCMPreTrainedModel(TCMImagePreTrainedModel):
                 "Nothing in it was executed. Copy or download the model again"
             ) from error
 
-    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
+    def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
         """See `PreTrainedModel.save_pretrained`; an older model there is replaced when all files have been written.
 
         If that fails, as on a full disk, the older model stays as it was. With `push_to_hub` or

@@ -43,8 +43,8 @@ class TextDetectionIoU(evaluate.Metric):
 
     def _compute(
         self,
-        predictions: list[dict],
-        references: list[dict],
+        predictions: list[dict[str, Any]],
+        references: list[dict[str, Any]],
         iou_threshold: float = 0.5,
         area_precision_threshold: float = 0.5,
     ) -> dict[str, Any]:

@@ -40,5 +40,5 @@ class TextSpottingEndToEnd(evaluate.Metric):
             features=image_features(texts=True),
         )
 
-    def _compute(self, predictions: list[dict], references: list[dict]) -> dict[str, Any]:
+    def _compute(self, predictions: list[dict[str, Any]], references: list[dict[str, Any]]) -> dict[str, Any]:
         return score_images(EndToEnd(), predictions, references)
