@@ -34,6 +34,18 @@ PHOTO = REPOSITORY / "examples" / "images" / "street.jpg"
 # Releases that belong together, for the torch of constraints.txt.
 TORCHVISION_FOR_TORCH = {"2.13.0": "0.28.0"}
 
+# Prints the class in use, or the warnings where the import fails.
+IMPORT_WITH_TORCHVISION = """
+import warnings
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    try:
+        import transformers_tcm
+        print(transformers_tcm.TCMImageProcessor.__name__)
+    except ModuleNotFoundError as error:
+        print(error, *(warning.message for warning in caught))
+"""
+
 
 class CheckError(Exception):
     """Something is wrong with the package; the message says what."""
@@ -168,8 +180,8 @@ def check_install(work: Work) -> None:
 def check_torchvision(work: Work, python: Path) -> None:
     """The same with torchvision, unpacked beside the environment instead of installed into it.
 
-    The wheel of the package index may not fit the torch here; the shim of the tests then makes it usable, and without
-    the shim the package has to import all the same.
+    The wheel of the package index may not fit the torch here. transformers cannot import its image processors then,
+    and a warning of this package has to say why. The shim of the tests makes it usable.
     """
     release = TORCHVISION_FOR_TORCH.get(torch_pin().removeprefix("torch=="))
     if release is None:
@@ -182,13 +194,13 @@ def check_torchvision(work: Work, python: Path) -> None:
     # As `sitecustomize`, every process of the environment imports it, the commands among them.
     shutil.copy2(REPOSITORY / "tests" / "torchvision_shim.py", shim / "sitecustomize.py")
     here = {"PYTHONPATH": str(unpacked)}
-    says = run(
-        [python, "-c", "import transformers_tcm; print(transformers_tcm.TCMImageProcessor.__name__)"], shelf, here
-    )
-    if says.strip() == "TCMImageProcessor":  # it fits this torch
+    says = run([python, "-c", IMPORT_WITH_TORCHVISION], shelf, here)
+    if says.startswith("TCMImageProcessor"):  # it fits this torch
         smoke(work, python, here)
         return
-    print("  torchvision does not fit this torch: the package imports and takes the PIL class")
+    if "uninstall torchvision" not in says:
+        raise CheckError(f"nothing explains that torchvision does not fit this torch, only: {says}")
+    print("  torchvision does not fit this torch: a warning says so")
     with_shim = {"PYTHONPATH": str(shim), "TCM_TORCHVISION_DIR": str(unpacked)}
     smoke(work, python, with_shim)
     tests = REPOSITORY / "tests" / "models" / "tcm" / "test_image_processing_tcm.py"

@@ -1,1 +1,3 @@
 """The TCM model family."""
+
+__all__: list[str] = []

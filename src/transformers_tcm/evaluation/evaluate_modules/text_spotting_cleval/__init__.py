@@ -1,0 +1,3 @@
+"""The metric `text_spotting_cleval` for `evaluate.load`."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""The metric `text_spotting_word_spotting` for `evaluate.load`."""
+
+__all__: list[str] = []
