@@ -45,7 +45,10 @@ def complain(message: object) -> None:
     """One line on stderr, above the progress bar where there is one; its head is red on a terminal."""
     in_color = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     head = typer.style("error:", fg="red", bold=True) if in_color else "error:"
-    tqdm.write(f"{head} {' '.join(str(message).split())}", file=sys.stderr)
+    text = str(message).strip()
+    if "Traceback (most recent call last):" in text:  # transformers quotes whole tracebacks; what counts comes last
+        text = text.splitlines()[-1]
+    tqdm.write(f"{head} {' '.join(text.split())}", file=sys.stderr)
 
 
 def find_images(arguments: Sequence[str]) -> tuple[list[Path], int]:
