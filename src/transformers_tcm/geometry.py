@@ -29,13 +29,13 @@ _TALL = 1.5
 
 
 def signed_area(polygon: np.ndarray) -> float:
-    """Area in square pixels by the shoelace formula, positive for clockwise polygons (y down)."""
+    """Area of (K, 2) in square pixels by the shoelace formula, positive for clockwise polygons (y down)."""
     x, y = np.asarray(polygon, dtype=np.float64).T
     return float(0.5 * (x @ np.roll(y, -1) - y @ np.roll(x, -1)))
 
 
 def perimeter(polygon: np.ndarray) -> float:
-    """Length of the closed outline in pixels."""
+    """Length of the closed outline (K, 2) in pixels."""
     polygon = np.asarray(polygon, dtype=np.float64)
     return float(np.linalg.norm(np.roll(polygon, -1, axis=0) - polygon, axis=1).sum())
 
@@ -47,14 +47,14 @@ def bounding_box(polygon: np.ndarray) -> np.ndarray:
 
 
 def is_tall_quad(polygon: np.ndarray) -> bool:
-    """Whether an outline is a quad much taller than wide: a word written down or up, or a single character."""
+    """Whether an outline (K, 2) is a quad much taller than wide: a word written down or up, or a single character."""
     if len(polygon) != 4:
         return False
     return bool(np.linalg.norm(polygon[3] - polygon[0]) > _TALL * np.linalg.norm(polygon[1] - polygon[0]))
 
 
 def quad_along_word(polygon: np.ndarray, text: str | None) -> np.ndarray:
-    """A labelled outline from where its word begins.
+    """A labelled outline (K, 2) from where its word begins.
 
     Labels may begin at the top left corner whichever way a word runs, as those of ICDAR 2015 do. Tall quads of three
     characters or more are taken for words that run down, as most do; all else stays as it is.
@@ -63,7 +63,7 @@ def quad_along_word(polygon: np.ndarray, text: str | None) -> np.ndarray:
 
 
 def order_clockwise(polygon: np.ndarray) -> np.ndarray:
-    """The same outline, clockwise from the top-left corner.
+    """The same outline (K, 2), clockwise from the top-left corner.
 
     Quads start with the edge that points most to the right, so that it is the upper edge of the word. Between the two
     candidates of a quad turned by 45 degrees the longer edge wins. Other polygons start at the vertex nearest to the
@@ -85,12 +85,12 @@ def order_clockwise(polygon: np.ndarray) -> np.ndarray:
 
 
 def clamp_polygon(polygon: np.ndarray, width: float, height: float) -> np.ndarray:
-    """Move every outside vertex to the nearest point of the image; keeps the number of vertices."""
+    """Move every outside vertex of (K, 2) to the nearest point of the image; keeps the number of vertices."""
     return np.clip(polygon, 0, np.array([width, height], dtype=np.asarray(polygon).dtype))
 
 
 def clip_polygon(polygon: np.ndarray, width: float, height: float) -> np.ndarray | None:
-    """Intersection with the image, the largest piece where there are several, `None` where nothing remains."""
+    """Intersection of (K, 2) with the image, its largest piece (M, 2), `None` where nothing remains."""
     polygon = np.asarray(polygon)
     low, high = polygon.min(axis=0), polygon.max(axis=0)
     if (low >= 0).all() and high[0] <= width and high[1] <= height:
@@ -137,12 +137,12 @@ def offset_polygon(polygon: np.ndarray, distance: float, precision: float = 1e-3
 
 
 def unclip_distance(polygon: np.ndarray, ratio: float) -> float:
-    """Offset that undoes DBNet's shrinking: area x ratio / perimeter (Liao et al., DBNet, AAAI 2020)."""
+    """Offset of (K, 2) that undoes DBNet's shrinking: area x ratio / perimeter (Liao et al., DBNet, AAAI 2020)."""
     return abs(signed_area(polygon)) * ratio / max(perimeter(polygon), 1e-6)
 
 
 def unclip_polygon(polygon: np.ndarray, ratio: float) -> np.ndarray | None:
-    """Grow a shrunk text region of any shape; `None` unless exactly one outline results."""
+    """Grow a shrunk text region (K, 2) of any shape to (M, 2); `None` unless exactly one outline results."""
     outlines = offset_polygon(polygon, unclip_distance(polygon, ratio))
     return outlines[0] if len(outlines) == 1 else None
 

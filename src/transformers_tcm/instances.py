@@ -78,7 +78,7 @@ class TextInstances:
         return TextInstances([self.polygons[i] for i in indices], **chosen)
 
     def with_polygons(self, polygons: list[np.ndarray]) -> "TextInstances":
-        """The same instances with other outlines."""
+        """The same instances with other outlines, each (K, 2)."""
         return TextInstances(polygons, **dict(self._per_instance()))
 
     def scale(self, x: float, y: float) -> "TextInstances":

@@ -133,7 +133,7 @@ class Lexicon:
         probabilities: np.ndarray | None = None,
         charset: Sequence[str] | None = None,
     ) -> str | None:
-        """`match_all` for a single reading; `probabilities` is one (characters of the reading, C) array."""
+        """`match_all` for a single reading; `probabilities` is one array (L, C) for L characters."""
         rows = None if probabilities is None else [probabilities]
         return self.match_all([word], rule, max_distance=max_distance, probabilities=rows, charset=charset)[0]
 
@@ -156,8 +156,8 @@ class Lexicon:
             words: the readings, N of them.
             rule: `"nearest"`, `"within"` or `"weighted"`, see above.
             max_distance: accept distances strictly below: required by `"within"`, refused by `"nearest"`.
-            probabilities: for `"weighted"`: for each reading an array (characters of the reading, C) with the
-                recogniser's probability of each character of the charset where it read this one. Other rules need none.
+            probabilities: for `"weighted"`: for each reading of L characters an array (L, C) with the recogniser's
+                probability of each character of the charset where it read this one. Other rules need none.
             charset: for `"weighted"`: the C characters that the columns stand for.
 
         Raises:

@@ -31,7 +31,7 @@ def luminance(colour: np.ndarray) -> float:
 
 
 def street_colour(rng: np.random.Generator) -> np.ndarray:
-    """A colour of the palette, varied, or any colour."""
+    """A colour (3,) float32 RGB in 0 to 255: one of the palette, varied, or any."""
     if rng.random() < 0.25:
         return rng.uniform(0, 255, 3).astype(np.float32)
     return np.clip(_STREET[rng.integers(len(_STREET))] + rng.normal(0, 14, 3), 0, 255).astype(np.float32)

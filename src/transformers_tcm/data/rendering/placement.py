@@ -43,7 +43,7 @@ class PlacementMap:
         return best
 
     def occupy(self, polygon: np.ndarray, margin: int = 2) -> None:
-        """Keep later text away from a polygon and `margin` pixels around it."""
+        """Keep later text away from a polygon (K, 2) and `margin` pixels around it."""
         import cv2
 
         cells = np.zeros_like(self._used)

@@ -340,7 +340,7 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
     def post_process_object_detection(
         self, outputs: Any, threshold: float | None = None, target_sizes: TargetSizes | None = None
     ) -> list[dict[str, torch.Tensor]]:
-        """`scores`, `labels` and `boxes` of `post_process_text_detection`, for tools that know no polygons.
+        """`scores` (N,), `labels` (N,) and `boxes` (N, 4) of `post_process_text_detection`, for tools without polygons.
 
         Here `threshold` is what such tools mean by it, the smallest score of a box; `None` is the stored
         `box_threshold`.

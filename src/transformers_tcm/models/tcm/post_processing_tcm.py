@@ -21,7 +21,7 @@ NO_AREA = 1e-6
 
 
 def checked_target_sizes(target_sizes: TargetSizes | None, valid_sizes: torch.Tensor) -> list[list[int]]:
-    """A height and width for each image, those of the network's input where none are given.
+    """A height and width for each image, (B, 2), those of the network's input where none are given.
 
     Raises:
         ValueError: if there is not one for each image.
@@ -77,7 +77,7 @@ def words_of_images(
     rule: LexiconRule,
     max_distance: float | None,
 ) -> list[dict[str, Any]]:
-    """What `post_process_text_spotting` returns."""
+    """What `post_process_text_spotting` returns; `target_sizes` are (B, 2)."""
     valid = outputs.valid_sizes.tolist()
     target = checked_target_sizes(target_sizes, outputs.valid_sizes)
     lexicons = lexicon_per_image(lexicon, len(valid))

@@ -143,7 +143,7 @@ class ABCNetOutput(HeadOutput):
         min_size: float,
         polygon: bool,
     ) -> list[TextInstances]:
-        """See `HeadOutput.decode`: the best of the words that the locations within an image see.
+        """See `HeadOutput.decode`: the best words of the locations within the `valid_sizes` (B, 2) of the images.
 
         A score is the geometric mean of class probability and centre-ness, which `box_threshold` bounds from below;
         `max_candidates` is the number of locations looked at, the best first. Words that overlap better ones are left

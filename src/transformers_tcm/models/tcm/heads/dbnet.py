@@ -91,7 +91,7 @@ class DBNetOutput(HeadOutput):
         min_size: float,
         polygon: bool,
     ) -> list[TextInstances]:
-        """See `HeadOutput.decode`: regions of the binarised probability map, grown back to words."""
+        """See `HeadOutput.decode`: regions of the binarised probability map (B, 1, H, W), grown back to words."""
         decoded = []
         for prob_map, (height, width) in zip(self.prob_map[:, 0], valid_sizes.tolist(), strict=True):
             probabilities = np.ascontiguousarray(prob_map[:height, :width].detach().float().cpu().numpy())

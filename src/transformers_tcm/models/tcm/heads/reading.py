@@ -38,7 +38,7 @@ def char_classes(char_ids: torch.Tensor, charset: str) -> torch.Tensor:
 
 
 def read_words(char_logits: torch.Tensor, charset: str, decoder: str) -> list[WordReading]:
-    """The most probable words of logits (N, T, len(charset) + 2).
+    """The N most probable words of logits (N, T, C) with C = len(charset) + 2.
 
     Args:
         char_logits: of every class at each step: the charset, unknown, and last blank (`"ctc"`) or end (`"attention"`).
