@@ -272,10 +272,27 @@ def convert(
         Literal["fasttcm", "tcm"] | None,
         typer.Option(help="Source of the language prompt; fasttcm for CLIP unless given."),
     ] = None,
-    kind: Annotated[Literal["auto", "clip", "tcm"], typer.Option(help="What SOURCE is.")] = "auto",
+    kind: Annotated[
+        Literal["auto", "clip", "tcm"], typer.Option(help="What SOURCE is; auto looks at its tensors.")
+    ] = "auto",
     seed: Annotated[int, typer.Option(help="Of the parts that SOURCE lacks.")] = 0,
 ) -> None:
-    """Convert a checkpoint into a folder that from_pretrained loads. Nothing in it is executed."""
+    """Convert a checkpoint of CLIP or TCM-DBNet to a model of transformers.
+
+    \b
+    clip  the CLIP ResNet of OpenAI or open_clip: a detector to be trained, whose prompts, decoders and head are new
+    tcm   a released TCM-DBNet detector: ready to find text
+
+    Sizes come from the tensors. What they do not tell is in --config, such as {"text_heads": 8}: numbers of attention
+    heads (attention_pool_heads, text_heads, decoder_heads), prompt, temperature, hidden_act, any other setting of
+    TCMConfig, and image_processor with its own. A tensor that has no place, or is missing, is an error that names it.
+    Nothing in SOURCE is executed. The folder is for from_pretrained, --model and the training scripts.
+
+    \b
+    Examples:
+      transformers-tcm convert RN50.pt my_start
+      transformers-tcm convert released.pth my_detector --config sizes.json
+    """
     from .conversion import convert_checkpoint
 
     with usage_errors():

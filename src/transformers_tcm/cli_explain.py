@@ -98,6 +98,10 @@ def env() -> None:
     """Print what a bug report should say.
 
     Versions, platform, threads, precision and folders. It holds no secrets.
+
+    \b
+    Example:
+      transformers-tcm env > environment.txt
     """
     from .environment import describe_environment
 
