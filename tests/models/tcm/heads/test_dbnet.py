@@ -36,7 +36,7 @@ def rectangle(x: float, y: float, width: float, height: float, degrees: float) -
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.floats(90, 166), st.floats(60, 100), st.floats(60, 110), st.floats(22, 36), st.floats(-80, 80), st.booleans())
+@given(st.floats(90, 166), st.floats(60, 100), st.floats(60, 110), st.floats(36, 48), st.floats(-80, 80), st.booleans())
 def test_decoding_undoes_the_targets(
     x: float, y: float, width: float, height: float, degrees: float, polygon: bool
 ) -> None:
