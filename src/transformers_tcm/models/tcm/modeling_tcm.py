@@ -194,7 +194,9 @@ class TCMPreTrainedModel(TCMImagePreTrainedModel):
     _no_split_modules = ["TCMBottleneck", "TCMDecoderLayer", "CLIPEncoderLayer"]
 
     @classmethod
-    def from_pretrained(cls, source: str | os.PathLike[str] | None, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+    def from_pretrained(  # type: ignore[override]
+        cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, *args: Any, **kwargs: Any
+    ) -> Any:
         """See `PreTrainedModel.from_pretrained`; nothing in a file of weights is ever executed.
 
         Raises:
@@ -203,11 +205,12 @@ class TCMPreTrainedModel(TCMImagePreTrainedModel):
         from safetensors import SafetensorError
 
         try:
-            return super().from_pretrained(source, *args, **kwargs)
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
         except (SafetensorError, pickle.UnpicklingError, EOFError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ValueError(
-                f"the weights in {source} cannot be read: a file is truncated, damaged or of another kind ({reason}). "
+                f"the weights in {pretrained_model_name_or_path} cannot be read: a file is truncated, damaged or of "
+                f"another kind ({reason}). "
                 "Nothing in it was executed. Copy or download the model again"
             ) from error
 
