@@ -194,7 +194,7 @@ class TCMPreTrainedModel(TCMImagePreTrainedModel):
     _no_split_modules = ["TCMBottleneck", "TCMDecoderLayer", "CLIPEncoderLayer"]
 
     @classmethod
-    def from_pretrained(  # type: ignore[override]
+    def from_pretrained(
         cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, *args: Any, **kwargs: Any
     ) -> Any:
         """See `PreTrainedModel.from_pretrained`; nothing in a file of weights is ever executed.
