@@ -145,10 +145,10 @@ def check(spotter: SpotterArguments, photos: PhotoArguments, words: WordArgument
 
     Word crops stand on nothing, which a detector must not learn.
     """
-    if spotter.train_detection and words.train_words:
+    if spotter.train_detection and words.train_words and not (photos.train_images or photos.train_jsonl):
         raise ValueError(
             "--train_words are crops without surroundings, for the recogniser alone: add --train_detection false, or "
-            "leave them out"
+            "photos to train the detection on"
         )
     if not 0 <= words.word_weight <= 1:
         raise ValueError(f"--word_weight is a share of the items, between 0 and 1; got {words.word_weight}")

@@ -31,7 +31,7 @@ def spotter() -> TCMConfig:
 def test_words_of_a_batch(spotter: TCMConfig) -> None:
     instances = TextInstances([WORD, CURVED, NO_WORD], texts=["ab", "日本語", "x"])
     batch = TextDetectionCollator(spotter)([item(instances), item(TextInstances([]), (32, 64))])
-    assert batch["train_detection"] is True
+    assert batch["train_detection"].tolist() == [True, True]
     words, none = batch["labels"]
     np.testing.assert_allclose(words["control_points"][0], fit_bezier(WORD))
     np.testing.assert_allclose(words["control_points"][1], fit_bezier(CURVED))
@@ -55,9 +55,17 @@ def test_unknown_and_ignored_words_say_nothing(spotter: TCMConfig) -> None:
 
 def test_without_detection_there_are_no_maps(spotter: TCMConfig) -> None:
     batch = TextDetectionCollator(spotter, train_detection=False)([item(TextInstances([WORD], texts=["ab"]))])
-    assert batch["train_detection"] is False
+    assert batch["train_detection"].tolist() == [False]
     assert not any("map" in name or "mask" in name for name in batch["labels"][0])
     assert {"control_points", "char_ids", "ignore", "points", "counts", "orig_size"} <= set(batch["labels"][0])
+
+
+def test_items_of_words_alone_among_photos(spotter: TCMConfig) -> None:
+    words = TextInstances([WORD], texts=["ab"])
+    batch = TextDetectionCollator(spotter)([item(words), {**item(words), "train_detection": False}])
+    assert batch["train_detection"].tolist() == [True, False]
+    assert ["shrink_map" in label for label in batch["labels"]] == [True, False]
+    assert all("control_points" in label for label in batch["labels"])
 
 
 def test_a_detector_gets_no_words() -> None:

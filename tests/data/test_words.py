@@ -210,12 +210,10 @@ def test_collages_need_words() -> None:
 def test_collages_train_a_recogniser_alone(crops: list[WordCrop]) -> None:
     """With several workers, in batches with control points and characters of every word."""
     config = TCMConfig.from_preset("tiny", recognizer={})
-    loader = DataLoader(
-        collages(crops, length=4), 2, collate_fn=TextDetectionCollator(config, train_detection=False), num_workers=2
-    )
+    loader = DataLoader(collages(crops, length=4), 2, collate_fn=TextDetectionCollator(config), num_workers=2)
     for number, batch in enumerate(loader):
         assert batch["pixel_values"].shape == (2, 3, 128, 160)
-        assert batch["train_detection"] is False
+        assert batch["train_detection"].tolist() == [False, False]
         _, instances = collages(crops).draw(np.random.default_rng([0, 2 * number]))
         np.testing.assert_allclose(
             batch["labels"][0]["control_points"][0], fit_bezier(instances.polygons[0]), atol=1e-3

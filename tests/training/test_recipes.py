@@ -111,6 +111,15 @@ def test_sources_of_photos(photos: Path) -> None:
     assert [row["image_id"] for row in rows] == ["2.png"]
 
 
+def test_held_out_photos_are_found_however_the_folder_is_written(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(photos)
+    common = {"train_images": ["images"], "train_annotations": ["gt"], "eval_list": "val.txt"}
+    arguments = PhotoArguments(**common, eval_images=str(photos / "gt" / ".." / "images"))
+    assert len(arguments.training_crops(TCMImageProcessor(), length=1, seed=0).sources[0]) == 2
+    with pytest.raises(ValueError, match="--eval_list holds photos of the folder --eval_images; name it"):
+        PhotoArguments(**common).training_crops(TCMImageProcessor(), length=1, seed=0)
+
+
 def test_weights_and_jsonl(photos: Path) -> None:
     jsonl = str(photos / "photos.jsonl")
     arguments = PhotoArguments(train_jsonl=[jsonl, jsonl], train_weights=[3, 1], eval_jsonl=jsonl, decode_once=False)

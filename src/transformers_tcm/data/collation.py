@@ -26,7 +26,8 @@ class TextDetectionCollator:
 
     Args:
         config: of the model; its head makes the targets.
-        train_detection: `False` leaves the target maps out, to train a spotter's recogniser alone.
+        train_detection: `False` leaves the target maps out, to train a spotter's recogniser alone; those of items that
+            say so themselves (`WordCollages`) are always left out.
     """
 
     def __init__(self, config: "TCMConfig", train_detection: bool = True):
@@ -42,25 +43,31 @@ class TextDetectionCollator:
             )
 
     def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Items of `TextPhotos` or `RandomTextCrops` to the arguments of a model.
+        """Items of `TextPhotos`, `RandomTextCrops` or `WordCollages` to the arguments of a model.
 
         Returns:
             `pixel_values` (B, 3, H, W), `pixel_mask` (B, H, W) and `labels`, a list of dicts: what the image processor
             made, the head's targets (H, W) with the padding masked out, and for a spotter `control_points` (N, 8, 2)
-            and `char_ids` (N, L), zeros for words that no two curves describe. For a spotter also `train_detection`.
+            and `char_ids` (N, L), zeros for words that no two curves describe. For a spotter
+            also `train_detection` (B,), whether an image has target maps.
         """
         height = max(item["pixel_values"].shape[1] for item in items)
         width = max(item["pixel_values"].shape[2] for item in items)
         masks = torch.stack([_pad(item["pixel_mask"], height, width) for item in items])
+        train_detection = [self.train_detection and item.get("train_detection", True) for item in items]
         batch = {
             "pixel_values": torch.stack([_pad(item["pixel_values"], height, width) for item in items]),
             "pixel_mask": masks,
             "labels": [
-                {**item["labels"], **self._targets(item["labels"], mask), **self._words(item["labels"])}
-                for item, mask in zip(items, masks, strict=True)
+                {
+                    **item["labels"],
+                    **(self._targets(item["labels"], mask) if detected else {}),
+                    **self._words(item["labels"]),
+                }
+                for item, mask, detected in zip(items, masks, train_detection, strict=True)
             ],
         }
-        return {**batch, "train_detection": self.train_detection} if self.reads else batch
+        return {**batch, "train_detection": torch.tensor(train_detection)} if self.reads else batch
 
     def _words(self, label: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Where the words are, for a spotter, and what they say."""
@@ -77,8 +84,6 @@ class TextDetectionCollator:
         }
 
     def _targets(self, label: dict[str, torch.Tensor], pixel_mask: torch.Tensor) -> dict[str, torch.Tensor]:
-        if not self.train_detection:
-            return {}
         height, width = pixel_mask.shape
         targets = self.head.targets(labels_to_instances(label), height, width, self.settings)
         inside = pixel_mask.numpy().astype(np.uint8)

@@ -123,7 +123,7 @@ class WordPhotos(Dataset[dict[str, Any]]):
 
 @dataclass(frozen=True)
 class WordCollages(Dataset[dict[str, Any]]):
-    """An endless supply of canvases full of word crops, cut to a length: to train a recogniser.
+    """An endless supply of canvases full of word crops, cut to a length: to train a recogniser, and nothing else.
 
     Words stand in rows of random heights, each warped a little, on plain backgrounds. Canvas `i` depends on nothing but
     `seed` and `i`.
@@ -172,7 +172,8 @@ class WordCollages(Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         canvas, instances = self.draw(np.random.default_rng([self.seed, index]))
-        return process_for_model(self.image_processor, canvas, instances, do_resize=False)
+        item = process_for_model(self.image_processor, canvas, instances, do_resize=False)
+        return {**item, "train_detection": False}
 
     def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, TextInstances]:
         """A canvas (H, W, 3) uint8 and its words."""

@@ -159,8 +159,7 @@ class PhotoArguments:
             raise ValueError("give one --train_annotations folder for each --train_images folder")
         sources: list[Any] = []
         for images, annotations in zip(self.train_images, self.train_annotations, strict=True):
-            held_out = self.eval_list if images == self.eval_images else None
-            rows = self._share_of(load_icdar2015(images, annotations, exclude=held_out))
+            rows = self._share_of(load_icdar2015(images, annotations, exclude=self._held_out(images)))
             sources.append(DecodedRows(rows) if self.decode_once else rows)
         for path in self.train_jsonl:
             sources.append(self._share_of(load_jsonl(path)) if self.jsonl_photos else load_jsonl(path))
@@ -172,6 +171,16 @@ class PhotoArguments:
                 "hold photos, not rendered scenes, add --jsonl_photos true"
             )
         return sources
+
+    def _held_out(self, images: str) -> str | None:
+        """The list of photos of a training folder that are evaluated on."""
+        if self.eval_list and not self.eval_images:
+            raise ValueError(
+                "--eval_list holds photos of the folder --eval_images; name it, also where nothing is evaluated, or "
+                "they would be trained on"
+            )
+        evaluated = bool(self.eval_images) and Path(images).resolve() == Path(str(self.eval_images)).resolve()
+        return self.eval_list if evaluated else None
 
     def _copy_paste(self, sources: list[Any]) -> CopyPaste:
         """Pastes the legible words of the photos among the sources, and of the lists."""

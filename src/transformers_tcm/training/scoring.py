@@ -54,7 +54,7 @@ def score_batch(model: TCMForTextDetection, image_processor: Any, inputs: dict[s
         inputs = {**inputs, "decoding": image_processor.decoding_settings()}
     outputs = model(**inputs)
     scores = BatchScores(losses=[outputs.loss.item()])
-    if inputs.get("train_detection", True):
+    if torch.as_tensor(inputs.get("train_detection", True)).all():
         _compare_photos(scores, image_processor, outputs, inputs["labels"])
     else:
         scores.words = _read_labelled_words(model, inputs)

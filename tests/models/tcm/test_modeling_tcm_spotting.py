@@ -1,5 +1,6 @@
 """The spotter as a whole: labels and losses, proposals and readings, saving, freezing, precision."""
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -471,6 +472,34 @@ def test_a_frozen_detector_stays_what_it_is(small_spotter: Make, train_detection
         again = model.eval()(pixels, decoding=EVERYTHING)
     assert torch.equal(again.head_output.prob_map, found.head_output.prob_map)
     assert torch.equal(again.points, found.points)
+
+
+def test_images_of_words_beside_photos(small_spotter: Make) -> None:
+    """They train the recogniser as they would among photos, and leave detection and batch norms as if not there."""
+    model = small_spotter({"jitter": 0.0}).train()
+    both = labelled_batch(model.config, [((64, 96), READABLE), ((64, 96), READABLE)])
+    both["train_detection"] = torch.tensor([True, False])
+    photo = labelled_batch(model.config, [((64, 96), READABLE)])
+    before = copy.deepcopy(model)
+    alone = before(**photo).loss_dict
+    losses = model(**both).loss_dict
+    for name in alone:
+        if name != "loss_reading":
+            torch.testing.assert_close(losses[name], alone[name])
+    statistics = {name: buffer for name, buffer in model.model.named_buffers() if "running" in name}
+    assert statistics
+    assert all(torch.equal(buffer, before.model.get_buffer(name)) for name, buffer in statistics.items())
+    assert model.model.backbone.training
+
+
+def test_words_beside_photos_are_read(small_spotter: Make) -> None:
+    """The loss of a mixed batch is that of all words together."""
+    model = small_spotter()
+    batch = labelled_batch(model.config, [((64, 96), READABLE), ((64, 96), SOME)])
+    with torch.no_grad():
+        together = model(**{**batch, "train_detection": False}).loss
+        mixed = model(**{**batch, "train_detection": torch.tensor([True, False])}).loss_dict["loss_reading"]
+    torch.testing.assert_close(mixed, together)
 
 
 def test_modes_of_a_frozen_detector(small_spotter: Make) -> None:

@@ -24,6 +24,8 @@ from .modeling_tcm import TCMForTextDetection, TCMModelOutput, TCMTextDetectionO
 
 __all__ = ["TCMForTextSpotting", "TCMTextSpottingOutput"]
 
+Labels = list[dict[str, torch.Tensor]]
+
 
 @dataclass
 class TCMTextSpottingOutput(TCMTextDetectionOutput):
@@ -138,9 +140,9 @@ class TCMForTextSpotting(TCMForTextDetection):
         self,
         pixel_values: torch.Tensor,
         pixel_mask: torch.Tensor | None = None,
-        labels: list[dict[str, torch.Tensor]] | None = None,
+        labels: Labels | None = None,
         decoding: dict[str, Any] | None = None,
-        train_detection: bool = True,
+        train_detection: bool | torch.Tensor = True,
         output_training_maps: bool = False,
         output_hidden_states: bool | None = None,
         **kwargs: object,
@@ -156,7 +158,8 @@ class TCMForTextSpotting(TCMForTextDetection):
                 labels are read, otherwise the model's own proposals.
             decoding: settings by which proposals are decoded, see `DecodingSettings`; the image processor of a spotter
                 adds its own to every batch.
-            train_detection: `False` for labels that only hold words: the recogniser is trained alone.
+            train_detection: (B,), or one for all: `False` where an image's labels only hold words. Such images train
+                the recogniser alone; the outputs are those of the others.
             output_training_maps: also compute the maps that only the loss needs.
             output_hidden_states: also return the maps of stem and stages.
 
@@ -165,9 +168,16 @@ class TCMForTextSpotting(TCMForTextDetection):
             TypeError: for an unknown name in `decoding`.
         """
         check_labels(labels, pixel_values)
-        if labels is not None and not train_detection:
-            loss = self._reading_loss(self._reading_features(pixel_values), labels)
-            return TCMTextSpottingOutput(loss=loss, loss_dict={"loss_reading": loss})
+        words = None
+        if labels is not None:
+            photos = torch.as_tensor(train_detection).cpu().expand(len(labels))
+            if not photos.any():
+                loss = self._reading_loss(self._reading_features(pixel_values), labels)
+                return TCMTextSpottingOutput(loss=loss, loss_dict={"loss_reading": loss})
+            if not photos.all():
+                words = self._images_of_words(pixel_values[~photos], _select(labels, ~photos))
+                pixel_values, labels = pixel_values[photos], _select(labels, photos)
+                pixel_mask = None if pixel_mask is None else pixel_mask[photos]
         outputs = self.model(pixel_values, pixel_mask, output_hidden_states=output_hidden_states, return_dict=True)
         head_output = self._detect(outputs, self.training or output_training_maps or labels is not None)
         sizes = valid_sizes(pixel_values, pixel_mask)
@@ -175,7 +185,7 @@ class TCMForTextSpotting(TCMForTextDetection):
         settings = DecodingSettings(**(decoding or {}))
         loss_dict, found = None, {}
         if labels is not None:
-            loss_dict = self._losses(head_output, outputs, features, labels, sizes, settings)
+            loss_dict = self._losses(head_output, outputs, features, labels, sizes, settings, words)
         if labels is None or not self.training:
             found = self._read_proposals(head_output, features, sizes, settings)
         return TCMTextSpottingOutput(
@@ -212,16 +222,30 @@ class TCMForTextSpotting(TCMForTextDetection):
         features = backbone.stem.before_pooling(pixel_values)
         return features if self._reads_the_stem else backbone.stages[0](backbone.stem[-1](features))
 
+    def _images_of_words(self, pixel_values: torch.Tensor, labels: Labels) -> tuple[torch.Tensor, Labels]:
+        """Features (B, C, h, w) and labels of images that only train the recogniser, beside photos.
+
+        They do not look like photos, so the image encoder's batch norms must not learn their statistics.
+        """
+        backbone = self.model.backbone
+        training = backbone.training
+        try:
+            backbone.eval()
+            return self._reading_features(pixel_values), labels
+        finally:
+            backbone.train(training)
+
     def _losses(
         self,
         head_output: HeadOutput,
         outputs: TCMModelOutput,
         features: torch.Tensor,
-        labels: list[dict[str, torch.Tensor]],
+        labels: Labels,
         sizes: torch.Tensor,
         settings: DecodingSettings,
+        words: tuple[torch.Tensor, Labels] | None,
     ) -> dict[str, torch.Tensor]:
-        """Of detection and reading."""
+        """Of detection and reading; `words` are features and labels to be read besides those of the photos."""
         loss_dict = self._detection_losses(head_output, outputs.score_logits, labels)
         if self.training and self.recognizer.settings.train_on_proposals:
             proposals = head_output.decode(sizes, **vars(settings))
@@ -229,9 +253,11 @@ class TCMForTextSpotting(TCMForTextDetection):
                 with_matched_proposals(*pair, head_output.halves_are_sides)
                 for pair in zip(labels, proposals, strict=True)
             ]
+        if words is not None:
+            features, labels = torch.cat([features, words[0]]), [*labels, *words[1]]
         return {**loss_dict, "loss_reading": self._reading_loss(features, labels)}
 
-    def _reading_loss(self, features: torch.Tensor, labels: list[dict[str, torch.Tensor]]) -> torch.Tensor:
+    def _reading_loss(self, features: torch.Tensor, labels: Labels) -> torch.Tensor:
         """Of the words with a transcription that are not ignored."""
         if any(name not in label for label in labels for name in ("control_points", "char_ids", "ignore")):
             raise ValueError(
@@ -294,3 +320,8 @@ class TCMForTextSpotting(TCMForTextDetection):
                     surest[place] = reading.score
                     char_logits[index] = logits[place]
                     polygons[index] = turned[place]
+
+
+def _select(labels: Labels, chosen: torch.Tensor) -> Labels:
+    """The labels of the images (B,) that are chosen."""
+    return [label for label, wanted in zip(labels, chosen.tolist(), strict=True) if wanted]
