@@ -1,12 +1,11 @@
 """Captions beside their words."""
 
 import numpy as np
-import pytest
 import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transformers_tcm.caption_layout import place_caption, word_height
+from transformers_tcm.caption_layout import place_caption
 
 IMAGE = (200, 120)
 QUAD = np.float32([[60, 50], [120, 50], [120, 70], [60, 70]])
@@ -52,12 +51,3 @@ def test_other_words_and_captions_are_spared():
     assert place_caption((40, 15), QUAD, IMAGE, 3, above).tolist() == [60, 73, 100, 88]
     around = np.array([[0, 0, 200, 48], [0, 72, 200, 120]])
     assert place_caption((40, 15), QUAD, IMAGE, 3, around).tolist() == [123, 52, 163, 67]
-
-
-@pytest.mark.parametrize("degrees", [0, 30, 90, 200])
-def test_height_of_a_word_is_that_across_its_line(degrees):
-    angle = np.deg2rad(degrees)
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    assert word_height(QUAD @ turn) == pytest.approx(20, abs=1e-3)
-    square = np.float32([[0, 0], [9, 0], [9, 9], [0, 9]])
-    assert word_height(square @ turn) == pytest.approx(9, abs=0.01)

@@ -189,3 +189,13 @@ def test_tall_labels_of_words_run_down() -> None:
     np.testing.assert_array_equal(turned, tall[[1, 2, 3, 0]])
     for quad, text in ((turned, "down"), (tall, "!!"), (tall, None), (tall.repeat(2, axis=0), "down")):
         np.testing.assert_array_equal(geometry.quad_along_word(quad, text), quad)
+
+
+@pytest.mark.parametrize("degrees", [0, 30, 90, 200])
+def test_height_of_a_word_is_that_across_its_line(degrees: int) -> None:
+    angle = np.deg2rad(degrees)
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    line = np.float32([[60, 50], [120, 50], [120, 70], [60, 70]])
+    assert geometry.word_height(line @ turn) == pytest.approx(20, abs=1e-3)
+    square = np.float32([[0, 0], [9, 0], [9, 9], [0, 9]])
+    assert geometry.word_height(square @ turn) == pytest.approx(9, abs=0.01)

@@ -6,14 +6,7 @@ import numpy as np
 
 from . import geometry
 
-__all__ = ["place_caption", "word_height"]
-
-
-def word_height(polygon: np.ndarray) -> float:
-    """Pixels across the line of a word: the shorter side of a rectangle with the area and perimeter of
-    its outline (K, 2)."""
-    half, area = geometry.perimeter(polygon) / 2, abs(geometry.signed_area(polygon))
-    return (half - max(half**2 - 4 * area, 0.0) ** 0.5) / 2
+__all__ = ["place_caption"]
 
 
 def place_caption(

@@ -21,6 +21,7 @@ __all__ = [
     "unclip_distance",
     "unclip_polygon",
     "unclip_quad",
+    "word_height",
 ]
 
 
@@ -38,6 +39,12 @@ def perimeter(polygon: np.ndarray) -> float:
     """Length of the closed outline (K, 2) in pixels."""
     polygon = np.asarray(polygon, dtype=np.float64)
     return float(np.linalg.norm(np.roll(polygon, -1, axis=0) - polygon, axis=1).sum())
+
+
+def word_height(polygon: np.ndarray) -> float:
+    """Pixels across the line of a word: the shorter side of a rectangle with the area and perimeter of its outline."""
+    half, area = perimeter(polygon) / 2, abs(signed_area(polygon))
+    return (half - max(half**2 - 4 * area, 0.0) ** 0.5) / 2
 
 
 def bounding_box(polygon: np.ndarray) -> np.ndarray:

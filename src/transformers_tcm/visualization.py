@@ -10,7 +10,8 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from .caption_layout import place_caption, word_height
+from .caption_layout import place_caption
+from .geometry import word_height
 from .images import load_image
 from .instances import TextInstances
 

@@ -130,7 +130,9 @@ def test_two_processes_equal_two_accumulated_batches(two_processes: Path, tmp_pa
     np.testing.assert_allclose(losses_of(loop_log(two_processes / "different")), losses, rtol=1e-5)
     weights = load_file(two_processes / "different" / "checkpoint-3" / "model.safetensors")
     for name, parameter in run.model.named_parameters():
-        torch.testing.assert_close(weights[name], parameter.data, rtol=1e-3, atol=1e-5, msg=name)
+        # The bias of all keys alike changes no attention: its gradient is rounding, which AdamW makes steps of.
+        if not name.endswith("k_proj.bias"):
+            torch.testing.assert_close(weights[name], parameter.data, rtol=1e-3, atol=1e-5, msg=name)
 
 
 @pytest.mark.slow

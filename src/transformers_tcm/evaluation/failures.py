@@ -14,7 +14,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from ..caption_layout import word_height
+from ..geometry import word_height
 from ..instances import TextInstances
 from .end_to_end import EndToEnd
 from .iou import DetectionIoU, IoUCandidates
