@@ -6,21 +6,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from PIL import Image
+from tiny_settings import SETTINGS
 
 from transformers_tcm import TCMConfig, TCMForTextSpotting
 from transformers_tcm.models.tcm.heads.dbnet import DBNetOutput
 from transformers_tcm.models.tcm.heads.reading import PRINTABLE_ASCII
 from transformers_tcm.models.tcm.modeling_tcm_spotting import TCMTextSpottingOutput
 
-TINY_SETTINGS: dict[str, Any] = {
-    "vision_config": {"width": 8, "depths": [1, 1, 1, 1], "projection_dim": 32, "num_attention_heads": 4},
-    "text_config": {"hidden_size": 16, "projection_dim": 32, "num_hidden_layers": 1, "num_attention_heads": 2},
-    "decoder_hidden_size": 16,
-    "decoder_num_heads": 2,
-    "decoder_num_layers": 1,
-    "head_config": {"neck_channels": 16, "hidden_channels": 8},
-    "fused": True,
-}
 TINY_RECOGNIZER = {
     "crop_size": [8, 32],
     "channels": [8, 12, 16],
@@ -33,7 +25,7 @@ TINY_RECOGNIZER = {
 
 
 def tiny_spotter_config(**recognizer: Any) -> TCMConfig:
-    return TCMConfig(**TINY_SETTINGS, recognizer={**TINY_RECOGNIZER, **recognizer})
+    return TCMConfig(**SETTINGS, fused=True, recognizer={**TINY_RECOGNIZER, **recognizer})
 
 
 def upright(x_min: float, y_min: float, x_max: float, y_max: float) -> np.ndarray:

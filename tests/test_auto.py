@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_settings import SETTINGS
 from transformers import (
     AutoBackbone,
     AutoConfig,
@@ -35,26 +36,9 @@ from transformers_tcm.models.auto import register_models
 from transformers_tcm.models.tcm.backends import torchvision_works
 from transformers_tcm.pipelines import register_pipelines
 
-VISION = {"width": 8, "depths": [1, 1, 1, 1], "projection_dim": 32, "num_attention_heads": 4}
-
 
 def tiny_config(**settings: object) -> TCMConfig:
-    return TCMConfig(
-        vision_config=VISION,
-        text_config={
-            "hidden_size": 16,
-            "intermediate_size": 32,
-            "projection_dim": 32,
-            "num_hidden_layers": 1,
-            "num_attention_heads": 2,
-            "vocab_size": 49408,
-        },
-        decoder_hidden_size=16,
-        decoder_num_heads=2,
-        decoder_num_layers=1,
-        head_config={"neck_channels": 16, "hidden_channels": 8},
-        **settings,
-    )
+    return TCMConfig(**{**SETTINGS, **settings})
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +55,7 @@ def checkpoint(detector: TCMForTextDetection, tmp_path_factory: pytest.TempPathF
     return folder
 
 
-@pytest.mark.parametrize("config", [tiny_config(), TCMVisionConfig(**VISION)])
+@pytest.mark.parametrize("config", [tiny_config(), TCMVisionConfig(**SETTINGS["vision_config"])])
 def test_auto_config_knows_both_kinds(config: TCMConfig | TCMVisionConfig, tmp_path: Path) -> None:
     config.save_pretrained(tmp_path)
     assert type(AutoConfig.from_pretrained(tmp_path)) is type(config)
@@ -155,7 +139,7 @@ def test_text_spotting_auto_class_refuses_detectors_and_others(checkpoint: Path)
 
 
 def test_auto_backbone() -> None:
-    backbone = AutoBackbone.from_config(TCMVisionConfig(**VISION, out_features=["stage2", "stage4"]))
+    backbone = AutoBackbone.from_config(TCMVisionConfig(**SETTINGS["vision_config"], out_features=["stage2", "stage4"]))
     assert type(backbone) is TCMVisionBackbone
     maps = backbone(torch.zeros(1, 3, 64, 32)).feature_maps
     assert [tuple(feature_map.shape) for feature_map in maps] == [(1, 64, 8, 4), (1, 256, 2, 1)]

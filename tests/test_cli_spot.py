@@ -9,7 +9,8 @@ import pytest
 import torch
 from click.testing import Result
 from PIL import Image
-from spotting_fakes import TINY_SETTINGS, tiny_spotter_config
+from spotting_fakes import tiny_spotter_config
+from tiny_settings import SETTINGS
 from typer.testing import CliRunner
 
 from transformers_tcm import TCMConfig, TCMForTextDetection, TCMForTextSpotting, TCMImageProcessorPil, TextInstances
@@ -145,7 +146,7 @@ def test_wrong_usage_exits_with_2(run: Run, words: list[str] | None, options: li
 
 def test_a_detector_is_refused_in_one_line(run: Run, tmp_path: Path) -> None:
     torch.manual_seed(0)
-    TCMForTextDetection(TCMConfig(**TINY_SETTINGS)).save_pretrained(tmp_path / "detector")
+    TCMForTextDetection(TCMConfig(**SETTINGS)).save_pretrained(tmp_path / "detector")
     TCMImageProcessorPil().save_pretrained(tmp_path / "detector")
     result = run("--model", "detector")
     assert result.exit_code == 2

@@ -9,19 +9,12 @@ from types import ModuleType
 import pytest
 import torch
 from huggingface_hub import ModelCard
+from tiny_settings import SETTINGS
 from transformers import AutoModel
 
 from transformers_tcm import TCMConfig, TCMForTextDetection, TCMForTextSpotting, TCMImageProcessor
 
 ROOT = Path(__file__).parents[1]
-SETTINGS = {
-    "vision_config": {"width": 8, "depths": [1, 1, 1, 1], "projection_dim": 32, "num_attention_heads": 4},
-    "text_config": {"hidden_size": 16, "projection_dim": 32, "num_hidden_layers": 1, "num_attention_heads": 2},
-    "decoder_hidden_size": 16,
-    "decoder_num_heads": 2,
-    "decoder_num_layers": 1,
-    "head_config": {"neck_channels": 16, "hidden_channels": 8},
-}
 FIGURES = {
     "precision": 0.8,
     "recall": 0.6,

@@ -6,6 +6,7 @@ import pytest
 import torch
 from huggingface_hub import ModelCard
 from PIL import Image
+from tiny_settings import SETTINGS
 from transformers import AutoImageProcessor, AutoModel
 
 from transformers_tcm import (
@@ -19,22 +20,13 @@ from transformers_tcm import (
 from transformers_tcm.model_card import CardDetails
 from transformers_tcm.publishing import EXAMPLE_PHOTO, _has_weights_of, draw_example, write_repository
 
-SETTINGS = {
-    "vision_config": {"width": 8, "depths": [1, 1, 1, 1], "projection_dim": 32, "num_attention_heads": 4},
-    "text_config": {"hidden_size": 16, "projection_dim": 32, "num_hidden_layers": 1, "num_attention_heads": 2},
-    "decoder_hidden_size": 16,
-    "decoder_num_heads": 2,
-    "decoder_num_layers": 1,
-    "head_config": {"neck_channels": 16, "hidden_channels": 8},
-    "fused": True,
-}
 PROCESSOR = TCMImageProcessor(size={"longest_edge": 160})
 
 
 @pytest.fixture(scope="module")
 def detector() -> TCMForTextDetection:
     torch.manual_seed(0)
-    return TCMForTextDetection(TCMConfig(**SETTINGS))
+    return TCMForTextDetection(TCMConfig(fused=True, **SETTINGS))
 
 
 def test_a_folder_is_complete_and_loads(detector: TCMForTextDetection, tmp_path: Path) -> None:
@@ -61,7 +53,7 @@ def test_a_folder_is_complete_and_loads(detector: TCMForTextDetection, tmp_path:
 
 
 def test_a_model_without_a_head_has_no_picture(tmp_path: Path) -> None:
-    write_repository(tmp_path, TCMModel(TCMConfig(**SETTINGS)), PROCESSOR, CardDetails(), "org/small")
+    write_repository(tmp_path, TCMModel(TCMConfig(fused=True, **SETTINGS)), PROCESSOR, CardDetails(), "org/small")
     assert not (tmp_path / "example.jpg").exists()
     assert "example.jpg" not in (tmp_path / "README.md").read_text(encoding="utf-8")
 
@@ -109,7 +101,7 @@ def test_weights_are_recognised_in_another_dtype_but_not_after_a_step(
 def test_configurations_name_the_classes_of_the_package(
     architecture: str | None, auto_map: dict[str, str], tmp_path: Path
 ) -> None:
-    config = TCMConfig(**SETTINGS, architectures=None if architecture is None else [architecture])
+    config = TCMConfig(fused=True, **SETTINGS, architectures=None if architecture is None else [architecture])
     config.save_pretrained(tmp_path)
     names = {"AutoConfig": "TCMConfig", **auto_map}
     assert TCMConfig.from_pretrained(tmp_path).auto_map == {
@@ -118,7 +110,7 @@ def test_configurations_name_the_classes_of_the_package(
 
 
 def test_a_configuration_of_another_class_has_no_remote_code(tmp_path: Path) -> None:
-    TCMConfig(**SETTINGS, architectures=["MyDetector"]).save_pretrained(tmp_path)
+    TCMConfig(fused=True, **SETTINGS, architectures=["MyDetector"]).save_pretrained(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
     assert not hasattr(TCMConfig.from_pretrained(tmp_path), "auto_map")
 

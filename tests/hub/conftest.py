@@ -11,18 +11,10 @@ from typing import Any
 import pytest
 import torch
 from hub.server import WRITER, HubServer
+from tiny_settings import SETTINGS
 
 from transformers_tcm import TCMConfig, TCMForTextDetection, TCMForTextSpotting, TCMImageProcessor
 
-SETTINGS: dict[str, Any] = {
-    "vision_config": {"width": 8, "depths": [1, 1, 1, 1], "projection_dim": 32, "num_attention_heads": 4},
-    "text_config": {"hidden_size": 16, "projection_dim": 32, "num_hidden_layers": 1, "num_attention_heads": 2},
-    "decoder_hidden_size": 16,
-    "decoder_num_heads": 2,
-    "decoder_num_layers": 1,
-    "head_config": {"neck_channels": 16, "hidden_channels": 8},
-    "fused": True,
-}
 RECOGNIZER = {"channels": [8, 16, 16], "num_blocks": [0, 1, 0]}
 
 Client = Callable[..., Any]
@@ -74,7 +66,7 @@ def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a small detector with random weights, and thresholds of its own."""
     folder = tmp_path_factory.mktemp("detector")
     torch.manual_seed(0)
-    TCMForTextDetection(TCMConfig(**SETTINGS)).save_pretrained(folder)
+    TCMForTextDetection(TCMConfig(fused=True, **SETTINGS)).save_pretrained(folder)
     TCMImageProcessor(size={"longest_edge": 160}, box_threshold=0.41, threshold=0.2).save_pretrained(folder)
     return folder
 
@@ -84,6 +76,6 @@ def spotter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a small spotter with random weights."""
     folder = tmp_path_factory.mktemp("spotter")
     torch.manual_seed(0)
-    TCMForTextSpotting(TCMConfig(**SETTINGS, recognizer=RECOGNIZER)).save_pretrained(folder)
+    TCMForTextSpotting(TCMConfig(fused=True, **SETTINGS, recognizer=RECOGNIZER)).save_pretrained(folder)
     TCMImageProcessor(size={"longest_edge": 160}, box_threshold=0.1, text_threshold=0.0).save_pretrained(folder)
     return folder

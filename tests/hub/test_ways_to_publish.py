@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hub.conftest import SETTINGS, client_environment, run_client
+from hub.conftest import client_environment, run_client
 from hub.server import READER, STRANGER, Blob, HubServer, Repository
 from hub.test_round_trip import FILES, weights
 from PIL import Image
 from safetensors.torch import load_file
+from tiny_settings import SETTINGS
 from transformers import pipeline
 
 from transformers_tcm import TextInstances, bundled_model_path
@@ -275,7 +276,7 @@ def test_the_example_script_publishes_the_fused_model(hub: HubServer, tmp_path: 
     word = TextInstances([[[10, 10], [90, 10], [90, 40], [10, 40]]], texts=["SALE"], ignore=np.array([False]))
     save_jsonl(tmp_path / "photos.jsonl", [tmp_path / "photo.png"], [word])
     processor = {"size": {"longest_edge": 160}}
-    arguments = f"""--config_overrides {json.dumps(SETTINGS | {"fused": False})}
+    arguments = f"""--config_overrides {json.dumps(SETTINGS)}
         --processor_overrides {json.dumps(processor)} --train_jsonl {tmp_path / "photos.jsonl"} --crop_size 64
         --output_dir {tmp_path / "output"} --do_train true --max_steps 2 --per_device_train_batch_size 2 --save_steps 1
         --push_to_hub true --hub_model_id org/mine --hub_strategy end --report_to none"""

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from spotting_fakes import TINY_SETTINGS, BrightWords, photo, tiny_spotter_config
+from spotting_fakes import BrightWords, photo, tiny_spotter_config
+from tiny_settings import SETTINGS
 from transformers import pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
@@ -203,7 +204,7 @@ def test_lexicons_of_single_images_cannot_be_given_beforehand() -> None:
 
 
 def test_a_detector_is_refused(tmp_path: Path) -> None:
-    detector = TCMForTextDetection(TCMConfig(**TINY_SETTINGS))
+    detector = TCMForTextDetection(TCMConfig(**SETTINGS))
     with pytest.raises(TypeError, match="TCMForTextDetection is no text spotter; expected a TCMForTextSpotting"):
         pipeline("text-spotting", model=detector, image_processor=processor())
     detector.save_pretrained(tmp_path)

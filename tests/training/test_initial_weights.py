@@ -4,28 +4,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from training_fakes import SETTINGS
 
 from transformers_tcm import TCMConfig, TCMForTextDetection, TCMForTextSpotting
 from transformers_tcm.training import load_initial_weights
 
-SIZES = {
-    "vision_config": {"width": 4, "depths": [1, 1, 1, 1], "projection_dim": 16, "num_attention_heads": 4},
-    "text_config": {
-        "hidden_size": 8,
-        "intermediate_size": 16,
-        "projection_dim": 16,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-    },
-    "decoder_hidden_size": 16,
-    "decoder_num_layers": 1,
-    "head_config": {"neck_channels": 16, "hidden_channels": 4},
-}
-
 
 def detector(seed: int = 0, **settings: object) -> TCMForTextDetection:
     torch.manual_seed(seed)
-    return TCMForTextDetection(TCMConfig(**{**SIZES, **settings})).eval()
+    return TCMForTextDetection(TCMConfig(**{**SETTINGS, **settings})).eval()
 
 
 def prob_map(model: TCMForTextDetection) -> torch.Tensor:
@@ -67,7 +54,7 @@ def test_the_score_map_is_learned_from_there(tmp_path: Path) -> None:
 def test_a_spotter_starts_from_a_detector(tmp_path: Path) -> None:
     plain = detector(variant="none")
     plain.save_pretrained(tmp_path)
-    spotter = TCMForTextSpotting(TCMConfig(**SIZES, recognizer={})).eval()
+    spotter = TCMForTextSpotting(TCMConfig(**SETTINGS, recognizer={})).eval()
     missing = load_initial_weights(spotter, tmp_path)
     torch.testing.assert_close(prob_map(spotter), prob_map(plain))
     assert any(name.startswith("recognizer.") for name in missing)

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import training_fakes
+from training_fakes import SETTINGS
 
 from transformers_tcm import TCMConfig, TCMForTextDetection, TCMForTextSpotting, TCMImageProcessor, TextInstances
 from transformers_tcm.data.collation import TextDetectionCollator, label_words
@@ -12,30 +14,6 @@ from transformers_tcm.data.datasets import process_for_model
 from transformers_tcm.models.tcm.heads.reading import char_classes
 from transformers_tcm.training import BatchScores, score_batch, summarize
 
-SETTINGS: dict[str, Any] = {
-    "vision_config": {"width": 4, "depths": [1, 1, 1, 1], "projection_dim": 16, "num_attention_heads": 4},
-    "text_config": {
-        "hidden_size": 8,
-        "intermediate_size": 16,
-        "projection_dim": 16,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-    },
-    "decoder_hidden_size": 16,
-    "decoder_num_heads": 2,
-    "decoder_num_layers": 1,
-    "head_config": {"neck_channels": 16, "hidden_channels": 4, "min_short_side": 4},
-}
-RECOGNIZER: dict[str, Any] = {
-    "decoder": "attention",
-    "crop_size": [8, 32],
-    "channels": [8, 12, 16],
-    "num_blocks": [0, 0, 0],
-    "hidden_size": 16,
-    "num_layers": 1,
-    "num_heads": 2,
-    "max_length": 6,
-}
 PROCESSOR = TCMImageProcessor(size={"height": 128, "width": 192}, unclip_ratio=1.5, text_threshold=0.0)
 # In pixels of photos of half the size of the input, so that figures are seen to be made in the photos' own pixels.
 LEFT = np.float32([[8, 10], [44, 10], [44, 30], [8, 30]])
@@ -50,8 +28,7 @@ def batch(config: TCMConfig, *instances: TextInstances, train_detection: bool = 
 
 @pytest.fixture
 def spotter() -> TCMForTextSpotting:
-    torch.manual_seed(0)
-    return TCMForTextSpotting(TCMConfig(**SETTINGS, recognizer=RECOGNIZER)).eval()
+    return training_fakes.spotter(decoder="attention", max_length=6).eval()
 
 
 def find(model: TCMForTextDetection, *quads: np.ndarray) -> None:
