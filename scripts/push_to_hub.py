@@ -2,9 +2,11 @@
 
     python scripts/push_to_hub.py hub_configs/fasttcm-dbnet-tiny --repo-id org/fasttcm-dbnet --dry-run
     python scripts/push_to_hub.py hub_configs/tcm-dbnet-td500 --weights runs/td500 --repo-id org/tcm-dbnet-td500
+    python scripts/push_to_hub.py my_detector --repo-id me/my-detector
 
 Bundled models have their weights in the package; the others take them from the folder given by `--weights`, which must
 hold a model of the same settings. Its image processor settings and its model card count before those in `hub_configs/`.
+A folder with weights of its own, such as a training leaves, is published as it is.
 `--dry-run` says what would be uploaded and where to; `--output` keeps the files for a look at them. Log in with
 `hf auth login`, or set `HF_TOKEN`.
 """
@@ -34,7 +36,11 @@ def weights_folder(config: Path, given: Path | None) -> Path:
         ValueError: if they belong to a model of other settings.
     """
     if not (config / "config.json").is_file():
-        raise FileNotFoundError(f"{config} has no config.json; give one of the folders in hub_configs/")
+        raise FileNotFoundError(
+            f"{config} has no config.json; give one of the folders in hub_configs/, or that of a trained model"
+        )
+    if given is None and list(config.glob("model*.safetensors")):
+        given = config
     if given is None:
         if not (BUNDLED_MODELS / config.name).is_dir():
             raise FileNotFoundError(f"the package has no weights of {config.name}; give a folder with --weights")
@@ -66,11 +72,17 @@ def _without_free(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def details_of(weights: Path, config: Path) -> CardDetails:
-    """What the card beside the weights says, with the licence of the other where it has none."""
-    published = CardDetails.from_card(config / CARD_FILE)
-    if not (weights / CARD_FILE).is_file():
+    """What the card beside the weights says, with the licence of the published one where it has none.
+
+    A card of bundled weights says nothing of others.
+    """
+    published = CardDetails.from_card(config / CARD_FILE) if (config / CARD_FILE).is_file() else CardDetails()
+    if (weights / CARD_FILE).is_file():
+        details = CardDetails.from_card(weights / CARD_FILE)
+    elif (BUNDLED_MODELS / config.name).is_dir():
+        details = CardDetails()
+    else:
         return published
-    details = CardDetails.from_card(weights / CARD_FILE)
     details.license = details.license or published.license
     return details
 
@@ -85,7 +97,7 @@ def show(folder: Path, repo_id: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", type=Path, help="a folder of hub_configs/")
+    parser.add_argument("config", type=Path, help="a folder of hub_configs/, or of a trained model")
     parser.add_argument("--repo-id", required=True, help="owner and name of the repository, such as org/fasttcm-dbnet")
     parser.add_argument("--weights", type=Path, help="folder of the trained model, if it is not a bundled one")
     parser.add_argument("--photo", help="what the picture in the card shows, in place of the package's photo")

@@ -98,6 +98,27 @@ def test_dry_run_says_what_would_be_uploaded(
         assert path.name == "README.md" or (tmp_path / path.name).read_bytes() == path.read_bytes()
 
 
+def test_a_trained_folder_is_published_as_it_is(trained: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    arguments = ("--repo-id", "org/mine", "--dry-run", "--output", tmp_path)
+    run(monkeypatch, "push_to_hub", trained, *arguments)
+    assert (tmp_path / "model.safetensors").read_bytes() == (trained / "model.safetensors").read_bytes()
+    card = ModelCard.load(tmp_path / "README.md")
+    assert card.data.eval_results is None
+    assert "org/mine" in card.text
+
+
+def test_the_card_of_bundled_weights_says_nothing_of_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    config = ROOT / "hub_configs" / "fasttcm-dbnet-tiny"
+    weights, output = tmp_path / "weights", tmp_path / "output"
+    model = TCMForTextDetection(TCMConfig.from_pretrained(config))
+    model.save_pretrained(weights)
+    arguments = ("--weights", weights, "--repo-id", "org/mine", "--dry-run", "--output", output)
+    run(monkeypatch, "push_to_hub", config, *arguments)
+    card = ModelCard.load(output / "README.md")
+    assert card.data.eval_results is None
+    assert card.data.license == "apache-2.0"
+
+
 @pytest.mark.parametrize(
     ("folder", "arguments", "error"),
     [
@@ -108,7 +129,7 @@ def test_dry_run_says_what_would_be_uploaded(
             r"is not a model of .*td500: they differ in decoder_hidden",
         ),
         ("fasttcm-dbnet-td500", ["--weights", "{folder}"], r"has no model\.safetensors"),
-        ("missing", [], r"missing has no config\.json; give one of the folders in hub_configs/"),
+        ("missing", [], r"missing has no config\.json; give one of the folders in hub_configs/, or that of a"),
     ],
 )
 def test_errors_of_push_to_hub(folder: str, arguments: list[str], error: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,9 +22,12 @@ import json, sys
 from transformers import AutoImageProcessor
 from transformers_tcm import AutoModelForTextDetection, AutoModelForTextSpotting
 
-detector, spotter = sys.argv[1:]
+detector, spotter, folder = sys.argv[1:]
 model, processor = AutoModelForTextDetection.from_pretrained(detector), AutoImageProcessor.from_pretrained(detector)
 model.push_to_hub("org/fasttcm-dbnet", image_processor=processor, max_shard_size="60KB")
+# Saving can push as well, to a repository named as the folder.
+processor.save_pretrained(folder + "/saved", push_to_hub=True)
+model.save_pretrained(folder + "/saved", push_to_hub=True, max_shard_size="60KB", commit_message="Saved")
 # The same in two steps, in this order; the model has been changed in between, so that nothing is known of it.
 processor.push_to_hub("org/apart")
 model.config._name_or_path = ""
@@ -75,7 +78,7 @@ print(json.dumps([type(model).__name__, processor.box_threshold]))
 def published(detector: Path, spotter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubServer]:
     """A Hub with a detector in two repositories, one of them with a branch, and a spotter."""
     with HubServer().running() as hub:
-        run_client(hub, tmp_path_factory.mktemp("home"), PUSH, detector, spotter)
+        run_client(hub, tmp_path_factory.mktemp("home"), PUSH, detector, spotter, tmp_path_factory.mktemp("local"))
         yield hub
 
 
@@ -110,6 +113,13 @@ def test_the_order_of_model_and_image_processor_does_not_matter(published: HubSe
     for path in together.keys() - {"README.md"}:
         assert together[path] == apart[path], path
     assert together["README.md"].replace(b"fasttcm-dbnet", b"apart") == apart["README.md"]
+
+
+def test_saving_can_push_the_complete_repository(published: HubServer) -> None:
+    [name] = [name for name in published.repositories if name.endswith("/saved")]
+    saved, together = (published.repositories[name] for name in (name, "org/fasttcm-dbnet"))
+    assert saved.messages[-1] == "Saved"
+    assert saved.files.keys() == together.files.keys()
 
 
 def test_a_push_replaces_the_weights_of_an_earlier_one(published: HubServer) -> None:

@@ -8,10 +8,27 @@ import os
 from pathlib import Path
 from typing import Any
 
-__all__ = ["SHIM_FILE", "LoadsThroughShim", "auto_map", "write_shim"]
+__all__ = ["SHIM_FILE", "LoadsThroughShim", "auto_map", "take_publication_options", "write_shim"]
 
 SHIM_FILE = "modeling_tcm_hub.py"
 SHIM = "from transformers_tcm import *  # noqa: F403 (pip install transformers-tcm)\n"
+
+# Arguments of `save_pretrained` that are about pushing to the Hub.
+PUBLICATION_OPTIONS = (
+    "repo_id",
+    "commit_message",
+    "commit_description",
+    "private",
+    "token",
+    "revision",
+    "create_pr",
+    "tags",
+)
+
+
+def take_publication_options(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Remove those of the arguments of `save_pretrained` that are about pushing to the Hub, and return them."""
+    return {name: arguments.pop(name) for name in PUBLICATION_OPTIONS if name in arguments}
 
 
 def auto_map(**classes: str) -> dict[str, str]:

@@ -23,7 +23,7 @@ from ...images import load_image
 from ...instances import TextInstances
 from ...lexicon import LexiconArgument, LexiconRule
 from ...saving import written_at_once
-from .hub_tcm import LoadsThroughShim, auto_map, write_shim
+from .hub_tcm import LoadsThroughShim, auto_map, take_publication_options, write_shim
 from .post_processing_tcm import TargetSizes, as_tensors, by_score, checked_target_sizes, in_target, words_of_images
 
 __all__ = ["TCMBaseImageProcessor", "TCMImageProcessorKwargs", "padded_size", "resized_size"]
@@ -250,16 +250,17 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
     ) -> list[str]:
         """Save `preprocessor_config.json` and, as `TCMConfig.save_pretrained`, the line that finds this package.
 
-        If that fails, as on a full disk, older files there stay as they were.
+        If that fails, as on a full disk, older files there stay as they were. With `push_to_hub=True` what
+        `push_to_hub` does follows, by default to the repository named as the folder.
         """
         self.auto_map = auto_map(AutoImageProcessor="TCMImageProcessor")
-        if push_to_hub:
-            saved = super().save_pretrained(save_directory, push_to_hub=True, **kwargs)
-            write_shim(save_directory)
-            return saved
+        publication = take_publication_options(kwargs)
         with written_at_once(save_directory) as folder:
             saved = super().save_pretrained(folder, **kwargs)
             write_shim(folder)
+        if push_to_hub:
+            named_as_folder = os.path.basename(os.path.normpath(save_directory))
+            self.push_to_hub(publication.pop("repo_id", named_as_folder), **publication)
         return [os.path.join(save_directory, os.path.basename(path)) for path in saved]
 
     def push_to_hub(self, repo_id: str, **kwargs: Any) -> Any:

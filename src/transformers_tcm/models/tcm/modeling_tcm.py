@@ -25,6 +25,7 @@ from .attention_tcm import TCMAttention, key_mask
 from .configuration_tcm import TCMConfig
 from .heads import head_class
 from .heads.base import DetectionHead, HeadOutput
+from .hub_tcm import take_publication_options
 from .losses_tcm import balanced_binary_cross_entropy, dice_loss
 from .modeling_clip_resnet import STRIDE, TCMImagePreTrainedModel, TCMVisionBackbone, TCMVisionOutput
 
@@ -217,16 +218,23 @@ class TCMPreTrainedModel(TCMImagePreTrainedModel):
     def save_pretrained(self, save_directory: str | os.PathLike[str], *args: Any, **kwargs: Any) -> None:
         """See `PreTrainedModel.save_pretrained`; an older model there is replaced when all files have been written.
 
-        If that fails, as on a full disk, the older model stays as it was. With `push_to_hub` or
-        `distributed_checkpoint` the files are written in place.
+        If that fails, as on a full disk, the older model stays as it was; with `distributed_checkpoint` the files are
+        written in place. With `push_to_hub=True` what `push_to_hub` does follows, by default to the repository named
+        as the folder.
         """
-        if kwargs.get("push_to_hub") or kwargs.get("distributed_checkpoint"):
+        pushed = kwargs.pop("push_to_hub", False)
+        publication = take_publication_options(kwargs)
+        if kwargs.get("distributed_checkpoint"):
             super().save_pretrained(save_directory, *args, **kwargs)
-            return
-        # Weights of other variants are not those of an older model.
-        replaced = () if kwargs.get("variant") else WEIGHT_FILES
-        with written_at_once(save_directory, replaced) as folder:
-            super().save_pretrained(folder, *args, **kwargs)
+        else:
+            # Weights of other variants are not those of an older model.
+            replaced = () if kwargs.get("variant") else WEIGHT_FILES
+            with written_at_once(save_directory, replaced) as folder:
+                super().save_pretrained(folder, *args, **kwargs)
+        if pushed:
+            shards = {"max_shard_size": kwargs["max_shard_size"]} if "max_shard_size" in kwargs else {}
+            named_as_folder = os.path.basename(os.path.normpath(save_directory))
+            self.push_to_hub(publication.pop("repo_id", named_as_folder), **publication, **shards)
 
     def push_to_hub(self, repo_id: str, **kwargs: Any) -> Any:  # type: ignore[override]
         """Publish a complete repository: weights, configuration, image processor settings, model card and its picture.
