@@ -25,7 +25,7 @@ EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "text-detection"
 VARIANTS = {"none": "none (plain DBNet)", "tcm": "TCM", "fasttcm": "FastTCM"}
 SHARES = (1.0, 0.1)
 SEEDS = (1, 2)
-PRETRAINING = ("--max_steps", "1200", "--min_scale", "0.5", "--max_scale", "2.0")
+PRETRAINING = ("--max_steps", "1200", "--learning_rate", "0.002", "--min_scale", "0.5", "--max_scale", "2.0")
 
 
 @dataclass(frozen=True)

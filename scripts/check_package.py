@@ -7,6 +7,7 @@
     lowest       the same with the lowest version allowed of each dependency, transformers among them
     pythons      each Python of the classifiers: wheels of all dependencies, and, where that Python is installed, an
                  installation of this package alone and its byte code
+    pages        every block of README.md and docs/own_photos.md, in an empty environment beside a clone without `src`
 
 Everything happens in a temporary folder, one environment at a time; torch is the one of constraints.txt. A package
 index is needed. Exit codes: 0 all is well, 1 something is wrong with the package, 2 nothing can be downloaded.
@@ -146,13 +147,13 @@ def check_build(work: Work) -> None:
     print(f"  {len(wheel_contents(work.wheel))} files; the source distribution builds the same wheel")
 
 
-def install_wheel(work: Work, name: str, pins: Sequence[str] = ()) -> Path:
+def install_wheel(work: Work, name: str, pins: Sequence[str] = (), extra: str = "") -> Path:
     """Python of an empty environment with the wheel, after the pinned torch."""
     constraints = work.folder / f"{name}.txt"
     constraints.write_text("\n".join([torch_pin(), *pins]), encoding="utf-8")
     python = new_environment(work, name)
     pip(python, work, "install", "--quiet", torch_pin())
-    pip(python, work, "install", "--quiet", "--constraint", constraints, work.wheel)
+    pip(python, work, "install", "--quiet", "--constraint", constraints, f"{work.wheel}{extra}")
     pip(python, work, "check")
     names = {canonicalize_name(each.name) for each in requirements(work.wheel)}
     frozen = pip(python, work, "list", "--format", "freeze").splitlines()
@@ -243,11 +244,26 @@ def check_pythons(work: Work) -> None:
         print("; installs (without them) and compiles without a warning")
 
 
+def check_pages(work: Work) -> None:
+    """What a reader copies from the pages, by the tests that run their blocks."""
+    python = install_wheel(work, "reader", extra="[train]")
+    pip(python, work, "install", "--quiet", "pytest", "hypothesis")
+    clone = work.folder / "clone"
+    clone.mkdir()
+    for name in ("README.md", "Makefile", "constraints.txt", "pyproject.toml", "setup.cfg"):
+        shutil.copy2(REPOSITORY / name, clone)
+    for name in ("docs", "examples", "hub_configs", "scripts", "tests"):
+        shutil.copytree(REPOSITORY / name, clone / name, ignore=shutil.ignore_patterns("__pycache__"))
+    tests = ["tests/test_readme.py", "tests/test_own_photos.py"]
+    print("  " + run([python, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests], clone).splitlines()[-1])
+
+
 STEPS: dict[str, Callable[[Work], None]] = {
     "build": check_build,
     "install": check_install,
     "lowest": check_lowest,
     "pythons": check_pythons,
+    "pages": check_pages,
 }
 
 
