@@ -196,7 +196,9 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
             self.prompt_token_ids = _tokenize(self.prompts)
         self.head_config = asdict(self.head_settings)
         if self.recognizer_settings is not None:
-            self.recognizer = asdict(self.recognizer_settings)
+            settings = asdict(self.recognizer_settings).items()
+            # Lists, as they come back from JSON.
+            self.recognizer = {name: list(value) if isinstance(value, tuple) else value for name, value in settings}
         if self.id2label is None and "num_labels" not in kwargs:
             self.id2label, self.label2id = {0: "text"}, {"text": 0}
         # AutoModel walks through this list to choose among the classes registered for one configuration.
