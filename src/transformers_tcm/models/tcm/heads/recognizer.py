@@ -349,7 +349,7 @@ class TextRecognizer(nn.Module):
         return torch.cat(parts) if parts else features.new_zeros(0, steps, self.settings.num_classes)
 
     def read(self, features: torch.Tensor, control_points: torch.Tensor, batch_indices: torch.Tensor) -> torch.Tensor:
-        """As `forward` without right characters: logits of the surest of the readings with each margin."""
+        """Logits (N, T, classes) of the surest of the readings with each margin; arguments as those of `forward`."""
         settings = self.settings
         variants = [
             self(features, with_margin(control_points, margin), batch_indices) for margin in settings.reading_margins
