@@ -42,7 +42,7 @@ def perimeter(polygon: np.ndarray) -> float:
 
 
 def word_height(polygon: np.ndarray) -> float:
-    """Pixels across the line of a word: the shorter side of a rectangle with the area and perimeter of its outline (K, 2)."""
+    """Pixels across the line of a word (K, 2): the shorter side of a rectangle with the same area and perimeter."""
     half, area = perimeter(polygon) / 2, abs(signed_area(polygon))
     return (half - max(half**2 - 4 * area, 0.0) ** 0.5) / 2
 
