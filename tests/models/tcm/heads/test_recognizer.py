@@ -6,13 +6,11 @@ import numpy as np
 import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassFieldValidationError
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
 from transformers_tcm.models.tcm.heads.reading import read_words
-from transformers_tcm.models.tcm.heads.recognizer import RecognizerConfig, TextRecognizer, WordSampler, with_margin
+from transformers_tcm.models.tcm.heads.recognizer import RecognizerConfig, TextRecognizer, WordSampler
 from transformers_tcm.models.tcm.heads.roi_sampling import BezierAlign, quads_to_bezier
 
 SMALL: dict[str, Any] = {
@@ -59,8 +57,6 @@ def char_ids(*texts: str) -> torch.Tensor:
         ({"charset": ""}, "at least one and no NUL; got ''"),
         ({"charset": "aba"}, "every character once"),
         ({"charset": "a\0"}, "no NUL"),
-        ({"reading_margins": []}, r"one or more numbers above -0.5, got \[\]"),
-        ({"reading_margins": [0, -0.5]}, "one or more numbers above -0.5"),
         ({"channels": [8], "num_blocks": [0]}, "at least 2"),
         ({"num_blocks": [0, 1]}, r"of one length, at least 2; got \[8, 12, 16\] and \[0, 1\]"),
         ({"crop_size": [10, 32]}, r"rows, a multiple of 4 for 3 widths.*got \[10, 32\]"),
@@ -222,48 +218,6 @@ def test_words_are_encoded_in_few_different_numbers(training: bool) -> None:
             classes = torch.zeros(count, 2, dtype=torch.int64)
             assert len(model(features(), points, images, classes)) == count
     assert sizes <= {8, 16, 24}
-
-
-@pytest.mark.parametrize("decoder", DECODERS)
-def test_the_surest_reading_counts(decoder: str) -> None:
-    def reader(*margins: float) -> TextRecognizer:
-        made = recognizer(decoder=decoder, reading_margins=margins)
-        last = made.decoder if decoder == "ctc" else made.decoder.output
-        with torch.no_grad():
-            last.bias[-1] -= 5  # neither blank nor end: there is something to read
-        return made
-
-    points, images = words(12)
-    margins = [0.0, 0.3, -0.3]
-    with torch.no_grad():
-        chosen = reader(*margins).read(features(), points, images)
-        variants = [reader(0.0)(features(), with_margin(points, margin), images) for margin in margins]
-        assert torch.equal(reader(0.0).read(features(), points, images), variants[0])
-    scores = [[word.score for word in read_words(logits, "abcdefgh", decoder)] for logits in variants]
-    surest = np.argmax(scores, axis=0)
-    assert len(set(surest)) > 1
-    for number, variant in enumerate(surest):
-        assert torch.equal(chosen[number], variants[variant][number])
-
-
-def test_nothing_is_read_with_margins_where_there_is_nothing() -> None:
-    reader = recognizer(reading_margins=[0.0, 0.1])
-    assert reader.read(features(), torch.zeros(0, 8, 2), torch.zeros(0, dtype=torch.int64)).shape == (0, 16, 10)
-
-
-@given(
-    st.floats(-0.4, 0.5),
-    st.floats(0, 6.3),
-    st.tuples(st.floats(5, 80), st.floats(5, 30)),
-)
-def test_margins_of_a_straight_word(margin: float, angle: float, size: tuple[float, float]) -> None:
-    """It becomes the rectangle that is larger by a share of its height on every side, letters at the same places."""
-    width, height = size
-    turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
-    box = np.array([[0, 0], [width, 0], [width, height], [0, height]])
-    outward = margin * height * np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
-    points, expected = (quads_to_bezier(torch.from_numpy(quad @ turn + 100))[None] for quad in (box, box + outward))
-    torch.testing.assert_close(with_margin(points, margin), expected, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("decoder", DECODERS)

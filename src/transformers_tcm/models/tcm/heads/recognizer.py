@@ -15,7 +15,7 @@ from huggingface_hub.dataclasses import strict
 from torch import nn
 from torch.nn import functional
 
-from .reading import PRINTABLE_ASCII, char_classes, read_words
+from .reading import PRINTABLE_ASCII, char_classes
 from .roi_sampling import BezierAlign, quads_to_bezier
 
 __all__ = ["RecognizerConfig", "TextRecognizer", "WordSampler"]
@@ -43,8 +43,6 @@ class RecognizerConfig:
         max_length: steps of the attention decoder.
         chunk_size: words read at a time in evaluation mode, which bounds the memory.
         jitter: in training, corners are moved by up to this share of the word's height, since proposals are not exact.
-        reading_margins: in evaluation mode every word is read with each of these margins around it, as shares of its
-            height, and the surest reading counts; negative ones cut the word closer.
         train_on_proposals: also learn from the detector's own proposals that overlap a word by half.
         loss_weight: weight of the recognition loss.
     """
@@ -62,7 +60,6 @@ class RecognizerConfig:
     max_length: int = 32
     chunk_size: int = 256
     jitter: float | int = 0.1
-    reading_margins: list[float | int] | tuple[float | int, ...] = (0.0,)
     train_on_proposals: bool = False
     loss_weight: float | int = 1.0
 
@@ -90,10 +87,6 @@ class RecognizerConfig:
             )
         if self.hidden_size % self.num_heads:
             raise ValueError(f"`hidden_size` {self.hidden_size} is not a multiple of `num_heads` {self.num_heads}")
-        if not self.reading_margins or min(self.reading_margins) <= -0.5:
-            raise ValueError(
-                f"`reading_margins` must be one or more numbers above -0.5, got {list(self.reading_margins)}"
-            )
         if not 0 <= self.dropout < 1 or self.jitter < 0 or self.loss_weight < 0:
             raise ValueError(
                 "expected 0 <= `dropout` < 1, `jitter` >= 0 and `loss_weight` >= 0, "
@@ -159,18 +152,6 @@ class WordSampler(nn.Module):
 def word_heights(control_points: torch.Tensor) -> torch.Tensor:
     """Heights (N,) of words (N, 8, 2), the mean of both ends."""
     return (control_points[:, [0, 3]] - control_points[:, [7, 4]]).norm(dim=-1).mean(dim=1)
-
-
-def with_margin(control_points: torch.Tensor, margin: float) -> torch.Tensor:
-    """Words (N, 8, 2), enlarged on all sides by a share of their height."""
-    upper, lower = control_points[:, :4], control_points[:, 4:].flip(1)  # (N, 4, 2), both along the word
-    middle = upper + lower
-    ends = functional.normalize(torch.stack([middle[:, 0] - middle[:, 1], middle[:, 3] - middle[:, 2]], dim=1), dim=-1)
-    steps = torch.linspace(0, 1, 4, dtype=upper.dtype, device=upper.device)[:, None]  # (4, 1)
-    # Points between the ends follow them, so that letters keep their places.
-    outward = torch.lerp(ends[:, :1], ends[:, 1:], steps) * word_heights(control_points)[:, None, None]  # (N, 4, 2)
-    upward = upper - lower
-    return torch.cat([upper + margin * (outward + upward), (lower + margin * (outward - upward)).flip(1)], dim=1)
 
 
 class ConvNorm(nn.Sequential):
@@ -347,20 +328,6 @@ class TextRecognizer(nn.Module):
         ]
         steps = self.settings.num_steps if self.settings.decoder == "ctc" else self.settings.max_length
         return torch.cat(parts) if parts else features.new_zeros(0, steps, self.settings.num_classes)
-
-    def read(self, features: torch.Tensor, control_points: torch.Tensor, batch_indices: torch.Tensor) -> torch.Tensor:
-        """Logits (N, T, classes) of the surest of the readings with each margin; arguments as those of `forward`."""
-        settings = self.settings
-        variants = [
-            self(features, with_margin(control_points, margin), batch_indices) for margin in settings.reading_margins
-        ]
-        if len(variants) == 1:
-            return variants[0]
-        scores = [
-            [word.score for word in read_words(logits, settings.charset, settings.decoder)] for logits in variants
-        ]
-        surest = torch.tensor(scores).argmax(dim=0)  # (margins, N) -> (N,)
-        return torch.stack(variants)[surest, torch.arange(len(surest))]
 
     def _read_chunk(
         self,
