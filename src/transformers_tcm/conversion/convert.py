@@ -6,6 +6,7 @@ from types import ModuleType
 from typing import Any, Literal
 
 import torch
+from tqdm import tqdm
 
 from ..models.tcm.backends import image_processor_class
 from ..models.tcm.image_processing_common_tcm import TCMBaseImageProcessor
@@ -55,12 +56,17 @@ def convert_checkpoint(
         raise ValueError(f"{output_dir} is a file; expected a folder to write the converted model to")
     told = read_settings(config) | ({} if variant is None else {"variant": variant})
     processor_settings = told.pop("image_processor", {})
-    state_dict = read_state_dict(source)
-    known_kind = _kind_of(state_dict) if kind == "auto" else kind
-    processor = _image_processor(known_kind, processor_settings)
-    model = convert_state_dict(state_dict, told, known_kind, seed)
-    model.save_pretrained(output_dir)
-    processor.save_pretrained(output_dir)
+    with tqdm(total=3, desc="Reading", unit="step", leave=False, disable=None) as progress:
+        state_dict = read_state_dict(source)
+        known_kind = _kind_of(state_dict) if kind == "auto" else kind
+        processor = _image_processor(known_kind, processor_settings)
+        progress.update()
+        progress.set_description("Building")
+        model = convert_state_dict(state_dict, told, known_kind, seed)
+        progress.update()
+        progress.set_description("Writing")
+        model.save_pretrained(output_dir)
+        processor.save_pretrained(output_dir)
     return model
 
 
