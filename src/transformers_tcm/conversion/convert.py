@@ -67,6 +67,7 @@ def convert_checkpoint(
         progress.set_description("Writing")
         model.save_pretrained(output_dir)
         processor.save_pretrained(output_dir)
+        progress.update()
     return model
 
 
