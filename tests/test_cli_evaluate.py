@@ -155,11 +155,13 @@ def test_options_for_reading_reach_the_spotter(
     )
     (photos / "words.txt").write_text("SALE\n", encoding="utf-8")
     options = ("--lexicon", photos / "words.txt", "--lexicon-rule", "nearest", "--text-threshold", "0.25")
+    options += ("--no-language-model",)
     done = evaluate("--jsonl", photos / "photos.jsonl", "--model", spotter, *options)
     assert done.exit_code == 0, done.output
     assert list(taken["lexicon"]) == ["SALE"]
     assert taken["lexicon_rule"] == "nearest"
     assert taken["text_threshold"] == 0.25
+    assert taken["use_language_model"] is False
 
 
 def test_words_without_transcription_are_named(photos: Path, spotter: Path) -> None:

@@ -45,6 +45,22 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def speller(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with a language model that expects the letter "b" everywhere."""
+    recognizer = TCMConfig.from_pretrained(model).recognizer
+    language = {"context": 2, "embedding_size": 4, "hidden_size": 8}
+    spotter = TCMForTextSpotting.from_pretrained(model, recognizer={**recognizer, "language_model": language})
+    spelling = spotter.recognizer.language_model
+    preferred = torch.zeros(spelling.embedding.num_embeddings)
+    preferred[spelling.symbols[spotter.recognizer.settings.charset.index("B")]] = 20.0
+    constant(spelling.output[1], preferred)
+    folder = tmp_path_factory.mktemp("speller")
+    spotter.save_pretrained(folder)
+    TCMImageProcessorPil.from_pretrained(model).save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture
 def run(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Runs `spot` in an empty folder with one photo, results in `out`."""
@@ -94,6 +110,19 @@ def test_json_lines_are_what_the_loader_reads(run: Run) -> None:
     assert row["texts"] == ["A"]
     line = json.loads(Path("out/results.jsonl").read_text(encoding="utf-8"))
     assert line["text_scores"] == pytest.approx([0.8 / 0.95], abs=0.01)
+
+
+def test_a_language_model_is_asked_unless_told_otherwise(run: Run, speller: Path) -> None:
+    texts, scores = [], []
+    for arguments in ((), ("--language-model",), ("--no-language-model",)):
+        assert run("--model", speller, *arguments).exit_code == 0
+        [word] = read()
+        texts.append(word["text"])
+        scores.append(word["text_score"])
+    assert texts[0] == texts[1]
+    assert "B" in texts[0]
+    assert texts[2] == "A"
+    assert scores[0] == scores[1] == scores[2]
 
 
 def test_draw_writes_the_word(run: Run) -> None:

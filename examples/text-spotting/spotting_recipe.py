@@ -29,7 +29,7 @@ class SpotterArguments:
         default="{}",
         metadata={
             "help": 'JSON of configuration settings, such as {"recognizer": {"decoder": "attention"}}. A model without '
-            "recogniser gets the default one."
+            "recogniser gets the default one, a spotter keeps the settings that are not named."
         },
     )
     processor_overrides: str = field(
@@ -48,9 +48,9 @@ class SpotterArguments:
             model = TCMForTextSpotting(TCMConfig.from_preset(self.preset, **{"recognizer": {}, **overrides}))
             image_processor = TCMImageProcessor(**processing)
         else:
-            name = self._folder_or_name(self.model_name_or_path)
-            if TCMConfig.from_pretrained(name).recognizer is None:
-                overrides = {"recognizer": {}, **overrides}
+            name = folder_or_name(self.model_name_or_path)
+            recognizer = TCMConfig.from_pretrained(name).recognizer or {}
+            overrides["recognizer"] = {**recognizer, **overrides.get("recognizer", {})}
             model = TCMForTextSpotting.from_pretrained(name, dtype="float32", **overrides)
             image_processor = TCMImageProcessor.from_pretrained(name, **processing)
         if image_processor.text_threshold is None:
@@ -59,10 +59,10 @@ class SpotterArguments:
             freeze_detector(model)
         return model, image_processor
 
-    @staticmethod
-    def _folder_or_name(name: str) -> str | Path:
-        """A bundled model's folder for its name, unless there is a folder of that name."""
-        return bundled_model_path(name) if name.startswith("fasttcm-") and not Path(name).exists() else name
+
+def folder_or_name(name: str) -> str | Path:
+    """A bundled model's folder for its name, unless there is a folder of that name."""
+    return bundled_model_path(name) if name.startswith("fasttcm-") and not Path(name).exists() else name
 
 
 @dataclass

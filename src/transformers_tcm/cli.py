@@ -44,6 +44,7 @@ UnclipRatio = Annotated[float | None, typer.Option(min=0, help="How far outlines
 MinSize = Annotated[float | None, typer.Option(min=0, help="Shortest side of a core in resized pixels.")]
 Polygon = Annotated[bool | None, typer.Option(help="Outlines that follow curved text, or four corners.")]
 TextThreshold = Annotated[float | None, typer.Option(min=0, max=1, help="Lowest score of a reading.")]
+LanguageModel = Annotated[bool, typer.Option(help="Prefer readings that are spelled like words.")]
 LexiconFile = Annotated[Path | None, typer.Option(help="Text file with the words there can be, one a line.")]
 Rule = Annotated[
     LexiconRule | None, typer.Option(help="How its words replace readings, see `spot --help`. [default: within]")
@@ -147,6 +148,7 @@ def spot(
     lexicon_rule: Rule = None,
     max_distance: MaxDistance = None,
     text_threshold: TextThreshold = None,
+    language_model: LanguageModel = True,
     size: Size = None,
     threshold: Threshold = None,
     box_threshold: BoxThreshold = None,
@@ -166,6 +168,9 @@ def spot(
       json   NAME.json: image, width, height, and the instances with text, text_score, score, box and polygon
       icdar  res_NAME.txt: a line x1,y1,x2,y2,x3,y3,x4,y4,word for each instance, in whole pixels
       jsonl  results.jsonl: a line for each image, as the data loaders of this package read it
+
+    A model with a language model prefers readings that are spelled like words; --no-language-model reads character by
+    character, as suits codes and number plates.
 
     With a lexicon one of its words takes the place of each reading, and readings without one are left out:
 
@@ -191,7 +196,7 @@ def spot(
     if paths:
         with usage_errors():
             settings |= {"min_size": min_size, "polygon": polygon, "tile": tile}
-            settings |= reading_settings(text_threshold, lexicon, lexicon_rule, max_distance)
+            settings |= reading_settings(text_threshold, lexicon, lexicon_rule, max_distance, language_model)
             spotter = load_pipeline("text-spotting", model, device, settings)
             writer = ResultWriter(output, form)
         failures += run_on_images(spotter, paths, writer, draw, quiet)
@@ -213,6 +218,7 @@ def evaluate(
     lexicon_rule: Rule = None,
     max_distance: MaxDistance = None,
     text_threshold: TextThreshold = None,
+    language_model: LanguageModel = True,
     size: Size = None,
     threshold: Threshold = None,
     box_threshold: BoxThreshold = None,
@@ -245,7 +251,7 @@ def evaluate(
     settings = {"size": size, "threshold": threshold, "box_threshold": box_threshold, "unclip_ratio": unclip_ratio}
     with usage_errors():
         task = task_of(model) if task == "auto" else task
-        reading = reading_settings(text_threshold, lexicon, lexicon_rule, max_distance)
+        reading = reading_settings(text_threshold, lexicon, lexicon_rule, max_distance, language_model)
         rows = annotated_rows(images, annotations, include, jsonl, with_words=task == "spotting")
         if output is not None:
             output.parent.mkdir(parents=True, exist_ok=True)

@@ -92,7 +92,11 @@ def usage_errors() -> Iterator[None]:
 
 
 def reading_settings(
-    text_threshold: float | None, lexicon: Path | None, rule: LexiconRule | None, max_distance: float | None
+    text_threshold: float | None,
+    lexicon: Path | None,
+    rule: LexiconRule | None,
+    max_distance: float | None,
+    language_model: bool,
 ) -> dict[str, Any]:
     """The arguments of a spotting pipeline that were given.
 
@@ -101,6 +105,7 @@ def reading_settings(
         ValueError: if it is empty, or the other options do not fit.
     """
     given: dict[str, Any] = {"text_threshold": text_threshold, "lexicon_rule": rule, "max_distance": max_distance}
+    given["use_language_model"] = None if language_model else False
     given = {name: value for name, value in given.items() if value is not None}
     if lexicon is not None:
         checked_limit(rule or "within", max_distance)

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -263,6 +264,16 @@ def test_a_spotter_keeps_its_recogniser(small_model: Callable, tmp_path: Path) -
         assert torch.equal(again.state_dict()[name], weight), name
     assert (processor.text_threshold, processor.box_threshold) == (0.4, 0.7)
     assert {name.split(".")[0] for name, p in again.named_parameters() if p.requires_grad} == {"recognizer"}
+
+
+def test_a_spotter_keeps_the_settings_that_are_not_named(small_model: Callable, tmp_path: Path) -> None:
+    recognizer = {**OVERRIDES["recognizer"], "language_model": {"hidden_size": 8}}
+    model, processor = small_model(config_overrides=json.dumps({**OVERRIDES, "recognizer": recognizer}))
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    again, _ = small_model(model_name_or_path=str(tmp_path), config_overrides='{"recognizer": {"jitter": 0.3}}')
+    assert again.recognizer.settings == replace(model.recognizer.settings, jitter=0.3)
+    assert again.recognizer.language_model is not None
 
 
 def test_data_of_each_stage(recipe: ModuleType, data: Path) -> None:

@@ -132,6 +132,18 @@ class TCMSpotterTester(TCMModelTester):
         return config, {**inputs, "decoding": {"threshold": 0.0, "box_threshold": 0.0}}
 
 
+class TCMLanguageModelTester(TCMSpotterTester):
+    """With a recogniser that knows how words are spelled."""
+
+    settings = {
+        "recognizer": {
+            **TCMSpotterTester.settings["recognizer"],
+            "decoder": "ctc",
+            "language_model": {"context": 2, "embedding_size": 4, "hidden_size": 8},
+        }
+    }
+
+
 class TCMModelTest(ModelTesterMixin, unittest.TestCase):
     all_model_classes = (TCMModel, TCMForTextDetection)
     model_tester_class = TCMModelTester
@@ -191,3 +203,7 @@ class UnpromptedTCMModelTest(TCMModelTest):
 class TCMSpotterTest(TCMModelTest):
     all_model_classes = (TCMForTextSpotting,)
     model_tester_class = TCMSpotterTester
+
+
+class TCMLanguageModelTest(TCMSpotterTest):
+    model_tester_class = TCMLanguageModelTester

@@ -16,7 +16,7 @@ from .text_detection import POST_PROCESSING, TextDetectionPipeline, as_pipeline_
 
 __all__ = ["TextSpottingPipeline"]
 
-READING = ("text_threshold", "lexicon", "lexicon_rule", "max_distance")
+READING = ("text_threshold", "lexicon", "lexicon_rule", "max_distance", "use_language_model")
 
 
 @dataclass
@@ -63,6 +63,9 @@ class TextSpottingPipeline(TextDetectionPipeline):
             max_distance (`float`, *optional*): limit of the rules `"within"`, 1.5 unless given, and `"weighted"`, none
                 unless given.
             text_threshold (`float`, *optional*): lowest score of a reading.
+            use_language_model (`bool`, *optional*, defaults to `True`): let the recogniser's language model, if it has
+                one, choose between likely readings; `False` reads character by character, as suits codes and number
+                plates.
             kwargs: the other arguments of `TextDetectionPipeline.__call__`, from `batch_size` to `output_score_maps`.
 
         All but the first, and lexicons for single images, can also be given to `pipeline(…)`; what is given nowhere

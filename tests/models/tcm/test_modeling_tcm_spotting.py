@@ -13,6 +13,7 @@ from torch import nn
 from transformers_tcm.data.collation import TextDetectionCollator
 from transformers_tcm.instances import TextInstances
 from transformers_tcm.models.tcm.configuration_tcm import TCMConfig
+from transformers_tcm.models.tcm.heads.proposals import proposals_to_bezier
 from transformers_tcm.models.tcm.heads.reading import WordReading
 from transformers_tcm.models.tcm.heads.roi_sampling import quads_to_bezier
 from transformers_tcm.models.tcm.image_processing_pil_tcm import TCMImageProcessorPil
@@ -409,6 +410,41 @@ def test_save_and_load(small_spotter: Make, tmp_path: Path) -> None:
     torch.testing.assert_close(got.char_logits, expected.char_logits)
     assert got.charset == "абв"
     assert set(got.read()[0][0].text) <= set("абв\ufffd")
+
+
+def test_a_language_model_chooses_what_is_read(small_spotter: Make, tmp_path: Path) -> None:
+    """It is saved and loaded with the model, and can be left out of it."""
+    language = {"context": 3, "embedding_size": 4, "hidden_size": 8, "weight": 5.0, "length_bonus": 3.0}
+    model, pixels = small_spotter({"charset": "abc", "language_model": language}), random_pixels(1, 3, 64, 96)
+    propose(model, (20, 10, 80, 24))
+    end_or_c = model.recognizer.language_model.output[1].bias
+    with torch.no_grad():
+        end_or_c[3] = 10.0  # every word is "c" again and again
+        outputs = model(pixels)
+    [[chosen]] = outputs.read()
+    outputs.language_model = None
+    [[seen]] = outputs.read()
+    assert chosen.text.count("c") > seen.text.count("c")
+    assert chosen.score == seen.score
+    points = torch.from_numpy(proposals_to_bezier(outputs.proposals()[0].polygons, False))
+    assert model.recognize(pixels, points, torch.zeros(1, dtype=torch.int64))[0].text == chosen.text
+    model.save_pretrained(tmp_path)
+    loaded, report = TCMForTextSpotting.from_pretrained(tmp_path, output_loading_info=True)
+    assert not report["missing_keys"]
+    assert loaded.recognizer.settings == model.recognizer.settings
+    assert torch.equal(loaded.recognizer.language_model.output[1].bias, end_or_c)
+    plain = TCMForTextSpotting.from_pretrained(tmp_path, recognizer={**model.config.recognizer, "language_model": None})
+    assert plain.recognizer.language_model is None
+
+
+def test_training_leaves_the_language_model_alone(small_spotter: Make) -> None:
+    model = small_spotter({"language_model": {"hidden_size": 8}}).train()
+    freeze_detector(model)
+    batch = labelled_batch(model.config, [((64, 96), TextInstances([WORD], texts=["abc"]))])
+    model(**batch).loss.backward()
+    trained = {name for name, parameter in model.recognizer.named_parameters() if parameter.grad is not None}
+    expected = {name for name, _ in model.recognizer.named_parameters() if not name.startswith("language_model.")}
+    assert trained == expected
 
 
 def test_fused_equals_unfused(small_spotter: Make) -> None:

@@ -358,6 +358,7 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
         lexicon: LexiconArgument = None,
         lexicon_rule: LexiconRule = "within",
         max_distance: float | None = None,
+        use_language_model: bool = True,
     ) -> list[dict[str, Any]]:
         """Words of a batch, in pixels of the original images and in reading order.
 
@@ -373,6 +374,8 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
             lexicon_rule: `"within"` takes the nearest word if its distance is below `max_distance`, `"nearest"` takes
                 it always, `"weighted"` weighs the edits by the recogniser's probabilities.
             max_distance: limit of the rules `"within"`, 1.5 unless given, and `"weighted"`, none unless given.
+            use_language_model: let the recogniser's language model, if it has one, choose between likely readings;
+                `False` reads character by character, as suits codes and number plates.
 
         Returns:
             For each image a dict as that of `post_process_text_detection` with two more entries, `texts`, a list of N
@@ -388,7 +391,14 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
         text_threshold = self._setting("text_threshold", text_threshold) or 0.0
         _check_probabilities(text_threshold=text_threshold, box_threshold=box_threshold)
         return words_of_images(
-            outputs, target_sizes, text_threshold, box_threshold or 0.0, lexicon, lexicon_rule, max_distance
+            outputs,
+            target_sizes,
+            text_threshold,
+            box_threshold or 0.0,
+            lexicon,
+            lexicon_rule,
+            max_distance,
+            use_language_model,
         )
 
 

@@ -17,6 +17,7 @@ from ... import geometry
 from ...instances import TextInstances
 from .configuration_tcm import TCMConfig
 from .heads.base import DecodingSettings, HeadOutput
+from .heads.language_model import CharacterLanguageModel
 from .heads.proposals import proposals_to_bezier, with_matched_proposals
 from .heads.reading import WordReading, read_words
 from .heads.recognizer import TextRecognizer
@@ -47,6 +48,7 @@ class TCMTextSpottingOutput(TCMTextDetectionOutput):
         char_logits: (N, T, len(charset) + 2) of every class at every step of the recogniser.
         charset: the recogniser's characters, in the order of its classes.
         decoder: what the steps mean, `"ctc"` or `"attention"`.
+        language_model: chooses between likely words, where the recogniser has one.
     """
 
     points: torch.Tensor | None = None
@@ -56,6 +58,7 @@ class TCMTextSpottingOutput(TCMTextDetectionOutput):
     char_logits: torch.Tensor | None = None
     charset: str | None = None
     decoder: str | None = None
+    language_model: CharacterLanguageModel | None = None
 
     def proposals(self) -> list[TextInstances]:
         """Outlines and scores of each image's proposals, in pixels of the network's input.
@@ -70,14 +73,18 @@ class TCMTextSpottingOutput(TCMTextDetectionOutput):
             TextInstances([polygons[i] for i in indices], scores=scores[indices]) for indices in self._image_indices()
         ]
 
-    def read(self) -> list[list[WordReading]]:
+    def read(self, use_language_model: bool = True) -> list[list[WordReading]]:
         """The most probable word of each image's proposals.
+
+        Args:
+            use_language_model: `False` reads character by character, whatever is a word.
 
         Raises:
             ValueError: if the model was trained on labels and has proposed nothing.
         """
         self._check_read()
-        words = read_words(self.char_logits, self.charset, self.decoder)  # type: ignore
+        language_model = self.language_model if use_language_model else None
+        words = read_words(self.char_logits, self.charset, self.decoder, language_model)  # type: ignore
         return [[words[i] for i in indices] for indices in self._image_indices()]
 
     def _check_read(self) -> None:
@@ -210,7 +217,7 @@ class TCMForTextSpotting(TCMForTextDetection):
         """
         settings = self.recognizer.settings
         char_logits = self.recognizer(self._reading_features(pixel_values), control_points, batch_indices)
-        return read_words(char_logits, settings.charset, settings.decoder)
+        return read_words(char_logits, settings.charset, settings.decoder, self.recognizer.language_model)
 
     @property
     def _reads_the_stem(self) -> bool:
@@ -297,6 +304,7 @@ class TCMForTextSpotting(TCMForTextDetection):
             "char_logits": char_logits,
             "charset": self.recognizer.settings.charset,
             "decoder": self.recognizer.settings.decoder,
+            "language_model": self.recognizer.language_model,
         }
 
     def _read_along_height(

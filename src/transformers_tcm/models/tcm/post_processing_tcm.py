@@ -76,6 +76,7 @@ def words_of_images(
     lexicon: LexiconArgument,
     rule: LexiconRule,
     max_distance: float | None,
+    use_language_model: bool,
 ) -> list[dict[str, Any]]:
     """What `post_process_text_spotting` returns; `target_sizes` are (B, 2)."""
     valid = outputs.valid_sizes.tolist()
@@ -84,7 +85,7 @@ def words_of_images(
     limit = checked_limit(rule, max_distance)
     results = []
     for proposals, readings, words, *sizes in zip(
-        outputs.proposals(), outputs.read(), lexicons, valid, target, strict=True
+        outputs.proposals(), outputs.read(use_language_model), lexicons, valid, target, strict=True
     ):
         legible = [
             index

@@ -1,15 +1,22 @@
 """From characters to classes and back: what a recogniser is taught, and the words its logits stand for."""
 
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 import torch
+
+from .ctc_search import aligned_steps, likely_words
+from .language_model import CharacterLanguageModel
 
 __all__ = ["PRINTABLE_ASCII", "UNKNOWN_CHARACTER", "WordReading", "char_classes", "read_words"]
 
 PRINTABLE_ASCII = "".join(map(chr, range(32, 127)))
 # What the class of all characters outside the charset is read as.
 UNKNOWN_CHARACTER = "\ufffd"
+# In place of a probability that is too small for its number format.
+LEAST_CHANCE = 1e-300
 
 
 class WordReading(NamedTuple):
@@ -17,7 +24,8 @@ class WordReading(NamedTuple):
 
     Args:
         text: the characters.
-        score: geometric mean of their probabilities, in [0, 1]; 0 for an empty text.
+        score: how clear the characters look: geometric mean of the probabilities of the most probable ones, in [0, 1],
+            whether a language model chose others or not; 0 where none is seen.
         probabilities: (len(text), len(charset)) of every character of the charset at each place.
     """
 
@@ -37,7 +45,12 @@ def char_classes(char_ids: torch.Tensor, charset: str) -> torch.Tensor:
     return torch.where(known, classes[places], len(charset)).masked_fill(char_ids == 0, -1)
 
 
-def read_words(char_logits: torch.Tensor, charset: str, decoder: str) -> list[WordReading]:
+def read_words(
+    char_logits: torch.Tensor,
+    charset: str,
+    decoder: str,
+    language_model: CharacterLanguageModel | None = None,
+) -> list[WordReading]:
     """The N most probable words of logits (N, T, C) with C = len(charset) + 2.
 
     Args:
@@ -45,10 +58,40 @@ def read_words(char_logits: torch.Tensor, charset: str, decoder: str) -> list[Wo
         charset: the characters.
         decoder: `"ctc"`: a character is what a run of equal steps says, and blanks separate them; `"attention"`: each
             step is a character until the end.
+        language_model: chooses between the words that a CTC recogniser thinks likely; without it each character is
+            the one that looks most probable.
     """
     probabilities = char_logits.detach().float().softmax(dim=-1).cpu().numpy()
     steps_of = _ctc_steps if decoder == "ctc" else _attention_steps
-    return [_reading(word[steps_of(word)], charset) for word in probabilities]
+    looks = [_most_probable(word[steps_of(word)], charset) for word in probabilities]
+    if language_model is None:
+        return looks
+    return [
+        WordReading(_text(word, charset), seen.score, steps[aligned_steps(steps, word), : len(charset)])
+        for word, seen, steps in zip(_choose(probabilities, language_model), looks, probabilities, strict=True)
+    ]
+
+
+@torch.no_grad()
+def _choose(probabilities: np.ndarray, language_model: CharacterLanguageModel) -> list[tuple[int, ...]]:
+    """The words of (N, T, C), as classes, that both their looks and their spelling make probable."""
+    settings = language_model.settings
+    candidates = [likely_words(steps, settings.num_candidates) for steps in probabilities]
+    words = [word for likely in candidates for word in likely]
+    looks = np.log(np.maximum([chance for likely in candidates for chance in likely.values()], LEAST_CHANCE))
+    lengths = np.array([len(word) for word in words])
+    scores = looks + settings.weight * (_spelling(words, language_model) + settings.length_bonus * lengths)
+    ends = np.cumsum([0, *map(len, candidates)])
+    return [words[first + scores[first:last].argmax()] for first, last in pairwise(ends)]
+
+
+def _spelling(words: Sequence[tuple[int, ...]], language_model: CharacterLanguageModel) -> np.ndarray:
+    """Logarithms (N,) of the probabilities of words by their spelling."""
+    device = language_model.embedding.weight.device
+    classes = torch.full((len(words), max(map(len, words), default=0)), -1)
+    for row, word in zip(classes, words, strict=True):
+        row[: len(word)] = torch.tensor(word)
+    return language_model(classes.to(device)).cpu().numpy()
 
 
 def _ctc_steps(probabilities: np.ndarray) -> np.ndarray:
@@ -66,9 +109,12 @@ def _attention_steps(probabilities: np.ndarray) -> np.ndarray:
     return np.arange(ends[0] if len(ends) else len(probabilities))
 
 
-def _reading(probabilities: np.ndarray, charset: str) -> WordReading:
-    """The word of its characters' probabilities (length, classes)."""
-    best = probabilities.argmax(axis=1)
-    text = "".join((charset + UNKNOWN_CHARACTER)[index] for index in best)
-    score = float(np.exp(np.log(probabilities.max(axis=1)).mean())) if text else 0.0
-    return WordReading(text, score, probabilities[:, : len(charset)])
+def _most_probable(probabilities: np.ndarray, charset: str) -> WordReading:
+    """The word of the most probable characters in (length, C)."""
+    classes = probabilities.argmax(axis=1)
+    score = float(np.exp(np.log(probabilities.max(axis=1)).mean())) if len(classes) else 0.0
+    return WordReading(_text(classes, charset), score, probabilities[:, : len(charset)])
+
+
+def _text(classes: Iterable[int], charset: str) -> str:
+    return "".join((charset + UNKNOWN_CHARACTER)[index] for index in classes)

@@ -7,14 +7,15 @@ Shapes: N words, T steps, L characters of the longest word, D the hidden size.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import torch
 from huggingface_hub.dataclasses import strict
 from torch import nn
 from torch.nn import functional
 
+from .language_model import CharacterLanguageModel, LanguageModelConfig
 from .reading import PRINTABLE_ASCII, char_classes
 from .roi_sampling import BezierAlign, quads_to_bezier
 
@@ -45,6 +46,8 @@ class RecognizerConfig:
         jitter: in training, corners are moved by up to this share of the word's height, since proposals are not exact.
         train_on_proposals: also learn from the detector's own proposals that overlap a word by half.
         loss_weight: weight of the recognition loss.
+        language_model: settings of a language model that chooses between the words a CTC recogniser thinks likely,
+            see `LanguageModelConfig`; `None` for none.
     """
 
     charset: str = PRINTABLE_ASCII
@@ -62,8 +65,13 @@ class RecognizerConfig:
     jitter: float | int = 0.1
     train_on_proposals: bool = False
     loss_weight: float | int = 1.0
+    language_model: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
+        if self.language_model is not None:
+            if self.decoder != "ctc":
+                raise ValueError("`language_model` goes with the decoder 'ctc'; 'attention' learns one itself")
+            self.language_model = asdict(LanguageModelConfig(**self.language_model))
         if not self.charset or len(set(self.charset)) != len(self.charset) or "\0" in self.charset:
             raise ValueError(f"`charset` must hold every character once, at least one and no NUL; got {self.charset!r}")
         if len(self.channels) < 2 or len(self.num_blocks) != len(self.channels):
@@ -304,6 +312,10 @@ class TextRecognizer(nn.Module):
         )
         self.encoder = WordEncoder(settings, in_channels)
         self.decoder = CTCDecoder(settings) if settings.decoder == "ctc" else AttentionDecoder(settings)
+        self.language_model = None
+        if settings.language_model is not None:
+            language = LanguageModelConfig(**settings.language_model)
+            self.language_model = CharacterLanguageModel(language, settings.charset)
 
     def forward(
         self,

@@ -1,0 +1,167 @@
+"""Spelling: what the language model counts, learns and changes about a reading."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from transformers_tcm.models.tcm.heads import language_model as module
+from transformers_tcm.models.tcm.heads.language_model import CharacterLanguageModel, LanguageModelConfig
+from transformers_tcm.models.tcm.heads.reading import PRINTABLE_ASCII, char_classes, read_words
+from transformers_tcm.models.tcm.heads.recognizer import RecognizerConfig
+
+SMALL: dict[str, Any] = {"context": 4, "embedding_size": 8, "hidden_size": 32}
+
+
+def language_model(charset: str = PRINTABLE_ASCII, **changes: Any) -> CharacterLanguageModel:
+    torch.manual_seed(0)
+    return CharacterLanguageModel(LanguageModelConfig(**{**SMALL, **changes}), charset).eval()
+
+
+def classes_of(words: list[str], charset: str = PRINTABLE_ASCII) -> torch.Tensor:
+    ids = torch.zeros(len(words), max(map(len, words), default=0), dtype=torch.int64)
+    for row, word in zip(ids, words, strict=True):
+        row[: len(word)] = torch.tensor([ord(character) for character in word])
+    return char_classes(ids, charset)
+
+
+def taught(words: list[str], **changes: Any) -> CharacterLanguageModel:
+    """A model that has these words by heart."""
+    model = language_model(**changes).train().requires_grad_(True)
+    optimizer = torch.optim.Adam(model.parameters(), 0.01)
+    for _ in range(80):
+        optimizer.zero_grad()
+        model.loss(classes_of(words)).backward()
+        optimizer.step()
+    return model.eval().requires_grad_(False)
+
+
+def logits_of(word: str, doubtful: dict[int, tuple[str, float]], charset: str = PRINTABLE_ASCII) -> torch.Tensor:
+    """CTC logits (1, T, classes) of a word; at a doubtful place another character is as much more probable."""
+    logits = torch.zeros(1, 2 * len(word), len(charset) + 2)
+    logits[0, 1::2, -1] = 20.0
+    for place, character in enumerate(word):
+        logits[0, 2 * place, charset.index(character)] = 20.0
+        if place in doubtful:
+            other, lead = doubtful[place]
+            logits[0, 2 * place, charset.index(other)] = 20.0 + lead
+    return logits
+
+
+def test_probabilities_of_all_words_sum_to_one() -> None:
+    """Words of two letters and longer ones together, which are the continuations of two."""
+    model = language_model("ab")
+    up_to_one = ["", "a", "b"]
+    two = ["aa", "ab", "ba", "bb"]
+    unknown = [torch.tensor([[2]]), *[torch.tensor([[first, second]]) for first in range(3) for second in range(3)]]
+    total = model(classes_of([*up_to_one], "ab")).exp().sum()
+    total += model(unknown[0]).exp().sum()
+    # The first two characters of everything longer, without the end behind them.
+    for classes in unknown[1:]:
+        costs, _ = model._costs(classes)
+        total += torch.exp(-costs[:2].sum())
+    assert float(total) == pytest.approx(1, abs=1e-5)
+    assert len(model(classes_of(two, "ab"))) == 4
+
+
+@given(st.lists(st.text(PRINTABLE_ASCII, max_size=8), min_size=1, max_size=6))
+def test_company_makes_no_difference(words: list[str]) -> None:
+    model = language_model()
+    together = model(classes_of(words))
+    alone = torch.cat([model(classes_of([word])) for word in words])
+    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
+
+
+def test_case_and_digits_make_no_difference() -> None:
+    model = language_model()
+    chances = model(classes_of(["Room12", "rOOM98", "room1x"]))
+    assert chances[0] == chances[1] != chances[2]
+
+
+def test_characters_outside_the_charset_are_one() -> None:
+    model = language_model("abc")
+    chances = model(classes_of(["aéb", "aßb", "acb"], "abc"))
+    assert chances[0] == chances[1] != chances[2]
+
+
+def test_letters_with_a_lower_case_of_two_characters_stay() -> None:
+    assert module.fold_character("İ") == "İ"
+    assert module.fold_character("É") == "é"
+    assert module.fold_character("٣") == "0"
+
+
+def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, classes = language_model(), classes_of(["one", "two", "three", "four", "five"])
+    whole = model(classes)
+    monkeypatch.setattr(module, "CHUNK_SIZE", 2)
+    torch.testing.assert_close(model(classes), whole)
+
+
+def test_only_the_context_counts() -> None:
+    model = language_model(context=2)
+    costs = [model._costs(classes_of([word]))[0] for word in ("xxab", "yyab")]
+    torch.testing.assert_close(costs[0][4:], costs[1][4:])
+    assert not torch.equal(costs[0][3], costs[1][3])
+
+
+def test_learns_words_by_heart() -> None:
+    model = taught(["sale", "open", "exit"])
+    known, unknown = model(classes_of(["SALE", "OPEN", "EXIT"])), model(classes_of(["SOLE", "EPON", "TIXE"]))
+    torch.testing.assert_close(known.exp(), torch.full((3,), 1 / 3), atol=0.05, rtol=0)
+    assert unknown.max() < known.min() - 2
+
+
+def test_joint_training_leaves_it_alone() -> None:
+    assert not any(parameter.requires_grad for parameter in language_model().parameters())
+
+
+def test_spelling_decides_what_looks_alike() -> None:
+    logits = logits_of("SALE", {1: ("O", 1.0)})
+    [seen] = read_words(logits, PRINTABLE_ASCII, "ctc")
+    [chosen] = read_words(logits, PRINTABLE_ASCII, "ctc", taught(["sale", "open", "exit"]))
+    assert (seen.text, chosen.text) == ("SOLE", "SALE")
+    # The score says how clear the letters are; probabilities are those at the chosen letters.
+    assert chosen.score == seen.score
+    np.testing.assert_allclose(chosen.probabilities, seen.probabilities)
+
+
+def test_what_is_clear_stays() -> None:
+    [word] = read_words(logits_of("SOLE", {}), PRINTABLE_ASCII, "ctc", taught(["sale", "open", "exit"]))
+    assert word.text == "SOLE"
+
+
+def test_without_weight_only_looks_count() -> None:
+    model = taught(["sale", "open", "exit"], weight=0, length_bonus=0)
+    [word] = read_words(logits_of("SALE", {1: ("O", 1.0)}), PRINTABLE_ASCII, "ctc", model)
+    assert word.text == "SOLE"
+
+
+def test_no_words_and_nothing_seen() -> None:
+    model = language_model()
+    assert read_words(torch.zeros(0, 6, len(PRINTABLE_ASCII) + 2), PRINTABLE_ASCII, "ctc", model) == []
+    nothing = torch.zeros(1, 6, len(PRINTABLE_ASCII) + 2)
+    nothing[:, :, -1] = 50.0
+    [word] = read_words(nothing, PRINTABLE_ASCII, "ctc", model)
+    assert (word.text, word.score, word.probabilities.shape) == ("", 0.0, (0, len(PRINTABLE_ASCII)))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"context": 0}, "`context` of the language model must be positive, got 0"),
+        ({"num_candidates": 0}, "`num_candidates` of the language model must be positive"),
+        ({"size": 4}, "size"),
+        ({"weight": -1}, "`weight` of the language model must not be negative, got -1"),
+    ],
+)
+def test_bad_settings_are_named(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises((ValueError, TypeError), match=message):
+        RecognizerConfig(language_model=settings)
+
+
+def test_the_attention_decoder_needs_none() -> None:
+    with pytest.raises(ValueError, match="`language_model` goes with the decoder 'ctc'"):
+        RecognizerConfig(decoder="attention", language_model={})
