@@ -2,13 +2,16 @@
 
 from collections import defaultdict
 from itertools import groupby, product
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from transformers_tcm.models.tcm.heads.ctc_search import aligned_steps, likely_words
+from transformers_tcm.models.tcm.heads.ctc_search import Word, aligned_steps, most_probable_words
+from transformers_tcm.models.tcm.heads.language_model import CharacterLanguageModel, LanguageModelConfig
 
 BLANK = 2
 A, B = 0, 1
@@ -32,38 +35,77 @@ def all_paths(probabilities: np.ndarray) -> dict[tuple[int, ...], float]:
     }
 
 
-@given(STEPS)
-def test_words_have_the_probability_of_all_their_paths(logits: list[tuple[float, ...]]) -> None:
-    probabilities = probabilities_of(logits)
-    expected: dict[tuple[int, ...], float] = defaultdict(float)
+def speller(charset: str = "ab", **settings: Any) -> CharacterLanguageModel:
+    torch.manual_seed(0)
+    settings = {"context": 2, "embedding_size": 4, "hidden_size": 8, "beam_width": 1000, **settings}
+    model = CharacterLanguageModel(LanguageModelConfig(**settings), charset)
+    with torch.no_grad():
+        model.output[1].bias.normal_()  # some letters are more common
+    return model
+
+
+def spelling(model: CharacterLanguageModel, word: Word) -> float:
+    """Weighted logarithm of the probability of a word with the bonus of its length."""
+    settings = model.settings
+    following = [float(model.next_characters([word[:place]])[0, character]) for place, character in enumerate(word)]
+    end = float(model.next_characters([word])[0, -1])
+    return settings.weight * (sum(following) + end + settings.length_bonus * len(word))
+
+
+@given(STEPS, st.floats(0, 2), st.floats(0, 3))
+def test_the_word_is_the_best_of_all(logits: list[tuple[float, ...]], weight: float, length_bonus: float) -> None:
+    """Of the sum over all paths, whether spelling counts or not."""
+    probabilities = probabilities_of([*logits, *logits[:1]])
+    model = speller("a", weight=weight, length_bonus=length_bonus)  # a, unknown and blank
+    chances: dict[Word, float] = defaultdict(float)
     for path, probability in all_paths(probabilities).items():
-        expected[word_of(path)] += probability
-    found = likely_words(probabilities, count=1000)
-    assert found.keys() == expected.keys()
-    most_probable_path = probabilities.max(axis=1).prod()
-    for word, probability in found.items():
-        assert probability * most_probable_path == pytest.approx(expected[word], rel=1e-6)
+        chances[word_of(path)] += probability
+    scores = {word: np.log(chance) + spelling(model, word) for word, chance in chances.items()}
+    [found] = most_probable_words(probabilities[None], model)
+    assert scores[found] == pytest.approx(max(scores.values()), abs=1e-4)
 
 
-def test_only_so_many_words_are_kept() -> None:
-    probabilities = probabilities_of([(1.0, 0.9, 0.8)] * 5)
-    assert len(likely_words(probabilities, count=4)) == 4
+def test_words_are_searched_for_together_and_alike() -> None:
+    model = speller(beam_width=4)
+    words = np.random.default_rng(0).dirichlet([0.3] * 4, (9, 12))  # a, b, unknown and blank
+    words[::2, 5:] = [0, 0, 0, 1]  # some end earlier
+    together = most_probable_words(words, model)
+    assert together == [most_probable_words(word[None], model)[0] for word in words]
+    assert len(set(together)) > 5
 
 
-def test_a_doubtful_letter_brings_up_other_words() -> None:
-    probabilities = np.array([[0.55, 0.44, 0.01], [0.0, 0.0, 1.0], [0.0, 1.0, 0.0]])
-    words = likely_words(probabilities, count=8)
-    assert sorted(words, key=words.__getitem__, reverse=True)[:3] == [(A, B), (B, B), (B,)]
+def test_only_so_many_beginnings_are_pursued() -> None:
+    probabilities = np.array([[0.6, 0.4, 0.0], [0.0, 0.0, 1.0], [0.6, 0.4, 0.0]])[None]
+    wide, narrow = (speller("a", beam_width=width, weight=0) for width in (8, 1))
+    assert most_probable_words(probabilities, wide) == [(A, A)]
+    # After two steps, only the most probable beginning is left.
+    asked: list[Word] = []
+    original = narrow.next_characters
+    narrow.next_characters = lambda beginnings: asked.extend(beginnings) or original(beginnings)
+    assert most_probable_words(probabilities, narrow) == [(A, A)]
+    assert asked == [(), (A,), (A, A)]
 
 
 def test_unlikely_characters_are_not_looked_at() -> None:
-    probabilities = np.array([[0.9995, 0.0005, 0.0]])
-    assert list(likely_words(probabilities, count=8)) == [(), (A,)]
+    probabilities = np.array([[[0.0005, 0.9995, 0.0]]])
+    model = speller("a", weight=1)
+    with torch.no_grad():
+        model.output[1].bias[model.symbols[A]] = 30.0
+    assert most_probable_words(probabilities, model) == [(B,)]
+    probabilities[0, 0, :2] = 0.002, 0.998
+    assert most_probable_words(probabilities, model) == [(A,)]
+
+
+def test_blanks_in_a_row_are_as_good_as_one() -> None:
+    steps = np.array([[0.7, 0.2, 0.1], [0.0, 0.0, 1.0], [0.5, 0.4, 0.1]])
+    longer = np.insert(steps, [1, 1, 1], [0.0, 0.0, 1.0], axis=0)
+    model = speller("a")
+    assert most_probable_words(longer[None], model) == most_probable_words(steps[None], model)
 
 
 def test_long_words_do_not_vanish() -> None:
-    probabilities = np.tile([[0.02, 0.98 / 2, 0.98 / 2]], (2000, 1))
-    assert max(likely_words(probabilities, count=4).values()) > 0
+    probabilities = np.tile([[0.9999, 0.0, 0.0001], [0.0001, 0.0, 0.9999]], (1000, 1))
+    assert most_probable_words(probabilities[None], speller("a", beam_width=2, weight=0)) == [(A,) * 1000]
 
 
 @given(STEPS, st.lists(st.sampled_from([A, B]), max_size=3))

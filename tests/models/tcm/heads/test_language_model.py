@@ -8,8 +8,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transformers_tcm.models.tcm.heads import language_model as module
-from transformers_tcm.models.tcm.heads.language_model import CharacterLanguageModel, LanguageModelConfig
+from transformers_tcm.models.tcm.heads.language_model import (
+    CharacterLanguageModel,
+    LanguageModelConfig,
+    fold_character,
+)
 from transformers_tcm.models.tcm.heads.reading import PRINTABLE_ASCII, char_classes, read_words
 from transformers_tcm.models.tcm.heads.recognizer import RecognizerConfig
 
@@ -51,67 +54,59 @@ def logits_of(word: str, doubtful: dict[int, tuple[str, float]], charset: str = 
     return logits
 
 
-def test_probabilities_of_all_words_sum_to_one() -> None:
-    """Words of two letters and longer ones together, which are the continuations of two."""
-    model = language_model("ab")
-    up_to_one = ["", "a", "b"]
-    two = ["aa", "ab", "ba", "bb"]
-    unknown = [torch.tensor([[2]]), *[torch.tensor([[first, second]]) for first in range(3) for second in range(3)]]
-    total = model(classes_of([*up_to_one], "ab")).exp().sum()
-    total += model(unknown[0]).exp().sum()
-    # The first two characters of everything longer, without the end behind them.
-    for classes in unknown[1:]:
-        costs, _ = model._costs(classes)
-        total += torch.exp(-costs[:2].sum())
-    assert float(total) == pytest.approx(1, abs=1e-5)
-    assert len(model(classes_of(two, "ab"))) == 4
+def chance(model: CharacterLanguageModel, word: str, charset: str = PRINTABLE_ASCII) -> float:
+    """Logarithm of the probability of a word."""
+    classes = [index if index >= 0 else len(charset) for index in map(charset.find, word)]
+    beginnings = [tuple(classes[:length]) for length in range(len(word) + 1)]
+    following = model.next_characters(beginnings)
+    return float(sum(row[index] for row, index in zip(following, [*classes, -1], strict=True)))
+
+
+def test_what_follows_sums_to_one() -> None:
+    model = language_model("abc")
+    following = model.next_characters([(), (0,), (1, 3, 2)])
+    assert following.shape == (3, 3 + 1 + 1)  # the charset, unknown and the end
+    np.testing.assert_allclose(np.exp(following).sum(axis=1), 1, rtol=1e-5)
 
 
 @given(st.lists(st.text(PRINTABLE_ASCII, max_size=8), min_size=1, max_size=6))
-def test_company_makes_no_difference(words: list[str]) -> None:
+def test_loss_is_the_mean_over_characters_and_ends(words: list[str]) -> None:
     model = language_model()
-    together = model(classes_of(words))
-    alone = torch.cat([model(classes_of([word])) for word in words])
-    torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-4)
+    expected = -sum(chance(model, word) for word in words) / sum(len(word) + 1 for word in words)
+    assert model.loss(classes_of(words)).item() == pytest.approx(expected, rel=1e-4)
 
 
 def test_case_and_digits_make_no_difference() -> None:
     model = language_model()
-    chances = model(classes_of(["Room12", "rOOM98", "room1x"]))
+    chances = [chance(model, word) for word in ("Room12", "rOOM98", "room1x")]
     assert chances[0] == chances[1] != chances[2]
 
 
 def test_characters_outside_the_charset_are_one() -> None:
     model = language_model("abc")
-    chances = model(classes_of(["aéb", "aßb", "acb"], "abc"))
-    assert chances[0] == chances[1] != chances[2]
+    losses = [model.loss(classes_of([word], "abc")).item() for word in ("aéb", "aßb", "acb")]
+    assert losses[0] == losses[1] != losses[2]
+    assert -4 * losses[0] == pytest.approx(chance(model, "aéb", "abc"), rel=1e-5)
 
 
 def test_letters_with_a_lower_case_of_two_characters_stay() -> None:
-    assert module.fold_character("İ") == "İ"
-    assert module.fold_character("É") == "é"
-    assert module.fold_character("٣") == "0"
-
-
-def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    model, classes = language_model(), classes_of(["one", "two", "three", "four", "five"])
-    whole = model(classes)
-    monkeypatch.setattr(module, "CHUNK_SIZE", 2)
-    torch.testing.assert_close(model(classes), whole)
+    assert fold_character("İ") == "İ"
+    assert fold_character("É") == "é"
+    assert fold_character("٣") == "0"
 
 
 def test_only_the_context_counts() -> None:
-    model = language_model(context=2)
-    costs = [model._costs(classes_of([word]))[0] for word in ("xxab", "yyab")]
-    torch.testing.assert_close(costs[0][4:], costs[1][4:])
-    assert not torch.equal(costs[0][3], costs[1][3])
+    model = language_model("abcxy", context=2)
+    following = model.next_characters([(3, 3, 0, 1), (4, 4, 0, 1), (3, 3, 0), (3, 4, 0)])
+    np.testing.assert_array_equal(following[0], following[1])
+    assert (following[2] != following[3]).any()
 
 
 def test_learns_words_by_heart() -> None:
     model = taught(["sale", "open", "exit"])
-    known, unknown = model(classes_of(["SALE", "OPEN", "EXIT"])), model(classes_of(["SOLE", "EPON", "TIXE"]))
-    torch.testing.assert_close(known.exp(), torch.full((3,), 1 / 3), atol=0.05, rtol=0)
-    assert unknown.max() < known.min() - 2
+    known, unknown = ([chance(model, word) for word in words] for words in (["SALE", "open"], ["SOLE", "epon"]))
+    np.testing.assert_allclose(np.exp(known), 1 / 3, atol=0.05)
+    assert max(unknown) < min(known) - 2
 
 
 def test_joint_training_leaves_it_alone() -> None:
@@ -152,7 +147,7 @@ def test_no_words_and_nothing_seen() -> None:
     ("settings", "message"),
     [
         ({"context": 0}, "`context` of the language model must be positive, got 0"),
-        ({"num_candidates": 0}, "`num_candidates` of the language model must be positive"),
+        ({"beam_width": 0}, "`beam_width` of the language model must be positive"),
         ({"size": 4}, "size"),
         ({"weight": -1}, "`weight` of the language model must not be negative, got -1"),
     ],

@@ -1,62 +1,138 @@
-"""The most probable words of a CTC recogniser, and where in the word their characters stand.
+"""The word that a CTC recogniser and a language model agree on, and where in it its characters stand.
 
-References: CTC, Graves et al., ICML 2006; prefix beam search, Hannun et al., 2014.
+References: CTC, Graves et al., ICML 2006; prefix beam search with a language model, Hannun et al., First-Pass Large
+Vocabulary Continuous Speech Recognition using Bi-Directional Recurrent DNNs, 2014.
 
-Shapes: T steps, C classes, the last of them blank, L characters.
+Shapes: N words, T steps, C classes, the last of them blank, L characters.
 """
 
-import heapq
+import math
+from collections.abc import Iterable
+from itertools import zip_longest
+from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["aligned_steps", "likely_words"]
+from .language_model import CharacterLanguageModel
+
+__all__ = ["Word", "aligned_steps", "most_probable_words"]
 
 # Characters that are less probable than this share of the most probable class are not considered at a step.
 LEAST_SHARE = 1e-3
+# In place of probabilities that are zero.
+LEAST_PROBABILITY = 1e-300
 
+# The classes of its characters.
 Word = tuple[int, ...]
+# All paths that read as one beginning of a word: the probability of those that end in a blank, of those that end in
+# its last character, and the weighted logarithm of the probability of its spelling.
+Paths = tuple[float, float, float]
 
 
-def likely_words(probabilities: np.ndarray, count: int) -> dict[Word, float]:
-    """At most `count` words, as classes of their characters, with the probability of all their paths.
-
-    It is given as a multiple of that of the most probable path, so that those of long words do not vanish.
+class Step(NamedTuple):
+    """Probabilities at a step, relative to that of the most probable class.
 
     Args:
-        probabilities: (T, C) of every class at each step.
-        count: the words that are kept from one step to the next.
+        blank: of blank.
+        characters: of the likely characters, by class.
     """
+
+    blank: float
+    characters: dict[int, float]
+
+
+class Spelling:
+    """What a language model adds to the scores of words, computed once for each beginning.
+
+    Args:
+        language_model: its weight and length bonus count.
+    """
+
+    def __init__(self, language_model: CharacterLanguageModel):
+        self.language_model = language_model
+        self.known: dict[Word, list[float]] = {}
+
+    def look_up(self, beginnings: Iterable[Word]) -> None:
+        """Make what follows these beginnings known."""
+        settings = self.language_model.settings
+        new = [word for word in dict.fromkeys(beginnings) if word not in self.known]
+        if new:
+            scores = self.language_model.next_characters(new)
+            scores[:, :-1] += settings.length_bonus
+            self.known.update(zip(new, (settings.weight * scores).tolist(), strict=True))
+
+
+def most_probable_words(probabilities: np.ndarray, language_model: CharacterLanguageModel) -> list[Word]:
+    """N words, as classes of their characters, that both their looks and their spelling make probable.
+
+    Args:
+        probabilities: (N, T, C) of every class at each step.
+        language_model: its settings say how much spelling counts, and how many beginnings are pursued.
+    """
+    spelling = Spelling(language_model)
+    width = language_model.settings.beam_width
+    beams: list[dict[Word, Paths]] = [{(): (1.0, 0.0, 0.0)} for _ in probabilities]
+    # All words go on together, so that the language model is asked for many beginnings at a time.
+    for steps in zip_longest(*map(_likely_steps, probabilities)):
+        spelling.look_up(word for beam in beams for word in beam)
+        beams = [
+            beam if step is None else _best(_next_beam(beam, step, spelling), width)
+            for beam, step in zip(beams, steps, strict=True)
+        ]
+    spelling.look_up(word for beam in beams for word in beam)
+    return [max(beam, key=lambda word, beam=beam: _score(beam[word]) + spelling.known[word][-1]) for beam in beams]
+
+
+def _likely_steps(probabilities: np.ndarray) -> list[Step]:
+    """What is likely at the steps of a word (T, C).
+
+    Steps in a row at which there is nothing but blank are one step: they read the same.
+    """
+    # Relative ones, so that the probabilities of long words do not vanish.
     shares = probabilities / probabilities.max(axis=1, keepdims=True)
-    # Of the paths that end in a blank, and of those that end in the last character.
-    beams: dict[Word, tuple[float, float]] = {(): (1.0, 0.0)}
-    for row in shares:
-        likely = [(int(index), float(row[index])) for index in np.flatnonzero(row[:-1] > LEAST_SHARE)]
-        beams = _next_step(beams, row, likely)
-        if len(beams) > count:
-            beams = dict(heapq.nlargest(count, beams.items(), key=lambda item: sum(item[1])))
-    return {word: sum(paths) for word, paths in beams.items()}
+    likely = shares[:, :-1] > LEAST_SHARE
+    kept = likely.any(axis=1)
+    kept[1:] |= kept[:-1]
+    steps = []
+    for row, characters in zip(shares[kept], likely[kept], strict=True):
+        classes = np.flatnonzero(characters)
+        steps.append(Step(float(row[-1]), dict(zip(classes.tolist(), row[classes].tolist(), strict=True))))
+    return steps
 
 
-def _next_step(
-    beams: dict[Word, tuple[float, float]], row: np.ndarray, likely: list[tuple[int, float]]
-) -> dict[Word, tuple[float, float]]:
-    """Words after one more step with relative probabilities `row` (C,)."""
-    blank = float(row[-1])
-    grown: dict[Word, tuple[float, float]] = {}
-    for word, (ended, running) in beams.items():
-        total = ended + running
-        last = word[-1] if word else None
-        repeated = running * float(row[last]) if word else 0.0
-        before = grown.get(word, (0.0, 0.0))
-        grown[word] = (before[0] + total * blank, before[1] + repeated)
-        for character, probability in likely:
+def _next_beam(beam: dict[Word, Paths], step: Step, spelling: Spelling) -> dict[Word, Paths]:
+    """Every beginning after one more step."""
+    grown: dict[Word, Paths] = {}
+    for word, (ended, running, spelled) in beam.items():
+        total, last = ended + running, word[-1] if word else None
+        repeated = running * step.characters.get(last, 0.0) if word else 0.0
+        _add(grown, word, total * step.blank, repeated, spelled)
+        following = spelling.known[word]
+        for character, probability in step.characters.items():
             # A character is only written twice if a blank stands between.
             source = ended if character == last else total
             if source:
-                longer = (*word, character)
-                before = grown.get(longer, (0.0, 0.0))
-                grown[longer] = (before[0], before[1] + source * probability)
+                _add(grown, (*word, character), 0.0, source * probability, spelled + following[character])
     return grown
+
+
+def _add(grown: dict[Word, Paths], word: Word, ended: float, running: float, spelled: float) -> None:
+    """Count further paths to a beginning."""
+    if word in grown:
+        before = grown[word]
+        ended, running = before[0] + ended, before[1] + running
+    grown[word] = (ended, running, spelled)
+
+
+def _best(beam: dict[Word, Paths], width: int) -> dict[Word, Paths]:
+    """The beginnings with the highest scores."""
+    if len(beam) <= width:
+        return beam
+    return dict(sorted(beam.items(), key=lambda item: _score(item[1]), reverse=True)[:width])
+
+
+def _score(paths: Paths) -> float:
+    return math.log(paths[0] + paths[1] + LEAST_PROBABILITY) + paths[2]
 
 
 def aligned_steps(probabilities: np.ndarray, word: Word) -> np.ndarray:
@@ -69,7 +145,7 @@ def aligned_steps(probabilities: np.ndarray, word: Word) -> np.ndarray:
     blank = probabilities.shape[1] - 1
     states = np.full(2 * len(word) + 1, blank)
     states[1::2] = word
-    costs = -np.log(np.maximum(probabilities[:, states], 1e-30, dtype=np.float64))  # (T, 2 L + 1)
+    costs = -np.log(np.maximum(probabilities[:, states], LEAST_PROBABILITY, dtype=np.float64))  # (T, 2 L + 1)
     # The blank between two characters can be left out unless they are equal.
     skips = np.zeros(len(states), bool)
     skips[3::2] = states[3::2] != states[1:-2:2]

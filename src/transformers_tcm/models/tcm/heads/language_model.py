@@ -3,11 +3,13 @@
 References: Bengio et al., A Neural Probabilistic Language Model, JMLR 2003; for its use with CTC, Hannun et al.,
 First-Pass Large Vocabulary Continuous Speech Recognition using Bi-Directional Recurrent DNNs, 2014.
 
-Shapes: N words, L characters of the longest, M characters and ends of all words together, W the context.
+Shapes: N words, L characters of the longest, M characters and ends of all words together, W the context, S symbols.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from huggingface_hub.dataclasses import strict
 from torch import nn
@@ -15,8 +17,8 @@ from torch.nn import functional
 
 __all__ = ["CharacterLanguageModel", "LanguageModelConfig"]
 
-# Words that are weighed at once, which bounds the memory.
-CHUNK_SIZE = 4096
+# The symbol of the beginning and the end of a word.
+END = 0
 
 
 @strict
@@ -31,7 +33,7 @@ class LanguageModelConfig:
         num_layers: residual hidden layers after the first.
         weight: what the logarithm of a word's probability as a word counts, where that of its looks counts 1.
         length_bonus: nats that each character adds to that logarithm, since long words are less probable.
-        num_candidates: readings of a word's looks to choose from.
+        beam_width: beginnings of each word that are pursued.
     """
 
     context: int = 10
@@ -40,10 +42,10 @@ class LanguageModelConfig:
     num_layers: int = 1
     weight: float | int = 0.8
     length_bonus: float | int = 2.5
-    num_candidates: int = 32
+    beam_width: int = 16
 
     def __post_init__(self) -> None:
-        for name in ("context", "embedding_size", "hidden_size", "num_candidates"):
+        for name in ("context", "embedding_size", "hidden_size", "beam_width"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` of the language model must be positive, got {getattr(self, name)}")
         for name in ("num_layers", "weight", "length_bonus"):
@@ -77,7 +79,7 @@ class CharacterLanguageModel(nn.Module):
         self.settings = settings
         folded = [fold_character(character) for character in charset]
         alphabet = sorted(set(folded))
-        # Symbol 0 is the beginning and the end of a word, the last one any character outside the charset.
+        # After the end the characters, and last what stands for any outside the charset.
         self.symbols = [alphabet.index(character) + 1 for character in folded] + [len(alphabet) + 1]
         num_symbols, size = len(alphabet) + 2, settings.hidden_size
         self.embedding = nn.Embedding(num_symbols, settings.embedding_size)
@@ -86,30 +88,39 @@ class CharacterLanguageModel(nn.Module):
         self.output = nn.Sequential(nn.GELU(), nn.Linear(size, num_symbols))
         self.requires_grad_(False)
 
-    def forward(self, classes: torch.Tensor) -> torch.Tensor:
-        """Natural logarithms (N,) of the probabilities of words: classes (N, L) of the recogniser, -1 after the end."""
-        return torch.cat([self._log_probabilities(words) for words in classes.split(CHUNK_SIZE)])
-
-    def loss(self, classes: torch.Tensor) -> torch.Tensor:
-        """Mean cross-entropy of the characters and ends of words (N, L), in nats."""
-        return self._costs(classes)[0].mean()
-
-    def _log_probabilities(self, classes: torch.Tensor) -> torch.Tensor:
-        costs, words = self._costs(classes)
-        return costs.new_zeros(len(classes)).index_add(0, words, -costs)
-
-    def _costs(self, classes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Cross-entropy (M,) of every character and end, and the words (M,) that they belong to."""
-        table = torch.tensor(self.symbols, device=classes.device)
-        symbols = table[classes.clamp(min=0)].masked_fill(classes < 0, 0)  # (N, L)
-        contexts = functional.pad(symbols, (self.settings.context, 0)).unfold(1, self.settings.context, 1)
-        targets = functional.pad(symbols, (0, 1))  # (N, L + 1), beside contexts (N, L + 1, W)
-        counted = functional.pad(classes >= 0, (1, 0), value=True)
-        states = self.input(self.embedding(contexts[counted]).flatten(1))  # (M, W, E) -> (M, W x E) -> (M, hidden)
+    def forward(self, contexts: torch.Tensor) -> torch.Tensor:
+        """Logits (M, S) of the symbols after the last W ones, contexts (M, W)."""
+        states = self.input(self.embedding(contexts).flatten(1))  # (M, W, E) -> (M, W x E) -> (M, hidden)
         for layer in self.layers:
             states = layer(states)
-        costs = functional.cross_entropy(self.output(states).float(), targets[counted], reduction="none")
-        return costs, counted.nonzero()[:, 0]
+        return self.output(states)
+
+    def loss(self, classes: torch.Tensor) -> torch.Tensor:
+        """Mean cross-entropy, in nats, of the characters and ends of words: classes (N, L), -1 after the end."""
+        table = torch.tensor(self.symbols, device=classes.device)
+        symbols = table[classes.clamp(min=0)].masked_fill(classes < 0, END)  # (N, L)
+        contexts = functional.pad(symbols, (self.settings.context, 0), value=END).unfold(1, self.settings.context, 1)
+        targets = functional.pad(symbols, (0, 1), value=END)  # (N, L + 1), beside contexts (N, L + 1, W)
+        counted = functional.pad(classes >= 0, (1, 0), value=True)
+        return functional.cross_entropy(self(contexts[counted]).float(), targets[counted])
+
+    @torch.no_grad()
+    def next_characters(self, beginnings: Sequence[tuple[int, ...]]) -> np.ndarray:
+        """Natural logarithms (N, classes + 1) of the probabilities of what follows N beginnings of words.
+
+        Args:
+            beginnings: classes of their characters.
+
+        Returns:
+            For each a number for every class of the recogniser and, last, for the end of the word. Classes that the
+            model does not tell apart, such as the digits, all have the probability of one of them to come.
+        """
+        contexts = torch.full((len(beginnings), self.settings.context), END)
+        for context, classes in zip(contexts, beginnings, strict=True):
+            symbols = [self.symbols[index] for index in classes[-self.settings.context :]]
+            context[len(context) - len(symbols) :] = torch.tensor(symbols, dtype=torch.int64)
+        logits = self(contexts.to(self.embedding.weight.device)).float()
+        return logits.log_softmax(dim=-1)[:, [*self.symbols, END]].cpu().numpy()
 
 
 def fold_character(character: str) -> str:

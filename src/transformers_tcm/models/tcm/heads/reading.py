@@ -1,13 +1,12 @@
 """From characters to classes and back: what a recogniser is taught, and the words its logits stand for."""
 
-from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from .ctc_search import aligned_steps, likely_words
+from .ctc_search import Word, aligned_steps, most_probable_words
 from .language_model import CharacterLanguageModel
 
 __all__ = ["PRINTABLE_ASCII", "UNKNOWN_CHARACTER", "WordReading", "char_classes", "read_words"]
@@ -15,8 +14,6 @@ __all__ = ["PRINTABLE_ASCII", "UNKNOWN_CHARACTER", "WordReading", "char_classes"
 PRINTABLE_ASCII = "".join(map(chr, range(32, 127)))
 # What the class of all characters outside the charset is read as.
 UNKNOWN_CHARACTER = "\ufffd"
-# In place of a probability that is too small for its number format.
-LEAST_CHANCE = 1e-300
 
 
 class WordReading(NamedTuple):
@@ -58,40 +55,24 @@ def read_words(
         charset: the characters.
         decoder: `"ctc"`: a character is what a run of equal steps says, and blanks separate them; `"attention"`: each
             step is a character until the end.
-        language_model: chooses between the words that a CTC recogniser thinks likely; without it each character is
-            the one that looks most probable.
+        language_model: weighs how words that a CTC recogniser thinks likely are spelled; without it each character
+            is the one that looks most probable.
     """
     probabilities = char_logits.detach().float().softmax(dim=-1).cpu().numpy()
     steps_of = _ctc_steps if decoder == "ctc" else _attention_steps
     looks = [_most_probable(word[steps_of(word)], charset) for word in probabilities]
     if language_model is None:
         return looks
-    return [
-        WordReading(_text(word, charset), seen.score, steps[aligned_steps(steps, word), : len(charset)])
-        for word, seen, steps in zip(_choose(probabilities, language_model), looks, probabilities, strict=True)
-    ]
+    words = most_probable_words(probabilities, language_model)
+    return [_respelled(*each, charset) for each in zip(looks, probabilities, words, strict=True)]
 
 
-@torch.no_grad()
-def _choose(probabilities: np.ndarray, language_model: CharacterLanguageModel) -> list[tuple[int, ...]]:
-    """The words of (N, T, C), as classes, that both their looks and their spelling make probable."""
-    settings = language_model.settings
-    candidates = [likely_words(steps, settings.num_candidates) for steps in probabilities]
-    words = [word for likely in candidates for word in likely]
-    looks = np.log(np.maximum([chance for likely in candidates for chance in likely.values()], LEAST_CHANCE))
-    lengths = np.array([len(word) for word in words])
-    scores = looks + settings.weight * (_spelling(words, language_model) + settings.length_bonus * lengths)
-    ends = np.cumsum([0, *map(len, candidates)])
-    return [words[first + scores[first:last].argmax()] for first, last in pairwise(ends)]
-
-
-def _spelling(words: Sequence[tuple[int, ...]], language_model: CharacterLanguageModel) -> np.ndarray:
-    """Logarithms (N,) of the probabilities of words by their spelling."""
-    device = language_model.embedding.weight.device
-    classes = torch.full((len(words), max(map(len, words), default=0)), -1)
-    for row, word in zip(classes, words, strict=True):
-        row[: len(word)] = torch.tensor(word)
-    return language_model(classes.to(device)).cpu().numpy()
+def _respelled(seen: WordReading, probabilities: np.ndarray, word: Word, charset: str) -> WordReading:
+    """A reading with another word in its place; probabilities (T, C)."""
+    text = _text(word, charset)
+    if text == seen.text:
+        return seen
+    return WordReading(text, seen.score, probabilities[aligned_steps(probabilities, word), : len(charset)])
 
 
 def _ctc_steps(probabilities: np.ndarray) -> np.ndarray:
