@@ -63,13 +63,13 @@ def test_export_and_card(trained: Path, tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "evaluation.json").write_text(json.dumps(FIGURES))
     (tmp_path / "words.json").write_text(json.dumps(WORDS))
     figures = ("--figures", tmp_path / "evaluation.json", tmp_path / "words.json")
-    stages = ("--stages", *(f"{number} stage" for number in ("first", "second", "third", "fourth", "fifth", "sixth")))
+    stages = ("--stages", *(f"stage {number}" for number in range(1, 9)))
     run(monkeypatch, "export_model", "--card-only", target, *figures, *stages)
     card = ModelCard.load(target / "README.md")
     values = [result.metric_value for result in card.data.eval_results]
     assert values == ([0.6857, 0.4444, 0.75] if reads else [0.6857])
     assert card.data.license == "apache-2.0"
-    for text in ("| `box_threshold` | 0.47 |", "0.800 | 0.600 | 0.686", "second stage", "bundled_model_path"):
+    for text in ("| `box_threshold` | 0.47 |", "0.800 | 0.600 | 0.686", "stage 2", "bundled_model_path"):
         assert text in card.text
     assert (target / "example.jpg").is_file()
     before = (target / "README.md").read_bytes()

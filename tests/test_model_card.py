@@ -81,6 +81,13 @@ def test_text_of_a_detector_and_of_a_spotter() -> None:
     assert "Reads 3 characters: `` ab `` and space" in card.text
     assert "| `text_threshold` | 0.3 |" in card.text
     assert card.data.pipeline_tag == "image-to-text"
+    assert "language model" not in card.text
+
+
+def test_the_language_model_is_named() -> None:
+    config = TCMConfig.from_preset("tiny", recognizer={"language_model": {}})
+    text = model_card(publication(config=config, image_processor=TCMImageProcessor(text_threshold=0.3)), details()).text
+    assert "- A language model of characters weighs spelling; `use_language_model=False`" in text
 
 
 def test_the_picture_comes_with_who_made_the_photo() -> None:

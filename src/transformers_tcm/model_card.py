@@ -260,6 +260,8 @@ def _model(publication: Publication) -> str:
     lines.append(f"- {config.num_context_tokens} learned context tokens; prompt: {' / '.join(config.prompts)}")
     if publication.reads:
         charset = config.recognizer_settings.charset
+        if config.recognizer_settings.language_model is not None:
+            lines.append("- A language model of characters weighs spelling; `use_language_model=False` leaves it out.")
         lines.append(f"- Reads {len(charset)} characters: `` {charset.strip()} ``{' and space' * (' ' in charset)}.")
     return "\n".join(["## Model", "", *lines, ""])
 

@@ -21,6 +21,8 @@ __all__ = ["Word", "aligned_steps", "most_probable_words"]
 LEAST_SHARE = 1e-3
 # In place of probabilities that are zero.
 LEAST_PROBABILITY = 1e-300
+# In place of the last character of a word that has none yet.
+NOTHING = -1
 
 # The classes of its characters.
 Word = tuple[int, ...]
@@ -80,7 +82,8 @@ def most_probable_words(probabilities: np.ndarray, language_model: CharacterLang
             for beam, step in zip(beams, steps, strict=True)
         ]
     spelling.look_up(word for beam in beams for word in beam)
-    return [max(beam, key=lambda word, beam=beam: _score(beam[word]) + spelling.known[word][-1]) for beam in beams]
+    scores = [{word: _score(paths) + spelling.known[word][-1] for word, paths in beam.items()} for beam in beams]
+    return [max(words, key=words.__getitem__) for words in scores]
 
 
 def _likely_steps(probabilities: np.ndarray) -> list[Step]:
@@ -104,9 +107,8 @@ def _next_beam(beam: dict[Word, Paths], step: Step, spelling: Spelling) -> dict[
     """Every beginning after one more step."""
     grown: dict[Word, Paths] = {}
     for word, (ended, running, spelled) in beam.items():
-        total, last = ended + running, word[-1] if word else None
-        repeated = running * step.characters.get(last, 0.0) if word else 0.0
-        _add(grown, word, total * step.blank, repeated, spelled)
+        total, last = ended + running, word[-1] if word else NOTHING
+        _add(grown, word, total * step.blank, running * step.characters.get(last, 0.0), spelled)
         following = spelling.known[word]
         for character, probability in step.characters.items():
             # A character is only written twice if a blank stands between.
