@@ -26,9 +26,10 @@ from transformers_tcm import (
     TCMImageProcessor,
     TextSpottingPipeline,
     bundled_model_path,
+    geometry,
     load_image,
 )
-from transformers_tcm.models.tcm.heads.proposals import proposals_to_bezier, tall_quads
+from transformers_tcm.models.tcm.heads.proposals import proposals_to_bezier
 from transformers_tcm.models.tcm.modeling_tcm import valid_sizes
 
 PHOTO = Path(__file__).parents[1] / "examples" / "images" / "street.jpg"
@@ -74,8 +75,8 @@ class Stages:
         head_output = self.model._detect(self.features, False)
         sizes = valid_sizes(self.inputs["pixel_values"], self.inputs["pixel_mask"])
         polygons = head_output.decode(sizes, **self.inputs["decoding"])[0].polygons
-        tall = [] if head_output.halves_are_sides else tall_quads(polygons)
-        turned = [np.roll(polygons[index], -first_corner, axis=0) for first_corner in (1, 3) for index in tall]
+        tall = [] if head_output.halves_are_sides else [quad for quad in polygons if geometry.is_tall_quad(quad)]
+        turned = [np.roll(quad, -first_corner, axis=0) for first_corner in (1, 3) for quad in tall]
         return torch.from_numpy(proposals_to_bezier(polygons + turned, head_output.halves_are_sides))
 
     def sampling(self) -> torch.Tensor | None:
@@ -85,7 +86,8 @@ class Stages:
         stem = recognizer.settings.feature_stride == 2
         features = self.features.stem_features if stem else self.features.feature_maps[0]
         first = torch.zeros(len(self.control_points), dtype=torch.int64)
-        return recognizer.sampler(features, self.control_points, first)
+        views = recognizer.view_points(self.control_points)
+        return torch.cat([recognizer.sampler(features, points, first) for points in views])
 
     def recognition(self) -> None:
         if self.crops is not None:

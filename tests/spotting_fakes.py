@@ -59,7 +59,7 @@ def spotting_output(images: Sequence[Sequence[Word]], valid_sizes: torch.Tensor)
         counts=torch.tensor([len(polygon) for polygon in polygons], dtype=torch.int64),
         batch_indices=torch.arange(len(images)).repeat_interleave(torch.tensor([len(image) for image in images])),
         scores=torch.tensor([word.score for word in words]),
-        char_logits=probabilities.clamp(min=1e-9).log(),
+        char_logits=probabilities.clamp(min=1e-9).log()[:, None],
         charset=PRINTABLE_ASCII,
         decoder="attention",
     )

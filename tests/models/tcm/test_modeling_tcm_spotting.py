@@ -252,7 +252,7 @@ def test_what_is_found_and_read(small_spotter: Make, decoder: str) -> None:
     assert outputs.counts.tolist() == [4, 4]
     assert outputs.points.shape == (8, 2)
     assert outputs.batch_indices.tolist() == [0, 0]
-    assert outputs.char_logits.shape == (2, 16 if decoder == "ctc" else 7, 97)
+    assert outputs.char_logits.shape == (2, 1, 16 if decoder == "ctc" else 7, 97)
     assert outputs.charset == model.recognizer.settings.charset
     assert outputs.decoder == decoder
     found, nothing = outputs.proposals()
@@ -320,7 +320,7 @@ def test_images_without_text(small_spotter: Make, decoder: str) -> None:
         outputs = model(random_pixels(2, 3, 64, 96))
     assert outputs.points.shape == (0, 2)
     assert outputs.counts.shape == outputs.batch_indices.shape == outputs.scores.shape == (0,)
-    assert outputs.char_logits.shape == (0, 16 if decoder == "ctc" else 7, 97)
+    assert outputs.char_logits.shape == (0, 1, 16 if decoder == "ctc" else 7, 97)
     assert [len(instances) for instances in outputs.proposals()] == [0, 0]
     assert outputs.read() == [[], []]
 
@@ -390,7 +390,7 @@ def test_bfloat16_is_close_to_float32(small_spotter: Make, decoder: str) -> None
     for outputs in (autocast, stored):
         assert outputs.points.dtype == torch.float32
         torch.testing.assert_close(outputs.points, expected.points)
-        difference = outputs.char_logits[:, first_step].float() - expected.char_logits[:, first_step]
+        difference = outputs.char_logits[:, :, first_step].float() - expected.char_logits[:, :, first_step]
         assert difference.abs().mean() < 0.05
         assert [len(words) for words in outputs.read()] == [2]
 

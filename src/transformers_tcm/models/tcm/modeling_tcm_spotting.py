@@ -45,7 +45,8 @@ class TCMTextSpottingOutput(TCMTextDetectionOutput):
         counts: (N,) points of each outline.
         batch_indices: (N,) the image that each proposal is in.
         scores: (N,) detection scores.
-        char_logits: (N, T, len(charset) + 2) of every class at every step of the recogniser.
+        char_logits: (N, V, T, len(charset) + 2) of every class at every step of the recogniser. There is one view of a
+            word, more where a language model asks for them.
         charset: the recogniser's characters, in the order of its classes.
         decoder: what the steps mean, `"ctc"` or `"attention"`.
         language_model: chooses between likely words, where the recogniser has one.
@@ -216,7 +217,7 @@ class TCMForTextSpotting(TCMForTextDetection):
             batch_indices: (N,) the image that each word is in.
         """
         settings = self.recognizer.settings
-        char_logits = self.recognizer(self._reading_features(pixel_values), control_points, batch_indices)
+        char_logits = self.recognizer.views(self._reading_features(pixel_values), control_points, batch_indices)
         return read_words(char_logits, settings.charset, settings.decoder, self.recognizer.language_model)
 
     @property
@@ -292,7 +293,7 @@ class TCMForTextSpotting(TCMForTextDetection):
         counts = torch.tensor([len(instances) for instances in found], device=device)
         images = torch.arange(len(found), device=device).repeat_interleave(counts)
         control_points = torch.from_numpy(proposals_to_bezier(polygons, head_output.halves_are_sides)).to(device)
-        char_logits = self.recognizer(features, control_points, images)
+        char_logits = self.recognizer.views(features, control_points, images)
         if not head_output.halves_are_sides:
             self._read_along_height(features, images, polygons, char_logits)
         scores = np.concatenate([np.asarray(instances.scores, np.float32) for instances in found])
@@ -322,7 +323,7 @@ class TCMForTextSpotting(TCMForTextDetection):
         for first_corner in (1, 3):
             turned = [np.roll(polygons[index], -first_corner, axis=0) for index in tall]
             control_points = torch.from_numpy(proposals_to_bezier(turned, False)).to(features.device)
-            logits = self.recognizer(features, control_points, images[tall])
+            logits = self.recognizer.views(features, control_points, images[tall])
             for place, (index, reading) in enumerate(zip(tall, read_words(logits, charset, decoder), strict=True)):
                 if reading.score > surest[place]:
                     surest[place] = reading.score

@@ -10,7 +10,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from transformers_tcm.models.tcm.heads.ctc_search import Word, aligned_steps, most_probable_words
+from transformers_tcm.models.tcm.heads.ctc_search import Word, aligned_steps, likely_words
 from transformers_tcm.models.tcm.heads.language_model import CharacterLanguageModel, LanguageModelConfig
 
 BLANK = 2
@@ -44,6 +44,10 @@ def speller(charset: str = "ab", **settings: Any) -> CharacterLanguageModel:
     return model
 
 
+def most_probable_words(probabilities: np.ndarray, model: CharacterLanguageModel) -> list[Word]:
+    return [max(words, key=words.__getitem__) for words in likely_words(probabilities, model)]
+
+
 def spelling(model: CharacterLanguageModel, word: Word) -> float:
     """Weighted logarithm of the probability of a word with the bonus of its length."""
     settings = model.settings
@@ -53,16 +57,17 @@ def spelling(model: CharacterLanguageModel, word: Word) -> float:
 
 
 @given(STEPS, st.floats(0, 2), st.floats(0, 3))
-def test_the_word_is_the_best_of_all(logits: list[tuple[float, ...]], weight: float, length_bonus: float) -> None:
-    """Of the sum over all paths, whether spelling counts or not."""
+def test_shares_are_those_of_all_paths(logits: list[tuple[float, ...]], weight: float, length_bonus: float) -> None:
+    """Whether spelling counts or not."""
     probabilities = probabilities_of([*logits, *logits[:1]])
     model = speller("a", weight=weight, length_bonus=length_bonus)  # a, unknown and blank
     chances: dict[Word, float] = defaultdict(float)
     for path, probability in all_paths(probabilities).items():
         chances[word_of(path)] += probability
     scores = {word: np.log(chance) + spelling(model, word) for word, chance in chances.items()}
-    [found] = most_probable_words(probabilities[None], model)
-    assert scores[found] == pytest.approx(max(scores.values()), abs=1e-4)
+    [found] = likely_words(probabilities[None], model)
+    total = np.logaddexp.reduce(list(scores.values()))
+    assert found == pytest.approx({word: np.exp(score - total) for word, score in scores.items()}, abs=1e-4)
 
 
 def test_words_are_searched_for_together_and_alike() -> None:

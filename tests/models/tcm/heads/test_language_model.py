@@ -43,14 +43,14 @@ def taught(words: list[str], **changes: Any) -> CharacterLanguageModel:
 
 
 def logits_of(word: str, doubtful: dict[int, tuple[str, float]], charset: str = PRINTABLE_ASCII) -> torch.Tensor:
-    """CTC logits (1, T, classes) of a word; at a doubtful place another character is as much more probable."""
-    logits = torch.zeros(1, 2 * len(word), len(charset) + 2)
-    logits[0, 1::2, -1] = 20.0
+    """CTC logits (1, 1, T, classes) of a word; at a doubtful place another character is as much more probable."""
+    logits = torch.zeros(1, 1, 2 * len(word), len(charset) + 2)
+    logits[0, 0, 1::2, -1] = 20.0
     for place, character in enumerate(word):
-        logits[0, 2 * place, charset.index(character)] = 20.0
+        logits[0, 0, 2 * place, charset.index(character)] = 20.0
         if place in doubtful:
             other, lead = doubtful[place]
-            logits[0, 2 * place, charset.index(other)] = 20.0 + lead
+            logits[0, 0, 2 * place, charset.index(other)] = 20.0 + lead
     return logits
 
 
@@ -123,6 +123,19 @@ def test_spelling_decides_what_looks_alike() -> None:
     np.testing.assert_allclose(chosen.probabilities, seen.probabilities)
 
 
+def test_views_vote() -> None:
+    """Two views that are a little in favour of one word outvote one that is so of another."""
+    model = taught(["sale", "sole"], weight=0)
+    sale, sole = logits_of("SALE", {1: ("O", -0.5)}), logits_of("SOLE", {1: ("A", -0.5)})
+    views = torch.cat([sale, sole, sole], dim=1)
+    [seen], [elected] = read_words(views, PRINTABLE_ASCII, "ctc"), read_words(views, PRINTABLE_ASCII, "ctc", model)
+    assert (seen.text, elected.text) == ("SALE", "SOLE")
+    clear = torch.cat([logits_of("SALE", {}), sole, sole], dim=1)
+    assert read_words(clear, PRINTABLE_ASCII, "ctc", model)[0].text == "SALE"
+    words = torch.cat([views, views[:, [1, 0, 0]]])
+    assert [word.text for word in read_words(words, PRINTABLE_ASCII, "ctc", model)] == ["SOLE", "SALE"]
+
+
 def test_what_is_clear_stays() -> None:
     [word] = read_words(logits_of("SOLE", {}), PRINTABLE_ASCII, "ctc", taught(["sale", "open", "exit"]))
     assert word.text == "SOLE"
@@ -136,9 +149,9 @@ def test_without_weight_only_looks_count() -> None:
 
 def test_no_words_and_nothing_seen() -> None:
     model = language_model()
-    assert read_words(torch.zeros(0, 6, len(PRINTABLE_ASCII) + 2), PRINTABLE_ASCII, "ctc", model) == []
-    nothing = torch.zeros(1, 6, len(PRINTABLE_ASCII) + 2)
-    nothing[:, :, -1] = 50.0
+    assert read_words(torch.zeros(0, 1, 6, len(PRINTABLE_ASCII) + 2), PRINTABLE_ASCII, "ctc", model) == []
+    nothing = torch.zeros(1, 1, 6, len(PRINTABLE_ASCII) + 2)
+    nothing[..., -1] = 50.0
     [word] = read_words(nothing, PRINTABLE_ASCII, "ctc", model)
     assert (word.text, word.score, word.probabilities.shape) == ("", 0.0, (0, len(PRINTABLE_ASCII)))
 
@@ -149,6 +162,7 @@ def test_no_words_and_nothing_seen() -> None:
         ({"context": 0}, "`context` of the language model must be positive, got 0"),
         ({"beam_width": 0}, "`beam_width` of the language model must be positive"),
         ({"size": 4}, "size"),
+        ({"margins": [0.1, -0.5]}, r"`margins` of the language model leave nothing of a word, got \[0.1, -0.5\]"),
         ({"weight": -1}, "`weight` of the language model must not be negative, got -1"),
     ],
 )

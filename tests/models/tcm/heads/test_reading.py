@@ -13,8 +13,8 @@ A, B, UNKNOWN, LAST = 0, 1, 2, 3  # LAST is blank or end
 
 
 def logits_of(classes: list[int], num_classes: int = len(CHARSET) + 2, confidence: float = 4.0) -> torch.Tensor:
-    """Logits (1, T, classes) that say these classes, all alike sure of it."""
-    return confidence * torch.nn.functional.one_hot(torch.tensor(classes), num_classes).float()[None]
+    """Logits (1, 1, T, classes) that say these classes, all alike sure of it."""
+    return confidence * torch.nn.functional.one_hot(torch.tensor(classes), num_classes).float()[None, None]
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_ctc_merges_runs_and_drops_blanks(steps: list[int], text: str) -> None:
 
 def test_ctc_takes_the_surest_step_of_a_run() -> None:
     logits = logits_of([A, A, A, LAST])
-    logits[0, 1] *= 2  # the middle of the run
+    logits[0, 0, 1] *= 2  # the middle of the run
     [word] = read_words(logits, CHARSET, "ctc")
     expected = torch.tensor([8.0, 0, 0, 0]).softmax(dim=0)
     assert word.score == pytest.approx(float(expected[0]))
@@ -63,9 +63,9 @@ def test_attention_reads_to_the_end(steps: list[int], text: str) -> None:
 
 
 def test_score_is_the_geometric_mean() -> None:
-    logits = torch.cat([logits_of([A, B], confidence=1.0), logits_of([LAST])], dim=1)
-    logits[0, 1] *= 3
-    probabilities = logits.softmax(dim=-1).amax(dim=-1)[0]
+    logits = torch.cat([logits_of([A, B], confidence=1.0), logits_of([LAST])], dim=2)
+    logits[0, 0, 1] *= 3
+    probabilities = logits.softmax(dim=-1).amax(dim=-1)[0, 0]
     [word] = read_words(logits, CHARSET, "attention")
     assert word.score == pytest.approx(float((probabilities[0] * probabilities[1]) ** 0.5))
 
@@ -76,8 +76,8 @@ def test_half_precision_and_gradients_are_no_matter() -> None:
 
 
 def test_no_words() -> None:
-    assert read_words(torch.zeros(0, 5, 4), CHARSET, "ctc") == []
-    assert read_words(torch.zeros(0, 5, 4), CHARSET, "attention") == []
+    assert read_words(torch.zeros(0, 1, 5, 4), CHARSET, "ctc") == []
+    assert read_words(torch.zeros(0, 1, 5, 4), CHARSET, "attention") == []
 
 
 def code_points(words: list[str]) -> torch.Tensor:
@@ -104,8 +104,8 @@ def test_what_is_taught_is_what_is_read(words: list[str]) -> None:
     expected = ["".join(char if char in PRINTABLE_ASCII else UNKNOWN_CHARACTER for char in word) for word in words]
     ended = classes.masked_fill(classes < 0, num_classes - 1)
     logits = torch.nn.functional.one_hot(ended, num_classes).float()
-    assert [word.text for word in read_words(logits, PRINTABLE_ASCII, "attention")] == expected
+    assert [word.text for word in read_words(logits[:, None], PRINTABLE_ASCII, "attention")] == expected
     blanks = torch.full_like(ended, num_classes - 1)
     spaced = torch.stack([ended, blanks], dim=2).flatten(1)  # a blank after every character
     logits = torch.nn.functional.one_hot(spaced, num_classes).float()
-    assert [word.text for word in read_words(logits, PRINTABLE_ASCII, "ctc")] == expected
+    assert [word.text for word in read_words(logits[:, None], PRINTABLE_ASCII, "ctc")] == expected

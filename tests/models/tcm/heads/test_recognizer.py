@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from transformers_tcm.models.tcm.heads.reading import read_words
-from transformers_tcm.models.tcm.heads.recognizer import RecognizerConfig, TextRecognizer, WordSampler
+from transformers_tcm.models.tcm.heads.recognizer import RecognizerConfig, TextRecognizer, WordSampler, with_margin
 from transformers_tcm.models.tcm.heads.roi_sampling import BezierAlign, quads_to_bezier
 
 SMALL: dict[str, Any] = {
@@ -147,7 +147,7 @@ def test_shapes(decoder: str, feature_stride: int) -> None:
     steps = 16 if decoder == "ctc" else 7
     assert logits.shape == (5, steps, 10)
     assert nothing.shape == (0, steps, 10)
-    assert len(read_words(logits, SMALL["charset"], decoder)) == 5
+    assert len(read_words(logits[:, None], SMALL["charset"], decoder)) == 5
 
 
 def test_attention_is_told_the_character_before() -> None:
@@ -178,7 +178,7 @@ def test_attention_stops_when_all_words_have_ended() -> None:
     with torch.no_grad():
         logits = model(features(), points, images)
     assert len(calls) == 1
-    assert [word.text for word in read_words(logits, SMALL["charset"], "attention")] == [""] * 3
+    assert [word.text for word in read_words(logits[:, None], SMALL["charset"], "attention")] == [""] * 3
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
@@ -218,6 +218,29 @@ def test_words_are_encoded_in_few_different_numbers(training: bool) -> None:
             classes = torch.zeros(count, 2, dtype=torch.int64)
             assert len(model(features(), points, images, classes)) == count
     assert sizes <= {8, 16, 24}
+
+
+@pytest.mark.parametrize("margins", [[], [0.3, -0.2]])
+def test_a_language_model_asks_for_more_views(margins: list[float]) -> None:
+    reader = recognizer(language_model={"margins": margins})
+    points, images = words(5)
+    with torch.no_grad():
+        views = reader.views(features(), points, images)
+        nowhere = reader.views(features(), points[:0], images[:0])
+        expected = [reader(features(), with_margin(points, margin), images) for margin in (0.0, *margins)]
+    assert torch.equal(views, torch.stack(expected, dim=1))
+    assert nowhere.shape == (0, 1 + len(margins), *views.shape[2:])
+
+
+def test_margins_grow_on_all_sides() -> None:
+    """By a share of the height, also beyond the ends of a slanted word."""
+    quad = torch.tensor([[[10.0, 20], [50, 20], [50, 30], [10, 30]]])
+    larger = with_margin(quads_to_bezier(quad), 0.2)[0]
+    expected = quads_to_bezier(torch.tensor([[8.0, 18], [52, 18], [52, 32], [8, 32]]))
+    torch.testing.assert_close(larger, expected)
+    angle = torch.tensor(0.5)
+    turn = torch.stack([torch.stack([angle.cos(), -angle.sin()]), torch.stack([angle.sin(), angle.cos()])])
+    torch.testing.assert_close(with_margin(quads_to_bezier(quad @ turn), 0.2)[0], expected @ turn)
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
@@ -306,6 +329,6 @@ def test_learns_four_words_by_heart(decoder: str) -> None:
         nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimizer.step()
     with torch.no_grad():
-        readings = read_words(model.eval()(canvas, points, images), SMALL["charset"], decoder)
+        readings = read_words(model.eval().views(canvas, points, images), SMALL["charset"], decoder)
     assert [reading.text for reading in readings] == texts
     assert min(reading.score for reading in readings) > 0.5

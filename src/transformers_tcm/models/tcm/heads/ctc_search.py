@@ -1,4 +1,4 @@
-"""The word that a CTC recogniser and a language model agree on, and where in it its characters stand.
+"""The words that a CTC recogniser and a language model agree on, and where in them their characters stand.
 
 References: CTC, Graves et al., ICML 2006; prefix beam search with a language model, Hannun et al., First-Pass Large
 Vocabulary Continuous Speech Recognition using Bi-Directional Recurrent DNNs, 2014.
@@ -15,7 +15,7 @@ import numpy as np
 
 from .language_model import CharacterLanguageModel
 
-__all__ = ["Word", "aligned_steps", "most_probable_words"]
+__all__ = ["Word", "aligned_steps", "likely_words"]
 
 # Characters that are less probable than this share of the most probable class are not considered at a step.
 LEAST_SHARE = 1e-3
@@ -64,12 +64,15 @@ class Spelling:
             self.known.update(zip(new, (settings.weight * scores).tolist(), strict=True))
 
 
-def most_probable_words(probabilities: np.ndarray, language_model: CharacterLanguageModel) -> list[Word]:
-    """N words, as classes of their characters, that both their looks and their spelling make probable.
+def likely_words(probabilities: np.ndarray, language_model: CharacterLanguageModel) -> list[dict[Word, float]]:
+    """For each of N pictures the words, as classes of their characters, that looks and spelling make probable.
 
     Args:
         probabilities: (N, T, C) of every class at each step.
         language_model: its settings say how much spelling counts, and how many beginnings are pursued.
+
+    Returns:
+        Their shares of the probability of all of them, in [0, 1].
     """
     spelling = Spelling(language_model)
     width = language_model.settings.beam_width
@@ -82,8 +85,7 @@ def most_probable_words(probabilities: np.ndarray, language_model: CharacterLang
             for beam, step in zip(beams, steps, strict=True)
         ]
     spelling.look_up(word for beam in beams for word in beam)
-    scores = [{word: _score(paths) + spelling.known[word][-1] for word, paths in beam.items()} for beam in beams]
-    return [max(words, key=words.__getitem__) for words in scores]
+    return [_shares({word: _score(paths) + spelling.known[word][-1] for word, paths in beam.items()}) for beam in beams]
 
 
 def _likely_steps(probabilities: np.ndarray) -> list[Step]:
@@ -135,6 +137,14 @@ def _best(beam: dict[Word, Paths], width: int) -> dict[Word, Paths]:
 
 def _score(paths: Paths) -> float:
     return math.log(paths[0] + paths[1] + LEAST_PROBABILITY) + paths[2]
+
+
+def _shares(scores: dict[Word, float]) -> dict[Word, float]:
+    """Softmax of the scores."""
+    highest = max(scores.values())
+    chances = {word: math.exp(score - highest) for word, score in scores.items()}
+    total = sum(chances.values())
+    return {word: chance / total for word, chance in chances.items()}
 
 
 def aligned_steps(probabilities: np.ndarray, word: Word) -> np.ndarray:

@@ -34,6 +34,7 @@ class LanguageModelConfig:
         weight: what the logarithm of a word's probability as a word counts, where that of its looks counts 1.
         length_bonus: nats that each character adds to that logarithm, since long words are less probable.
         beam_width: beginnings of each word that are pursued.
+        margins: a word is also read with these margins around it, as shares of its height, and the readings vote.
     """
 
     context: int = 10
@@ -43,6 +44,7 @@ class LanguageModelConfig:
     weight: float | int = 0.8
     length_bonus: float | int = 2.5
     beam_width: int = 16
+    margins: list[float] | tuple[float, ...] = (0.08, -0.08)
 
     def __post_init__(self) -> None:
         for name in ("context", "embedding_size", "hidden_size", "beam_width"):
@@ -51,6 +53,9 @@ class LanguageModelConfig:
         for name in ("num_layers", "weight", "length_bonus"):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` of the language model must not be negative, got {getattr(self, name)}")
+        self.margins = list(self.margins)
+        if any(margin <= -0.5 for margin in self.margins):
+            raise ValueError(f"`margins` of the language model leave nothing of a word, got {list(self.margins)}")
 
 
 class ResidualLayer(nn.Sequential):

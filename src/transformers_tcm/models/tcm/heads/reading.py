@@ -1,12 +1,13 @@
 """From characters to classes and back: what a recogniser is taught, and the words its logits stand for."""
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from .ctc_search import Word, aligned_steps, most_probable_words
+from .ctc_search import Word, aligned_steps, likely_words
 from .language_model import CharacterLanguageModel
 
 __all__ = ["PRINTABLE_ASCII", "UNKNOWN_CHARACTER", "WordReading", "char_classes", "read_words"]
@@ -48,23 +49,37 @@ def read_words(
     decoder: str,
     language_model: CharacterLanguageModel | None = None,
 ) -> list[WordReading]:
-    """The N most probable words of logits (N, T, C) with C = len(charset) + 2.
+    """The N most probable words of logits (N, V, T, C) with C = len(charset) + 2.
 
     Args:
-        char_logits: of every class at each step: the charset, unknown, and last blank (`"ctc"`) or end (`"attention"`).
+        char_logits: in V views of every class at each step: the charset, unknown, and last blank (`"ctc"`) or end
+            (`"attention"`).
         charset: the characters.
         decoder: `"ctc"`: a character is what a run of equal steps says, and blanks separate them; `"attention"`: each
             step is a character until the end.
-        language_model: weighs how words that a CTC recogniser thinks likely are spelled; without it each character
-            is the one that looks most probable.
+        language_model: weighs how words that a CTC recogniser thinks likely are spelled, and the views vote; without it
+            each character is the one that looks most probable in the first view.
     """
     probabilities = char_logits.detach().float().softmax(dim=-1).cpu().numpy()
     steps_of = _ctc_steps if decoder == "ctc" else _attention_steps
-    looks = [_most_probable(word[steps_of(word)], charset) for word in probabilities]
+    looks = [_most_probable(word[steps_of(word)], charset) for word in probabilities[:, 0]]
     if language_model is None:
         return looks
-    words = most_probable_words(probabilities, language_model)
-    return [_respelled(*each, charset) for each in zip(looks, probabilities, words, strict=True)]
+    words = _elected_words(probabilities, language_model)
+    return [_respelled(*each, charset) for each in zip(looks, probabilities[:, 0], words, strict=True)]
+
+
+def _elected_words(probabilities: np.ndarray, language_model: CharacterLanguageModel) -> list[Word]:
+    """The words that are most probable in all views (N, V, T, C) together."""
+    count, views = probabilities.shape[:2]
+    likely = likely_words(probabilities.reshape(count * views, *probabilities.shape[2:]), language_model)
+    words = []
+    for first in range(0, len(likely), views):
+        votes = Counter[Word]()
+        for view in likely[first : first + views]:
+            votes.update(view)
+        words.append(max(votes, key=votes.__getitem__))
+    return words
 
 
 def _respelled(seen: WordReading, probabilities: np.ndarray, word: Word, charset: str) -> WordReading:

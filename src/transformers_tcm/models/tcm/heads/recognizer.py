@@ -162,6 +162,18 @@ def word_heights(control_points: torch.Tensor) -> torch.Tensor:
     return (control_points[:, [0, 3]] - control_points[:, [7, 4]]).norm(dim=-1).mean(dim=1)
 
 
+def with_margin(control_points: torch.Tensor, margin: float) -> torch.Tensor:
+    """Words (N, 8, 2), enlarged on all sides by a share of their height."""
+    upper, lower = control_points[:, :4], control_points[:, 4:].flip(1)  # (N, 4, 2), both along the word
+    middle = upper + lower
+    ends = functional.normalize(torch.stack([middle[:, 0] - middle[:, 1], middle[:, 3] - middle[:, 2]], dim=1), dim=-1)
+    steps = torch.linspace(0, 1, 4, dtype=upper.dtype, device=upper.device)[:, None]  # (4, 1)
+    # Points between the ends follow them, so that letters keep their places.
+    outward = torch.lerp(ends[:, :1], ends[:, 1:], steps) * word_heights(control_points)[:, None, None]  # (N, 4, 2)
+    upward = upper - lower
+    return torch.cat([upper + margin * (outward + upward), (lower + margin * (outward - upward)).flip(1)], dim=1)
+
+
 class ConvNorm(nn.Sequential):
     """3x3 convolution, batch norm and, unless it ends a residual branch, ReLU."""
 
@@ -340,6 +352,16 @@ class TextRecognizer(nn.Module):
         ]
         steps = self.settings.num_steps if self.settings.decoder == "ctc" else self.settings.max_length
         return torch.cat(parts) if parts else features.new_zeros(0, steps, self.settings.num_classes)
+
+    def views(self, features: torch.Tensor, control_points: torch.Tensor, batch_indices: torch.Tensor) -> torch.Tensor:
+        """Logits (N, V, T, classes) of words in all views."""
+        points = self.view_points(control_points)
+        return torch.stack([self(features, view, batch_indices) for view in points], dim=1)
+
+    def view_points(self, control_points: torch.Tensor) -> list[torch.Tensor]:
+        """Words (N, 8, 2) as they are and with each margin of the language model."""
+        margins = () if self.language_model is None else self.language_model.settings.margins
+        return [control_points, *(with_margin(control_points, margin) for margin in margins)]
 
     def _read_chunk(
         self,
