@@ -85,9 +85,8 @@ class Stages:
         recognizer = self.model.recognizer
         stem = recognizer.settings.feature_stride == 2
         features = self.features.stem_features if stem else self.features.feature_maps[0]
-        first = torch.zeros(len(self.control_points), dtype=torch.int64)
-        views = recognizer.view_points(self.control_points)
-        return torch.cat([recognizer.sampler(features, points, first) for points in views])
+        views = recognizer.view_points(self.control_points).flatten(0, 1)  # (N, V, 8, 2) -> (N x V, 8, 2)
+        return recognizer.sampler(features, views, torch.zeros(len(views), dtype=torch.int64))
 
     def recognition(self) -> None:
         if self.crops is not None:

@@ -63,7 +63,7 @@ def test_export_and_card(trained: Path, tmp_path: Path, monkeypatch: pytest.Monk
     (tmp_path / "evaluation.json").write_text(json.dumps(FIGURES))
     (tmp_path / "words.json").write_text(json.dumps(WORDS))
     figures = ("--figures", tmp_path / "evaluation.json", tmp_path / "words.json")
-    stages = ("--stages", *(f"stage {number}" for number in range(1, 9)))
+    stages = ("--stages", *(f"stage {number}" for number in range(1, 10)))
     run(monkeypatch, "export_model", "--card-only", target, *figures, *stages)
     card = ModelCard.load(target / "README.md")
     values = [result.metric_value for result in card.data.eval_results]

@@ -44,7 +44,7 @@ class LanguageModelConfig:
     weight: float | int = 0.8
     length_bonus: float | int = 2.5
     beam_width: int = 16
-    margins: list[float] | tuple[float, ...] = (0.08, -0.08)
+    margins: list[float] | tuple[float, ...] = (0.08, -0.08, 0.04, -0.04)
 
     def __post_init__(self) -> None:
         for name in ("context", "embedding_size", "hidden_size", "beam_width"):

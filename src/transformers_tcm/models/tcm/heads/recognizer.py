@@ -138,7 +138,8 @@ class WordSampler(nn.Module):
         """Maps (B, C, H, W), control points (N, 8, 2) in pixels of the input, images (N,) to crops (N, C, h, w)."""
         chosen = self.choose_levels(control_points)
         crops, order = [], []
-        for level, align in enumerate(self.levels):
+        # A map that no word is cut out of is not made.
+        for level, align in enumerate(self.levels[: int(chosen.max()) + 1]):
             if level:
                 features = functional.avg_pool2d(features, 2, ceil_mode=True)
             here = (chosen == level).nonzero()[:, 0]
@@ -355,13 +356,14 @@ class TextRecognizer(nn.Module):
 
     def views(self, features: torch.Tensor, control_points: torch.Tensor, batch_indices: torch.Tensor) -> torch.Tensor:
         """Logits (N, V, T, classes) of words in all views."""
-        points = self.view_points(control_points)
-        return torch.stack([self(features, view, batch_indices) for view in points], dim=1)
+        points = self.view_points(control_points)  # (N, V, 8, 2)
+        views = self(features, points.flatten(0, 1), batch_indices.repeat_interleave(points.shape[1]))
+        return views.unflatten(0, points.shape[:2])  # (N x V, T, classes) -> (N, V, T, classes)
 
-    def view_points(self, control_points: torch.Tensor) -> list[torch.Tensor]:
-        """Words (N, 8, 2) as they are and with each margin of the language model."""
+    def view_points(self, control_points: torch.Tensor) -> torch.Tensor:
+        """Words (N, 8, 2) as they are and with each margin of the language model, (N, V, 8, 2)."""
         margins = () if self.language_model is None else self.language_model.settings.margins
-        return [control_points, *(with_margin(control_points, margin) for margin in margins)]
+        return torch.stack([control_points, *(with_margin(control_points, margin) for margin in margins)], dim=1)
 
     def _read_chunk(
         self,
