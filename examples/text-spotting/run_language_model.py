@@ -2,7 +2,7 @@
 
 Arguments come from the command line or from one YAML or JSON file, which further arguments override:
 
-    python run_language_model.py recipes/language_model.yaml --model_name_or_path runs/6 --words english.txt …
+    python run_language_model.py recipes/language_model.yaml --model_name_or_path runs/9 --words english.txt …
 """
 
 import json

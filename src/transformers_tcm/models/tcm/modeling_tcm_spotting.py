@@ -49,7 +49,7 @@ class TCMTextSpottingOutput(TCMTextDetectionOutput):
             word, more where a language model asks for them.
         charset: the recogniser's characters, in the order of its classes.
         decoder: what the steps mean, `"ctc"` or `"attention"`.
-        language_model: chooses between likely words, where the recogniser has one.
+        language_model: weighs how likely words are spelled, where the recogniser has one.
     """
 
     points: torch.Tensor | None = None

@@ -46,8 +46,8 @@ class RecognizerConfig:
         jitter: in training, corners are moved by up to this share of the word's height, since proposals are not exact.
         train_on_proposals: also learn from the detector's own proposals that overlap a word by half.
         loss_weight: weight of the recognition loss.
-        language_model: settings of a language model that chooses between the words a CTC recogniser thinks likely,
-            see `LanguageModelConfig`; `None` for none.
+        language_model: settings of a language model that weighs how the words a CTC recogniser thinks likely are
+            spelled, see `heads.language_model.LanguageModelConfig`; `None` for none.
     """
 
     charset: str = PRINTABLE_ASCII
