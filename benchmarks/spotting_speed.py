@@ -29,8 +29,8 @@ from transformers_tcm import (
     geometry,
     load_image,
 )
-from transformers_tcm.models.tcm.heads.proposals import proposals_to_bezier
 from transformers_tcm.models.tcm.modeling_tcm import valid_sizes
+from transformers_tcm.models.tcm.recognition.proposals import proposals_to_bezier
 
 PHOTO = Path(__file__).parents[1] / "examples" / "images" / "street.jpg"
 

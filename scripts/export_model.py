@@ -20,8 +20,8 @@ import torch
 from transformers import AutoModel
 
 from transformers_tcm import TCMForTextSpotting, TCMImageProcessor
-from transformers_tcm.model_card import CardDetails, eval_result
-from transformers_tcm.publishing import CARD_FILE, write_card
+from transformers_tcm.hub.model_card import CardDetails, eval_result
+from transformers_tcm.hub.publishing import CARD_FILE, write_card
 
 SECTIONS = Path(__file__).parent
 DATASET = {

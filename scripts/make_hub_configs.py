@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from transformers_tcm import TCMConfig, TCMForTextDetection, TCMImageProcessor, bundled_model_path
-from transformers_tcm.model_card import CardDetails, Publication, model_card
+from transformers_tcm.hub.model_card import CardDetails, Publication, model_card
 
 TARGET = Path(__file__).parents[1] / "hub_configs"
 BUNDLED = ["fasttcm-dbnet-tiny", "fasttcm-spotter-tiny"]

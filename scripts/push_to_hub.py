@@ -20,9 +20,9 @@ from typing import Any
 from transformers import AutoConfig, AutoModel
 
 from transformers_tcm import TCMImageProcessor, bundled_model_path
-from transformers_tcm.model_card import CardDetails
+from transformers_tcm.hub.model_card import CardDetails
+from transformers_tcm.hub.publishing import CARD_FILE, PROCESSOR_FILE, push_model, write_repository
 from transformers_tcm.models.bundled import BUNDLED_MODELS
-from transformers_tcm.publishing import CARD_FILE, PROCESSOR_FILE, push_model, write_repository
 
 # Settings that training and saving change.
 FREE = {"architectures", "auto_map", "clip_pretrained", "dtype", "fused", "transformers_version", "_name_or_path"}

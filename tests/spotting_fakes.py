@@ -10,8 +10,8 @@ from tiny_settings import SETTINGS
 
 from transformers_tcm import TCMConfig, TCMForTextSpotting
 from transformers_tcm.models.tcm.heads.dbnet import DBNetOutput
-from transformers_tcm.models.tcm.heads.reading import PRINTABLE_ASCII
 from transformers_tcm.models.tcm.modeling_tcm_spotting import TCMTextSpottingOutput
+from transformers_tcm.models.tcm.recognition.reading import PRINTABLE_ASCII
 
 TINY_RECOGNIZER = {
     "crop_size": [8, 32],

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from transformers_tcm import TCMForTextSpotting, TCMImageProcessor, bundled_model_path
 from transformers_tcm.data.collation import TextDetectionCollator
-from transformers_tcm.data.words import WordCrop, WordPhotos, load_word_crops
+from transformers_tcm.data.word_crops import WordCrop, WordPhotos, load_word_crops
 from transformers_tcm.evaluation import WordRecognition
 from transformers_tcm.training import score_batch
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from transformers_tcm.data.words import WordCrop, load_word_crops
+from transformers_tcm.data.word_crops import WordCrop, load_word_crops
 from transformers_tcm.instances import TextInstances
 
 

@@ -21,8 +21,8 @@ from torch.utils.data import Dataset
 from transformers import Trainer, set_seed
 
 from transformers_tcm import TCMConfig, TCMForTextSpotting, TCMImageProcessor
-from transformers_tcm.models.tcm.heads.language_model import CharacterLanguageModel
-from transformers_tcm.models.tcm.heads.reading import char_classes
+from transformers_tcm.models.tcm.recognition.language_model import CharacterLanguageModel
+from transformers_tcm.models.tcm.recognition.reading import char_classes
 from transformers_tcm.training import TCMTrainingArguments, parse_recipe
 
 

@@ -9,7 +9,7 @@ from transformers_tcm import TCMConfig, TCMForTextSpotting, TCMImageProcessor, b
 from transformers_tcm.data.collation import TextDetectionCollator
 from transformers_tcm.data.datasets import TextPhotos
 from transformers_tcm.data.photometric import PhotometricJitter
-from transformers_tcm.data.words import MixedDataset, WordCollages, WordPhotos, load_word_crops
+from transformers_tcm.data.word_crops import MixedDataset, WordCollages, WordPhotos, load_word_crops
 from transformers_tcm.training import PhotoArguments, freeze_detector
 
 

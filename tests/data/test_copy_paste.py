@@ -14,7 +14,7 @@ from transformers_tcm import TCMImageProcessor, TextInstances
 from transformers_tcm.data.augmentation import TextAugmentation
 from transformers_tcm.data.copy_paste import CopyPaste, WordPatch, cut_words, patches_of_words
 from transformers_tcm.data.datasets import RandomTextCrops
-from transformers_tcm.data.words import WordCrop
+from transformers_tcm.data.word_crops import WordCrop
 
 GREY, RED = 128, (230, 20, 20)
 STRAIGHT = np.float32([[30, 40], [110, 48], [108, 70], [28, 62]])

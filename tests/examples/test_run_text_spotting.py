@@ -18,7 +18,7 @@ import torch
 from transformers_tcm import TCMForTextSpotting, TCMImageProcessor, TextInstances
 from transformers_tcm.data.collation import label_words
 from transformers_tcm.data.loaders import save_jsonl
-from transformers_tcm.data.words import load_word_crops
+from transformers_tcm.data.word_crops import load_word_crops
 
 FOLDER = Path(__file__).parents[2] / "examples" / "text-spotting"
 TRAINER, NO_TRAINER = "run_text_spotting.py", "run_text_spotting_no_trainer.py"

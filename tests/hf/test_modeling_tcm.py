@@ -10,9 +10,9 @@ from transformers.testing_utils import torch_device
 from transformers_tcm.instances import TextInstances
 from transformers_tcm.models.tcm.configuration_tcm import TCMConfig
 from transformers_tcm.models.tcm.heads import head_class
-from transformers_tcm.models.tcm.heads.roi_sampling import quads_to_bezier
 from transformers_tcm.models.tcm.modeling_tcm import TCMForTextDetection, TCMModel
 from transformers_tcm.models.tcm.modeling_tcm_spotting import TCMForTextSpotting
+from transformers_tcm.models.tcm.recognition.sampling import quads_to_bezier
 
 from ...test_configuration_common import ConfigTester
 from ...test_modeling_common import ModelTesterMixin, floats_tensor

@@ -143,7 +143,7 @@ def test_what_was_published_loads_into_an_empty_cache(
 ) -> None:
     from transformers import pipeline
 
-    from transformers_tcm.publishing import EXAMPLE_PHOTO
+    from transformers_tcm.hub.publishing import EXAMPLE_PHOTO
 
     loaded = run_client(published, tmp_path, LOAD, EXAMPLE_PHOTO, token=None)
     assert set(loaded["classes"].values()) == {"TCMForTextDetection"}

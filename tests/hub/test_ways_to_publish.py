@@ -21,7 +21,7 @@ from transformers import pipeline
 
 from transformers_tcm import TextInstances, bundled_model_path
 from transformers_tcm.data.loaders import save_jsonl
-from transformers_tcm.publishing import EXAMPLE_PHOTO
+from transformers_tcm.hub.publishing import EXAMPLE_PHOTO
 
 pytestmark = pytest.mark.slow
 

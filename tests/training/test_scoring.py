@@ -11,7 +11,7 @@ from training_fakes import SETTINGS
 from transformers_tcm import TCMConfig, TCMForTextDetection, TCMForTextSpotting, TCMImageProcessor, TextInstances
 from transformers_tcm.data.collation import TextDetectionCollator, label_words
 from transformers_tcm.data.datasets import process_for_model
-from transformers_tcm.models.tcm.heads.reading import char_classes
+from transformers_tcm.models.tcm.recognition.reading import char_classes
 from transformers_tcm.training import BatchScores, score_batch, summarize
 
 PROCESSOR = TCMImageProcessor(size={"height": 128, "width": 192}, unclip_ratio=1.5, text_threshold=0.0)

@@ -9,6 +9,7 @@ from ..geometry import clamp_polygon, clip_polygon, order_clockwise, signed_area
 from ..instances import TextInstances
 from .copy_paste import CopyPaste
 from .photometric import PhotometricJitter
+from .warp import warp
 
 __all__ = ["TextAugmentation"]
 
@@ -89,7 +90,7 @@ class TextAugmentation:
             if view.cut == 0:
                 break
             view = min(view, self._draw_view(instances, width, height, rng), key=lambda candidate: candidate.cut)
-        crop, moved = _warp(image, view.matrix, *self.crop_size), self._move(instances, view)
+        crop, moved = warp(image, view.matrix, self.crop_size), self._move(instances, view)
         if self.copy_paste is not None:
             frame = transform_points(np.array([[0, 0], [width, 0], [width, height], [0, height]]), view.matrix)
             crop, moved = self.copy_paste(crop, moved, rng, frame)
@@ -215,31 +216,3 @@ def _word_height(polygon: np.ndarray) -> float:
     import cv2
 
     return min(cv2.minAreaRect(np.ascontiguousarray(polygon))[1])
-
-
-def _warp(image: np.ndarray, matrix: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Warp only the pixels of the window: (height, width, 3), zero outside the image.
-
-    `matrix` (2, 3) maps points of the image to points of the window, corners at (0, 0).
-    """
-    import cv2
-
-    corners = np.array([[0, 0], [width, 0], [width, height], [0, height]])
-    seen = transform_points(corners, cv2.invertAffineTransform(matrix))
-    # Bilinear sampling skips pixels below half size, so the image is first averaged down by a whole factor.
-    shrink = max(1, int(1 / np.sqrt(abs(np.linalg.det(matrix[:, :2])))))
-    limits = image.shape[1::-1]
-    left, top = np.clip(np.floor(seen.min(axis=0)) - 2 * shrink, 0, limits).astype(int)
-    right, bottom = np.clip(np.ceil(seen.max(axis=0)) + 2 * shrink, 0, limits).astype(int)
-    if left >= right or top >= bottom:
-        return np.zeros((height, width, 3), dtype=np.uint8)
-    region = image[top:bottom, left:right]
-    if shrink > 1:
-        target = (-(-region.shape[1] // shrink), -(-region.shape[0] // shrink))
-        region = cv2.resize(region, target, interpolation=cv2.INTER_AREA)
-    step = np.array([(right - left) / region.shape[1], (bottom - top) / region.shape[0]])
-    linear = matrix[:, :2] * step
-    offset = matrix[:, :2] @ [left, top] + matrix[:, 2]
-    # Points count from the pixels' corners, OpenCV from their centres.
-    offset = offset + linear @ [0.5, 0.5] - 0.5
-    return cv2.warpAffine(region, np.column_stack([linear, offset]), (width, height), flags=cv2.INTER_LINEAR)

@@ -73,7 +73,7 @@ class TextDetectionCollator:
         """Where the words are, for a spotter, and what they say."""
         if not self.reads:
             return {}
-        from ..models.tcm.heads.proposals import words_to_bezier
+        from ..models.tcm.recognition.proposals import words_to_bezier
 
         char_ids = label.get("char_ids", torch.zeros(len(label["counts"]), 1, dtype=torch.int64))
         polygons = labels_to_instances(label).polygons

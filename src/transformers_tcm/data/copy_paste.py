@@ -12,9 +12,10 @@ import numpy as np
 from ..geometry import transform_points
 from ..images import load_image
 from ..instances import TextInstances
+from .warp import homography, picture_corners, warp
 
 if TYPE_CHECKING:
-    from .words import WordCrop
+    from .word_crops import WordCrop
 
 __all__ = ["CopyPaste", "WordPatch", "cut_words", "patches_of_words"]
 
@@ -209,7 +210,7 @@ class CopyPaste:
         angle = np.deg2rad(rng.uniform(-self.rotation, self.rotation))
         turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         moves = rng.uniform(-self.warp, self.warp, (4, 2)) * height
-        return scale * _corners(patch.pixels) @ turn.T + moves
+        return scale * picture_corners(patch.pixels) @ turn.T + moves
 
 
 class _FreePlaces:
@@ -260,22 +261,9 @@ class _Warped(NamedTuple):
     opacity: np.ndarray
 
 
-def _corners(image: np.ndarray) -> np.ndarray:
-    """Corners (4, 2) of an image."""
-    height, width = image.shape[:2]
-    return np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float64)
-
-
-def _homography(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """The projective matrix (3, 3) that takes four points (4, 2) to four others."""
-    import cv2
-
-    return np.asarray(cv2.getPerspectiveTransform(source.astype(np.float32), target.astype(np.float32)))
-
-
 def _paste(image: np.ndarray, patch: WordPatch, corners: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Blend a patch into an image, in place, its corners at (4, 2); the word's outline there."""
-    polygon = transform_points(patch.polygon, _homography(_corners(patch.pixels), corners))
+    polygon = transform_points(patch.polygon, homography(picture_corners(patch.pixels), corners))
     left, top, right, bottom = np.clip(
         np.concatenate([np.floor(corners.min(axis=0)), np.ceil(corners.max(axis=0))]), 0, [*image.shape[1::-1]] * 2
     ).astype(int)
@@ -287,24 +275,11 @@ def _paste(image: np.ndarray, patch: WordPatch, corners: np.ndarray, rng: np.ran
     return polygon
 
 
-def _warp(patch: WordPatch, corners: np.ndarray, shape: tuple[int, ...]) -> _Warped:
+def _warp(patch: WordPatch, corners: np.ndarray, shape: tuple[int, int]) -> _Warped:
     """A patch with its corners at (4, 2) of an image of shape (h, w)."""
-    import cv2
-
-    pixels, opacity = patch.pixels, patch.opacity
-    source = _corners(pixels)
-    shrink = max(1, int(len(pixels) / max(float(np.linalg.norm(corners[3] - corners[0])), 1.0)))
-    if shrink > 1:
-        # Bilinear sampling skips pixels below half size.
-        size = (-(-pixels.shape[1] // shrink), -(-pixels.shape[0] // shrink))
-        pixels, opacity = (cv2.resize(array, size, interpolation=cv2.INTER_AREA) for array in (pixels, opacity))
-        source = _corners(pixels)
-    # Points count from the pixels' corners, OpenCV from their centres.
-    matrix = _homography(source - 0.5, corners - 0.5)
-    size = (shape[1], shape[0])
-    pixels = cv2.warpPerspective(pixels, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    opacity = cv2.warpPerspective(opacity, matrix, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT)
-    return _Warped(pixels.astype(np.float32), opacity.astype(np.float32) / 255)
+    matrix = homography(picture_corners(patch.pixels), corners)
+    pixels = warp(patch.pixels, matrix, shape, border="replicate")
+    return _Warped(pixels.astype(np.float32), warp(patch.opacity, matrix, shape).astype(np.float32) / 255)
 
 
 def _colour_shift(warped: _Warped, part: np.ndarray, strength: float) -> np.ndarray:

@@ -5,7 +5,7 @@ from typing import Any
 from transformers import Trainer
 
 from ..data.datasets import RandomTextCrops
-from ..model_card import CardDetails, eval_result
+from ..hub.model_card import CardDetails, eval_result
 
 __all__ = ["training_details"]
 

@@ -8,8 +8,8 @@ from huggingface_hub import CommitInfo, HfApi
 from transformers import Trainer
 from transformers.trainer_utils import HubStrategy
 
+from ..hub.publishing import push_model, write_card
 from ..models.tcm.modeling_tcm import TCMForTextDetection
-from ..publishing import push_model, write_card
 from .card import training_details
 from .ema import ExponentialMovingAverage
 

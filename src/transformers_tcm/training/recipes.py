@@ -14,7 +14,7 @@ from ..data.augmentation import TextAugmentation
 from ..data.copy_paste import CopyPaste, cut_words, patches_of_words
 from ..data.datasets import DecodedRows, RandomTextCrops
 from ..data.loaders import load_icdar2015, load_jsonl, row_to_instances
-from ..data.words import load_word_crops
+from ..data.word_crops import load_word_crops
 from ..images import load_image
 
 __all__ = ["PhotoArguments", "few_shot_subset", "parse_recipe"]

@@ -85,7 +85,8 @@ class TCMTrainer(HubTrainer):
       processor) and `eval_loss`, for a spotter also `eval_end_to_end_hmean` and so on; for a recogniser alone
       `eval_word_accuracy` (without regard to case), `_word_accuracy_case_sensitive` and `_character_error_rate`.
     - With `ema_decay`, evaluation, `save_model` and `push_to_hub` use the averaged weights; checkpoints hold both.
-    - With `push_to_hub`, complete repositories go to the Hub, see `transformers_tcm.publishing`, and are waited for.
+    - With `push_to_hub`, complete repositories go to the Hub, see `transformers_tcm.hub.publishing`, and are
+      waited for.
     - Logs `images_per_second` with the loss: of all processes, data loading included, evaluations and saving not.
     - SIGTERM and SIGINT take effect when the step is complete and saved, unless `save_strategy` is "no". A run that is
       resumed from any checkpoint takes the steps it would have taken without the break, to the last bit.

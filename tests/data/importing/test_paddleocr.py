@@ -12,7 +12,7 @@ import PIL.Image
 import pytest
 
 from transformers_tcm.data.importing import ImportedLabels, import_photos, read_export
-from transformers_tcm.data.words import load_word_crops
+from transformers_tcm.data.word_crops import load_word_crops
 
 FOLDER = Path(__file__).parents[2] / "fixtures" / "label_exports" / "ppocrlabel"
 

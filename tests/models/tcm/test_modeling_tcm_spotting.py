@@ -13,13 +13,13 @@ from torch import nn
 from transformers_tcm.data.collation import TextDetectionCollator
 from transformers_tcm.instances import TextInstances
 from transformers_tcm.models.tcm.configuration_tcm import TCMConfig
-from transformers_tcm.models.tcm.heads.proposals import proposals_to_bezier
-from transformers_tcm.models.tcm.heads.reading import WordReading
-from transformers_tcm.models.tcm.heads.roi_sampling import quads_to_bezier
 from transformers_tcm.models.tcm.image_processing_pil_tcm import TCMImageProcessorPil
 from transformers_tcm.models.tcm.losses_tcm import dice_loss
 from transformers_tcm.models.tcm.modeling_tcm import TCMForTextDetection
 from transformers_tcm.models.tcm.modeling_tcm_spotting import TCMForTextSpotting
+from transformers_tcm.models.tcm.recognition.proposals import proposals_to_bezier
+from transformers_tcm.models.tcm.recognition.reading import WordReading
+from transformers_tcm.models.tcm.recognition.sampling import quads_to_bezier
 from transformers_tcm.training import freeze_detector
 
 Make = Callable[..., TCMForTextSpotting]

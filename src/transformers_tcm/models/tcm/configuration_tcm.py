@@ -11,8 +11,8 @@ from transformers.backbone_utils import BackboneConfigMixin
 from transformers.configuration_utils import SubConfigSpec
 
 from .heads import head_class
-from .heads.recognizer import RecognizerConfig
 from .hub_tcm import LoadsThroughShim, auto_map, write_shim
+from .recognition.base import RecognizerConfig
 
 __all__ = ["DEFAULT_PROMPT", "DEFAULT_PROMPT_TOKEN_IDS", "TCMConfig", "TCMVisionConfig"]
 

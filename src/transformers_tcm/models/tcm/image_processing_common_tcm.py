@@ -271,12 +271,12 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
 
         Args:
             repo_id: owner and name of the repository, created where it does not exist.
-            **kwargs: see `transformers_tcm.publishing.push_image_processor`.
+            **kwargs: see `transformers_tcm.hub.publishing.push_image_processor`.
 
         Returns:
             The `CommitInfo` of huggingface_hub.
         """
-        from ...publishing import push_image_processor  # the models know nothing of what is on top of them
+        from ...hub.publishing import push_image_processor  # the models know nothing of what is on top of them
 
         return push_image_processor(self, repo_id, **kwargs)
 

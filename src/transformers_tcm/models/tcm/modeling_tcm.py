@@ -241,12 +241,12 @@ class TCMPreTrainedModel(TCMImagePreTrainedModel):
 
         Args:
             repo_id: owner and name of the repository, created where it does not exist.
-            **kwargs: see `transformers_tcm.publishing.push_model`; `image_processor=` and `card=` matter most.
+            **kwargs: see `transformers_tcm.hub.publishing.push_model`; `image_processor=` and `card=` matter most.
 
         Returns:
             The `CommitInfo` of huggingface_hub.
         """
-        from ...publishing import push_model  # the models know nothing of what is on top of them
+        from ...hub.publishing import push_model  # the models know nothing of what is on top of them
 
         return push_model(self, repo_id, **kwargs)
 

@@ -17,11 +17,11 @@ from ... import geometry
 from ...instances import TextInstances
 from .configuration_tcm import TCMConfig
 from .heads.base import DecodingSettings, HeadOutput
-from .heads.language_model import CharacterLanguageModel
-from .heads.proposals import proposals_to_bezier, with_matched_proposals
-from .heads.reading import WordReading, read_words
-from .heads.recognizer import TextRecognizer
 from .modeling_tcm import TCMForTextDetection, TCMModelOutput, TCMTextDetectionOutput, check_labels, valid_sizes
+from .recognition.base import TextRecognizer
+from .recognition.language_model import CharacterLanguageModel
+from .recognition.proposals import proposals_to_bezier, with_matched_proposals
+from .recognition.reading import WordReading, read_words
 
 __all__ = ["TCMForTextSpotting", "TCMTextSpottingOutput"]
 

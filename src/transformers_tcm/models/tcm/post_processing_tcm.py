@@ -11,7 +11,7 @@ from ... import geometry
 from ...instances import TextInstances
 from ...lexicon import Lexicon, LexiconArgument, LexiconRule, checked_limit, lexicon_per_image
 from ...reading_order import reading_order
-from .heads.reading import WordReading
+from .recognition.reading import WordReading
 
 __all__ = ["TargetSizes", "as_tensors", "by_score", "checked_target_sizes", "in_target", "words_of_images"]
 

@@ -16,8 +16,7 @@ from transformers_tcm.data.collation import TextDetectionCollator
 from transformers_tcm.geometry import signed_area
 from transformers_tcm.instances import TextInstances
 from transformers_tcm.models.tcm.configuration_tcm import TCMConfig
-from transformers_tcm.models.tcm.heads import abcnet
-from transformers_tcm.models.tcm.heads.abcnet import ABCNetConfig, ABCNetHead, ABCNetOutput, suppress_overlaps
+from transformers_tcm.models.tcm.heads.abcnet import ABCNetConfig, ABCNetHead, ABCNetOutput
 from transformers_tcm.models.tcm.image_processing_pil_tcm import TCMImageProcessorPil
 from transformers_tcm.models.tcm.modeling_tcm import TCMForTextDetection
 
@@ -254,17 +253,6 @@ def test_losses_by_hand() -> None:
     assert float(losses["loss_centerness"]) == pytest.approx(0, abs=1e-4)
 
 
-def test_generalised_iou_by_hand() -> None:
-    one = torch.tensor([[0.0, 0, 10, 10]])
-    for other, expected in (
-        ([0.0, 0, 10, 10], 1),
-        ([5.0, 0, 15, 10], 1 / 3),
-        ([5.0, 5, 15, 15], 25 / 175 - 50 / 225),
-        ([20.0, 0, 30, 10], -1 / 3),
-    ):
-        assert float(abcnet._generalized_iou(one, torch.tensor([other]))) == pytest.approx(expected, abs=1e-6)
-
-
 def test_ignored_words_and_padding_are_no_background() -> None:
     head, _ = made_head()
     ignored = TextInstances([rectangle(8, 8, 56, 56)], ignore=np.array([True]))
@@ -478,22 +466,6 @@ def test_outlines_are_finite_simple_and_clockwise() -> None:
         assert all(signed_area(outline) > 0 for outline in found.polygons)
         # What ran anticlockwise starts at the left end of its other side.
         np.testing.assert_allclose(found.polygons[1][0], plain[0] + [0, 40], atol=1e-3)
-
-
-@settings(max_examples=30, deadline=None)
-@given(
-    st.lists(st.tuples(*[st.integers(0, 40)] * 2, *[st.integers(0, 20)] * 2), max_size=25),
-    st.sampled_from([0.0, 0.3, 0.7]),
-)
-def test_suppression_is_the_greedy_one(rows: list[tuple[int, int, int, int]], max_overlap: float) -> None:
-    boxes = np.array([[x, y, x + width, y + height] for x, y, width, height in rows], np.float32).reshape(-1, 4)
-    kept: list[int] = []
-    for index, box in enumerate(boxes):
-        first = shapely.box(*box)
-        others = [shapely.box(*boxes[other]) for other in kept]
-        if all(first.intersection(one).area <= max_overlap * first.union(one).area + 1e-9 for one in others):
-            kept.append(index)
-    assert suppress_overlaps(boxes, max_overlap).tolist() == kept
 
 
 # --- within the model

@@ -1,8 +1,7 @@
 """ABCNet: words as two Bézier curves, predicted at every location of a pyramid without anchors.
 
 References: Liu et al., "ABCNet: Real-time Scene Text Spotting with Adaptive Bezier-Curve Network", CVPR 2020, on the
-detector of Tian et al., "FCOS: Fully Convolutional One-Stage Object Detection", ICCV 2019; the focal loss of Lin et
-al., ICCV 2017; the generalised IoU of Rezatofighi et al., CVPR 2019.
+detector of Tian et al., "FCOS: Fully Convolutional One-Stage Object Detection", ICCV 2019.
 """
 
 import math
@@ -20,14 +19,14 @@ from transformers import initialization as init
 from .... import geometry
 from ....bezier import bezier_points
 from ....instances import TextInstances
+from ..recognition.proposals import words_to_bezier
 from .base import DetectionHead, HeadOutput, stack_targets
+from .boxes import focal_loss, generalized_box_iou, nms
 from .necks import FeaturePyramid
-from .proposals import words_to_bezier
 
-__all__ = ["ABCNetConfig", "ABCNetHead", "ABCNetOutput", "suppress_overlaps"]
+__all__ = ["ABCNetConfig", "ABCNetHead", "ABCNetOutput"]
 
 FINEST_INPUT = 2  # the pyramid handed to a head starts with C2
-FOCAL_ALPHA, FOCAL_GAMMA = 0.25, 2.0
 # Where the smooth L1 loss turns linear, in strides: about the pixel or two that an outline should be exact to.
 SMOOTH_L1_BETA = 1 / 9
 # Boxes end at most this far from their location, as a logarithm of strides: beyond any image, short of an overflow.
@@ -231,14 +230,14 @@ class ABCNetHead(DetectionHead):
             )
         positive = assigned >= 0
         counts = positive | _mask_at(output.locations, stack_targets(labels, "text_mask"))
-        focal = _focal_loss(output.class_logits, positive.float())
+        focal = focal_loss(output.class_logits, positive.float())
         boxes, curves = _targets_of(assigned, positive, labels)  # (P, 4) and (P, 8, 2)
         x, y, stride = output.locations[positive].unbind(dim=-1)  # (P,) each
         centerness = _centerness(x, y, boxes)
         cross_entropy = functional.binary_cross_entropy_with_logits(
             output.centerness_logits[positive], centerness, reduction="sum"
         )
-        overlap = _generalized_iou(output.boxes[positive], boxes)
+        overlap = generalized_box_iou(output.boxes[positive], boxes)
         errors = (output.control_points[positive] - curves) / stride[:, None, None]
         distance = functional.smooth_l1_loss(errors, torch.zeros_like(errors), reduction="none", beta=SMOOTH_L1_BETA)
         num_positive, total = positive.sum().clamp(min=1), centerness.sum().clamp(min=1e-6)
@@ -282,25 +281,6 @@ class ABCNetHead(DetectionHead):
         return stack_targets(labels, "text_map"), stack_targets(labels, "text_mask")
 
 
-def suppress_overlaps(boxes: np.ndarray, max_overlap: float) -> np.ndarray:
-    """Non-maximum suppression: indices (M,) of the boxes that overlap no better one that is kept.
-
-    Args:
-        boxes: (N, 4) x_min, y_min, x_max, y_max, the best first.
-        max_overlap: largest IoU of two boxes that are both kept.
-    """
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-    kept, remaining = [], np.arange(len(boxes))
-    while len(remaining):
-        best, remaining = remaining[0], remaining[1:]
-        kept.append(best)
-        low, high = np.maximum(boxes[best, :2], boxes[remaining, :2]), np.minimum(boxes[best, 2:], boxes[remaining, 2:])
-        shared = (high - low).clip(min=0).prod(axis=1)
-        # Not a quotient, which boxes without an area would leave undefined.
-        remaining = remaining[shared <= max_overlap * (areas[best] + areas[remaining] - shared)]
-    return np.array(kept, dtype=np.int64)
-
-
 def _tower(settings: ABCNetConfig) -> nn.Sequential:
     """Convolutions that all levels share, (B, C, h, w) to the same."""
     layers: list[nn.Module] = []
@@ -342,29 +322,10 @@ def _targets_of(
     return boxes[words], curves[words]
 
 
-def _focal_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy that well-classified locations hardly add to; all of one shape."""
-    cross_entropy = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
-    probabilities = logits.sigmoid()
-    wrong = targets * (1 - probabilities) + (1 - targets) * probabilities
-    balance = targets * FOCAL_ALPHA + (1 - targets) * (1 - FOCAL_ALPHA)
-    return balance * wrong**FOCAL_GAMMA * cross_entropy
-
-
 def _centerness(x: torch.Tensor, y: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
     """1 in the middle of a box (P, 4), 0 at its border; all else (P,)."""
     sides = torch.stack([x - boxes[:, 0], boxes[:, 2] - x, y - boxes[:, 1], boxes[:, 3] - y]).view(2, 2, -1)
     return (sides.amin(dim=1) / sides.amax(dim=1)).prod(dim=0).sqrt()
-
-
-def _generalized_iou(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """GIoU (P,) in [-1, 1] of boxes (P, 4) with an area: below zero, it tells how far apart disjoint ones are."""
-    low, high = torch.maximum(first[:, :2], second[:, :2]), torch.minimum(first[:, 2:], second[:, 2:])
-    shared = (high - low).clamp(min=0).prod(dim=1)
-    union = (first[:, 2:] - first[:, :2]).prod(dim=1) + (second[:, 2:] - second[:, :2]).prod(dim=1) - shared
-    around = torch.maximum(first[:, 2:], second[:, 2:]) - torch.minimum(first[:, :2], second[:, :2])
-    hull = around.prod(dim=1)
-    return shared / union - (hull - union) / hull
 
 
 def _short_sides(control_points: np.ndarray) -> np.ndarray:
@@ -429,7 +390,7 @@ def _distinct_words(
     """
     sound = np.flatnonzero(np.isfinite(control_points).all(axis=(1, 2)))
     large = sound[_short_sides(control_points[sound]) >= min_size]
-    kept = large[suppress_overlaps(boxes[large], MAX_OVERLAP)]
+    kept = large[nms(boxes[large], scores[large], MAX_OVERLAP)]
     return scores[kept], control_points[kept]
 
 

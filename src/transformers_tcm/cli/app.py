@@ -1,0 +1,319 @@
+"""The command `transformers-tcm`."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from ..lexicon import LexiconRule
+from .explain import context, env, explain
+from .labels import import_labels, validate_dataset
+from .result_files import ResultFormat, ResultWriter
+from .support import (
+    annotated_rows,
+    evaluate_rows,
+    find_images,
+    load_pipeline,
+    reading_settings,
+    run_on_images,
+    task_of,
+    usage_errors,
+    write_failure_report,
+)
+
+__all__ = ["app", "main"]
+
+# Plain help and plain errors: they can be piped, and the examples keep their line breaks.
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+# What several commands take.
+Images = Annotated[list[str], typer.Argument(metavar="IMAGE", help="Files, folders of images, or patterns.")]
+Output = Annotated[Path, typer.Option(file_okay=False, help="Folder for the results.")]
+Form = Annotated[ResultFormat, typer.Option("--format", help="See above.")]
+Size = Annotated[int | None, typer.Option(min=1, help="Longer side in pixels to which images are resized.")]
+Threshold = Annotated[float | None, typer.Option(min=0, max=1, help="A pixel with a higher probability is text.")]
+BoxThreshold = Annotated[float | None, typer.Option(min=0, max=1, help="Lowest score of a detection.")]
+UnclipRatio = Annotated[float | None, typer.Option(min=0, help="How far outlines grow beyond the cores.")]
+MinSize = Annotated[float | None, typer.Option(min=0, help="Shortest side of a core in resized pixels.")]
+Polygon = Annotated[bool | None, typer.Option(help="Outlines that follow curved text, or four corners.")]
+TextThreshold = Annotated[float | None, typer.Option(min=0, max=1, help="Lowest score of a reading.")]
+LanguageModel = Annotated[bool, typer.Option(help="Prefer readings that are spelled like words.")]
+LexiconFile = Annotated[Path | None, typer.Option(help="Text file with the words there can be, one a line.")]
+Rule = Annotated[
+    LexiconRule | None, typer.Option(help="How its words replace readings, see `spot --help`. [default: within]")
+]
+MaxDistance = Annotated[
+    float | None, typer.Option(help="Edits must stay below this. [default: 1.5 for within, none for weighted]")
+]
+Tile = Annotated[int | None, typer.Option(min=64, help="Read large photos in tiles of this side, such as 1024.")]
+Device = Annotated[str | None, typer.Option(help="Such as cpu or cuda:0. [default: the fastest there is]")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no summary.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from .. import __version__
+
+        typer.echo(f"transformers-tcm {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _commands(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Find and read text in photos with TCM and FastTCM.
+
+    `transformers-tcm COMMAND --help` explains a command.
+
+    \b
+    Exit codes:
+      0  all was done
+      1  done but for what is reported, such as an image that cannot be read; or the labels have mistakes
+      2  the command could not start: a wrong option, no such model, labels that cannot be read
+    """
+
+
+@app.command()
+def detect(
+    images: Images,
+    model: Annotated[
+        str | None, typer.Option(help="Folder or Hub name of a detector. [default: the bundled one]")
+    ] = None,
+    output: Output = Path("detections"),
+    form: Form = "json",
+    draw: Annotated[bool, typer.Option(help="Also write NAME_text.png, the picture with its text outlined.")] = False,
+    size: Size = None,
+    threshold: Threshold = None,
+    box_threshold: BoxThreshold = None,
+    unclip_ratio: UnclipRatio = None,
+    min_size: MinSize = None,
+    polygon: Polygon = None,
+    tile: Tile = None,
+    device: Device = None,
+    quiet: Quiet = False,
+) -> None:
+    """Find the text in images and write where it is.
+
+    What is not set comes from the model. The results go to the output folder, named after the images:
+
+    \b
+      json   NAME.json: image, width, height, and the instances with score, box and polygon
+      icdar  res_NAME.txt: a line x1,y1,x2,y2,... of whole pixels for each instance
+      jsonl  results.jsonl: a line for each image, as the data loaders of this package read it
+
+    Photos are made smaller to the size at which the model reads. With --tile they keep theirs (or have that of --size)
+    and are read in overlapping squares, which takes longer the larger they are. Words at the seams appear once.
+
+    An image that cannot be read is reported and left out; the exit code is then 1.
+
+    \b
+    Examples:
+      transformers-tcm detect photo.jpg --draw
+      transformers-tcm detect photos/ --output results --format icdar
+      transformers-tcm detect panorama.jpg --tile 1024
+      transformers-tcm detect "scans/**/*.png" --size 1600 --box-threshold 0.7 --polygon
+    """
+    settings = {"size": size, "threshold": threshold, "box_threshold": box_threshold, "unclip_ratio": unclip_ratio}
+    paths, failures = find_images(images)
+    if paths:
+        with usage_errors():
+            settings |= {"min_size": min_size, "polygon": polygon, "tile": tile}
+            detector = load_pipeline("text-detection", model, device, settings)
+            writer = ResultWriter(output, form)
+        failures += run_on_images(detector, paths, writer, draw, quiet)
+    if failures:
+        raise typer.Exit(1)
+
+
+@app.command()
+def spot(
+    images: Images,
+    model: Annotated[
+        str | None, typer.Option(help="Folder or Hub name of a spotter. [default: the bundled one]")
+    ] = None,
+    output: Output = Path("words"),
+    form: Form = "json",
+    draw: Annotated[bool, typer.Option(help="Also write NAME_text.png, the picture with its words.")] = False,
+    lexicon: LexiconFile = None,
+    lexicon_rule: Rule = None,
+    max_distance: MaxDistance = None,
+    text_threshold: TextThreshold = None,
+    language_model: LanguageModel = True,
+    size: Size = None,
+    threshold: Threshold = None,
+    box_threshold: BoxThreshold = None,
+    unclip_ratio: UnclipRatio = None,
+    min_size: MinSize = None,
+    polygon: Polygon = None,
+    tile: Tile = None,
+    device: Device = None,
+    quiet: Quiet = False,
+) -> None:
+    """Find the text in images, read it, and write where it is and what it says.
+
+    What is not set comes from the model. The results go to the output folder, named after the images, the words in
+    reading order: lines from top to bottom, from left to right within a line.
+
+    \b
+      json   NAME.json: image, width, height, and the instances with text, text_score, score, box and polygon
+      icdar  res_NAME.txt: a line x1,y1,x2,y2,x3,y3,x4,y4,word for each instance, in whole pixels
+      jsonl  results.jsonl: a line for each image, as the data loaders of this package read it
+
+    A model with a language model prefers readings that are spelled like words; --no-language-model reads character by
+    character, as suits codes and number plates.
+
+    With a lexicon one of its words takes the place of each reading, and readings without one are left out:
+
+    \b
+      within    the nearest word, if its edit distance is below --max-distance
+      nearest   the nearest word, however far
+      weighted  the nearest word where edits cost less the less sure the reading is
+
+    Photos are made smaller to the size at which the model reads. With --tile they keep theirs (or have that of --size)
+    and are read in overlapping squares, which takes longer the larger they are. Words at the seams appear once.
+
+    An image that cannot be read is reported and left out; the exit code is then 1.
+
+    \b
+    Examples:
+      transformers-tcm spot photo.jpg --draw
+      transformers-tcm spot photos/ --output results --format icdar --lexicon words.txt
+      transformers-tcm spot panorama.jpg --tile 1024
+      transformers-tcm spot photo.jpg --lexicon streets.txt --lexicon-rule nearest --text-threshold 0.5
+    """
+    settings = {"size": size, "threshold": threshold, "box_threshold": box_threshold, "unclip_ratio": unclip_ratio}
+    paths, failures = find_images(images)
+    if paths:
+        with usage_errors():
+            settings |= {"min_size": min_size, "polygon": polygon, "tile": tile}
+            settings |= reading_settings(text_threshold, lexicon, lexicon_rule, max_distance, language_model)
+            spotter = load_pipeline("text-spotting", model, device, settings)
+            writer = ResultWriter(output, form)
+        failures += run_on_images(spotter, paths, writer, draw, quiet)
+    if failures:
+        raise typer.Exit(1)
+
+
+@app.command()
+def evaluate(
+    images: Annotated[Path | None, typer.Option(help="Folder of photos, with --annotations.")] = None,
+    annotations: Annotated[Path | None, typer.Option(help="Folder of gt_NAME.txt, ICDAR-2015 format.")] = None,
+    include: Annotated[Path | None, typer.Option(help="Text file with the names of the photos to take.")] = None,
+    jsonl: Annotated[Path | None, typer.Option(help="Or a JSON-lines file of photos.")] = None,
+    model: Annotated[str | None, typer.Option(help="Folder or Hub name of a model. [default: bundled]")] = None,
+    task: Annotated[
+        Literal["auto", "detection", "spotting"], typer.Option(help="What to measure; auto takes it from the model.")
+    ] = "auto",
+    lexicon: LexiconFile = None,
+    lexicon_rule: Rule = None,
+    max_distance: MaxDistance = None,
+    text_threshold: TextThreshold = None,
+    language_model: LanguageModel = True,
+    size: Size = None,
+    threshold: Threshold = None,
+    box_threshold: BoxThreshold = None,
+    unclip_ratio: UnclipRatio = None,
+    tile: Tile = None,
+    device: Device = None,
+    output: Annotated[Path | None, typer.Option(dir_okay=False, help="JSON file for totals and every image.")] = None,
+    report: Annotated[Path | None, typer.Option(file_okay=False, help="Folder for a page of the failures.")] = None,
+    report_images: Annotated[int, typer.Option(min=0, help="Photos on that page, the worst ones.")] = 30,
+) -> None:
+    """Compare a model with annotations: precision, recall and hmean.
+
+    Detections count by the ICDAR-2015 protocol (IoU above 0.5). For a spotter there are also the figures end to end,
+    where a word has to be read as well, and for word spotting, where only words of a dictionary count; neither looks at
+    upper and lower case. With a lexicon all figures are those of the words that are left.
+
+    What is not set comes from the model: one fixed setting for all images.
+
+    With --report there is also a page, index.html in that folder, that shows where the model fails: recall by the size
+    of the words, kinds of failure, precision and recall over the scores, and the worst photos with what was missed,
+    split, merged, made up or read wrongly. Every photo then goes through the model twice.
+
+    \b
+    Examples:
+      transformers-tcm evaluate --images photos --annotations labels --include val.txt
+      transformers-tcm evaluate --images photos --annotations labels --report failures
+      transformers-tcm evaluate --jsonl photos.jsonl --model my_detector --output evaluation.json
+      transformers-tcm evaluate --jsonl photos.jsonl --task spotting --lexicon words.txt --lexicon-rule nearest
+    """
+    settings = {"size": size, "threshold": threshold, "box_threshold": box_threshold, "unclip_ratio": unclip_ratio}
+    with usage_errors():
+        task = task_of(model) if task == "auto" else task
+        reading = reading_settings(text_threshold, lexicon, lexicon_rule, max_distance, language_model)
+        rows = annotated_rows(images, annotations, include, jsonl, with_words=task == "spotting")
+        if output is not None:
+            output.parent.mkdir(parents=True, exist_ok=True)
+        if report is not None:
+            report.mkdir(parents=True, exist_ok=True)
+        settings |= {**reading, "tile": tile}
+        pipeline = load_pipeline(f"text-{task}", model, device, settings)
+        evaluation = evaluate_rows(pipeline, rows)
+    typer.echo(evaluation.summary())
+    if output is not None:
+        output.write_text(json.dumps(evaluation.to_dict(), indent=1), encoding="utf-8")
+    if report is not None:
+        with usage_errors():
+            page = write_failure_report(report, pipeline, rows, evaluation, settings, report_images)
+        typer.echo(f"failures shown in {page}")
+
+
+@app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(help="CLIP ResNet (OpenAI or open_clip) or a released TCM-DBNet detector.")],
+    output: Annotated[Path, typer.Argument(help="Folder for the converted model.")],
+    config: Annotated[Path | None, typer.Option(help="JSON file with the settings that no tensor tells.")] = None,
+    variant: Annotated[
+        Literal["fasttcm", "tcm"] | None,
+        typer.Option(help="Source of the language prompt; fasttcm for CLIP unless given."),
+    ] = None,
+    kind: Annotated[
+        Literal["auto", "clip", "tcm"], typer.Option(help="What SOURCE is; auto looks at its tensors.")
+    ] = "auto",
+    seed: Annotated[int, typer.Option(help="Of the parts that SOURCE lacks.")] = 0,
+) -> None:
+    """Convert a checkpoint of CLIP or TCM-DBNet to a model of transformers.
+
+    \b
+    clip  the CLIP ResNet of OpenAI or open_clip: a detector to be trained, whose prompts, decoders and head are new
+    tcm   a released TCM-DBNet detector: ready to find text
+
+    Sizes come from the tensors. What they do not tell is in --config, such as {"text_heads": 8}: numbers of attention
+    heads (attention_pool_heads, text_heads, decoder_heads), prompt, temperature, hidden_act, any other setting of
+    TCMConfig, and image_processor with its own. A tensor that has no place, or is missing, is an error that names it.
+    Nothing in SOURCE is executed. The folder is for from_pretrained, --model and the training scripts.
+
+    \b
+    Examples:
+      transformers-tcm convert RN50.pt my_start
+      transformers-tcm convert released.pth my_detector --config sizes.json
+    """
+    from ..conversion import convert_checkpoint
+
+    with usage_errors():
+        model = convert_checkpoint(source, output, config=config, variant=variant, kind=kind, seed=seed)
+    millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+    typer.echo(f"{output}: a {model.config.variant} detector with {millions:.1f} million parameters")
+
+
+app.command()(import_labels)
+app.command()(validate_dataset)
+app.command()(explain)
+app.command()(context)
+app.command()(env)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()

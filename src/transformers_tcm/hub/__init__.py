@@ -1,0 +1,1 @@
+"""Publishing: complete repositories with weights, settings, model card and its picture."""

@@ -1,0 +1,1 @@
+"""Recognisers: words straightened out of feature maps and read."""
