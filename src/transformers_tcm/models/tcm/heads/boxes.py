@@ -39,13 +39,13 @@ def nms(boxes: np.ndarray, scores: np.ndarray, iou_threshold: float) -> np.ndarr
 
     Args:
         boxes: (N, 4).
-        scores: (N,).
+        scores: (N,), positive.
         iou_threshold: largest IoU of two boxes that are both kept.
     """
     import cv2
 
     corners_and_sizes = np.hstack([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]]).astype(np.float64)
-    kept = cv2.dnn.NMSBoxes(corners_and_sizes.tolist(), scores.astype(float).tolist(), -np.inf, iou_threshold)
+    kept = cv2.dnn.NMSBoxes(corners_and_sizes.tolist(), scores.astype(float).tolist(), 0.0, iou_threshold)
     return np.asarray(kept, dtype=np.int64).reshape(-1)
 
 
