@@ -69,7 +69,7 @@ class Run:
 
 def variant_arguments(variant: str) -> list[str]:
     """The choice of the score map."""
-    return ["--config_overrides", json.dumps({"variant": variant})]
+    return ["--config_overrides", json.dumps({"prompting": variant})]
 
 
 def start(arguments: argparse.Namespace, further: Sequence[str]) -> Run:

@@ -30,7 +30,7 @@ from transformers_tcm import (
     load_image,
 )
 from transformers_tcm.models.tcm.modeling_tcm import valid_sizes
-from transformers_tcm.models.tcm.recognition.proposals import proposals_to_bezier
+from transformers_tcm.models.tcm.recognition.proposals import outlines_to_bezier
 
 PHOTO = Path(__file__).parents[1] / "examples" / "images" / "street.jpg"
 
@@ -45,7 +45,7 @@ def default_model() -> Path:
 
 def load(folder: Path) -> TextSpottingPipeline:
     """The pipeline of a spotter, or of a detector with a new recogniser."""
-    if TCMConfig.from_pretrained(folder).recognizer is not None:
+    if TCMConfig.from_pretrained(folder).is_spotter:
         return pipeline("text-spotting", model=str(folder))
     model = TCMForTextSpotting.from_pretrained(folder, recognizer={})
     processor = TCMImageProcessor.from_pretrained(folder, text_threshold=0.0)
@@ -72,12 +72,16 @@ class Stages:
 
     def proposals(self) -> torch.Tensor:
         """Control points of what is found; tall quads three times, as they are read in three directions."""
-        head_output = self.model._detect(self.features, False)
         sizes = valid_sizes(self.inputs["pixel_values"], self.inputs["pixel_mask"])
-        polygons = head_output.decode(sizes, **self.inputs["decoding"])[0].polygons
-        tall = [] if head_output.halves_are_sides else [quad for quad in polygons if geometry.is_tall_quad(quad)]
+        maps = self.model._detect(self.features, self.inputs["pixel_mask"], sizes, False)
+        head = self.model.head
+        regions = head.decode(maps, sizes, head.decoding_class(**self.inputs["decoding"]))
+        if regions.control_points is not None:
+            return regions.control_points
+        polygons = regions.polygons()
+        tall = [quad for quad in polygons if geometry.is_tall_quad(quad)]
         turned = [np.roll(quad, -first_corner, axis=0) for first_corner in (1, 3) for quad in tall]
-        return torch.from_numpy(proposals_to_bezier(polygons + turned, head_output.halves_are_sides))
+        return outlines_to_bezier(polygons + turned)
 
     def sampling(self) -> torch.Tensor | None:
         if not len(self.control_points):

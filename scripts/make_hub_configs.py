@@ -118,12 +118,12 @@ def write_full_size(folder: Path, variant: str, benchmark: Benchmark) -> None:
     config = TCMConfig.from_preset(
         "base",
         architectures=[TCMForTextDetection.__name__],
-        variant=variant,
+        prompting=variant,
         num_context_tokens=benchmark.num_context_tokens,
     )
     shortest, longest = benchmark.edges
     size = {"shortest_edge": shortest, "longest_edge": longest}
-    processor = TCMImageProcessor(size=size, polygon=benchmark.polygon, **THRESHOLDS)
+    processor = TCMImageProcessor(size=size, polygon=benchmark.polygon, **THRESHOLDS).for_model(config)
     config.save_pretrained(folder)
     processor.save_pretrained(folder)
     details = CardDetails(DETAILS.format(benchmark=benchmark, name=folder.name), license="apache-2.0")

@@ -5,20 +5,13 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from tiny_settings import SETTINGS
 
 from transformers_tcm import TCMConfig, TCMForTextDetection
 from transformers_tcm.models.tcm.heads.dbnet import DBNetOutput
 from transformers_tcm.models.tcm.modeling_tcm import TCMTextDetectionOutput
 
-CONFIG = TCMConfig(
-    vision_config={"width": 8, "depths": [1, 1, 1, 1], "projection_dim": 32, "num_attention_heads": 4},
-    text_config={"hidden_size": 16, "projection_dim": 32, "num_hidden_layers": 1, "num_attention_heads": 2},
-    decoder_hidden_size=16,
-    decoder_num_heads=2,
-    decoder_num_layers=1,
-    head_config={"neck_channels": 16, "hidden_channels": 8},
-    fused=True,
-)
+CONFIG = TCMConfig(**SETTINGS, fused=True)
 
 
 class BrightPixels(TCMForTextDetection):

@@ -9,8 +9,9 @@ from PIL import Image
 from tiny_settings import SETTINGS
 
 from transformers_tcm import TCMConfig, TCMForTextSpotting
-from transformers_tcm.models.tcm.heads.dbnet import DBNetOutput
+from transformers_tcm.models.tcm.heads.dbnet import DBNetDecoding, DBNetHead, DBNetOutput
 from transformers_tcm.models.tcm.modeling_tcm_spotting import TCMTextSpottingOutput
+from transformers_tcm.models.tcm.post_processing_tcm import instances_of_images
 from transformers_tcm.models.tcm.recognition.reading import PRINTABLE_ASCII
 
 TINY_RECOGNIZER = {
@@ -59,9 +60,13 @@ def spotting_output(images: Sequence[Sequence[Word]], valid_sizes: torch.Tensor)
         counts=torch.tensor([len(polygon) for polygon in polygons], dtype=torch.int64),
         batch_indices=torch.arange(len(images)).repeat_interleave(torch.tensor([len(image) for image in images])),
         scores=torch.tensor([word.score for word in words]),
+        labels=torch.zeros(len(words), dtype=torch.int64),
         char_logits=probabilities.clamp(min=1e-9).log()[:, None],
-        charset=PRINTABLE_ASCII,
-        decoder="attention",
+        sequences=torch.tensor([[*map(ord, word.text), *[0] * (steps - len(word.text))] for word in words])
+        .reshape(len(words), steps)
+        .long(),
+        text_scores=torch.tensor([word.text_score if word.text else 0.0 for word in words]),
+        char_probabilities=probabilities[:, :, : len(PRINTABLE_ASCII)],
     )
 
 
@@ -86,7 +91,9 @@ class BrightWords(TCMForTextSpotting):
         sizes = torch.stack([pixel_mask.amax(dim=2).sum(dim=1), pixel_mask.amax(dim=1).sum(dim=1)], dim=1)
         head_output = DBNetOutput(prob_map=prob_map)
         images = []
-        for instances, (height, width) in zip(head_output.decode(sizes, **decoding), sizes.tolist(), strict=True):
+        regions = DBNetHead.decode(head_output, sizes, DBNetDecoding(**decoding))
+        found = instances_of_images(regions, len(sizes))
+        for instances, (height, width) in zip(found, sizes.tolist(), strict=True):
             images.append([])
             for polygon, score in zip(instances.polygons, instances.scores, strict=True):
                 x, y = polygon[0] / (width, height) * 4

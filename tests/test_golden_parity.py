@@ -89,7 +89,8 @@ def arrays(golden_dir: Path) -> dict[str, np.ndarray]:
 def targets(case: dict) -> list[dict[str, np.ndarray]]:
     height, width = case["image_size"]
     annotations = (TextInstances(image["polygons"], ignore=image["ignore"]) for image in case["annotations"])
-    return [DBNetHead.targets(instances, height, width, DBNetConfig()) for instances in annotations]
+    size = height, width
+    return [DBNetHead.targets(instances, size, size, DBNetConfig()) for instances in annotations]
 
 
 @pytest.mark.parametrize(
@@ -118,12 +119,8 @@ def test_weighted_dbnet_losses_equal_the_reference(
     # "alpha 5 beta 10" of the reference's settings are the default weights of the head.
     maps = torch.from_numpy(arrays["dbnet_predictions"]).split(1, dim=1)
     names = {"shrink_map": "shrink", "shrink_mask": "shrink_mask", "threshold_map": "thr", "threshold_mask": "thr_mask"}
-    labels = [
-        {mine: torch.from_numpy(arrays[f"dbnet_gt_{other}"][index]) for mine, other in names.items()}
-        for index in range(len(maps[0]))
-    ]
-    for label in labels:
-        label["shrink_map"] = (label["shrink_map"] > 0).float()
+    labels = {mine: torch.from_numpy(arrays[f"dbnet_gt_{other}"]) for mine, other in names.items()}
+    labels["shrink_map"] = (labels["shrink_map"] > 0).float()
     head = DBNetHead(DBNetConfig(), [4, 4, 4, 4])
     losses = head.loss(DBNetOutput(*maps), labels)
     assert losses[name].item() == pytest.approx(case["losses"]["dbnet"][theirs], rel=1e-3)

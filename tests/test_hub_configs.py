@@ -45,7 +45,7 @@ def test_full_size_models_have_the_published_sizes(dataset: str) -> None:
         folder = ROOT / "hub_configs" / f"{variant}-dbnet-{dataset}"
         config = AutoConfig.from_pretrained(folder)
         processor = AutoImageProcessor.from_pretrained(folder)
-        assert (config.variant, config.num_context_tokens) == (variant, 32 if curved else 4)
+        assert (config.prompting, config.num_context_tokens) == (variant, 32 if curved else 4)
         assert processor.polygon is curved
         with torch.device("meta"):
             model = AutoModel.from_config(config)

@@ -128,20 +128,22 @@ def test_words_inside_another_stay_where_one_tile_finds_both() -> None:
 
 
 def test_texts_and_their_scores_go_along() -> None:
-    left = TextInstances([rectangle((10, 10, 90, 30))], np.array([0.8]), ["SALE"], np.array([0.7]))
+    left = TextInstances(
+        [rectangle((10, 10, 90, 30))], scores=np.array([0.8]), texts=["SALE"], text_scores=np.array([0.7])
+    )
     polygons = [rectangle((700, 10, 790, 30)), rectangle((900, 10, 980, 30))]
-    right = TextInstances(polygons, np.array([0.6, 0.9]), ["a", "b"], np.array([1, 0]))
+    right = TextInstances(polygons, scores=np.array([0.6, 0.9]), texts=["a", "b"], text_scores=np.array([1, 0]))
     result = merge_tiles(GRID, [(LEFT, left), (RIGHT, right)])
     assert result.texts == ["b", "SALE", "a"]
     np.testing.assert_allclose(result.text_scores, [0, 0.7, 1])
     np.testing.assert_allclose(result.scores, [0.9, 0.8, 0.6])
-    none = TextInstances([], np.zeros(0), [], np.zeros(0))
+    none = TextInstances([], scores=np.zeros(0), texts=[], text_scores=np.zeros(0))
     assert merge_tiles(GRID, [(LEFT, none), (RIGHT, none)]).texts == []
 
 
 def test_outlines_that_cross_themselves_are_taken_as_they_are() -> None:
     crossed = np.array([[10, 10], [90, 50], [90, 10], [10, 50]], np.float32)
-    result = merge_tiles(GRID, [(LEFT, TextInstances([crossed], np.array([0.5])))])
+    result = merge_tiles(GRID, [(LEFT, TextInstances([crossed], scores=np.array([0.5])))])
     np.testing.assert_array_equal(result.polygons[0], crossed)
 
 

@@ -24,7 +24,7 @@ class ModelArguments:
     )
     preset: str = field(default="tiny", metadata={"help": "Size of a new model: tiny, small or base."})
     config_overrides: str = field(
-        default="{}", metadata={"help": 'JSON of configuration settings of a new model, such as {"variant": "tcm"}.'}
+        default="{}", metadata={"help": 'JSON of configuration settings of a new model, such as {"prompting": "tcm"}.'}
     )
     initial_weights: str | None = field(
         default=None,
@@ -56,7 +56,7 @@ class ModelArguments:
             model = TCMForTextDetection(self._balanced(config))
             if self.initial_weights is not None:
                 load_initial_weights(model, self._path(self.initial_weights))
-            return model, TCMImageProcessor(**overrides)
+            return model, TCMImageProcessor(**overrides).for_model(model.config)
         if self.initial_weights is not None:
             raise ValueError("--initial_weights are for a new model, not for --model_name_or_path: give one of them")
         name = self._path(self.model_name_or_path)

@@ -47,7 +47,7 @@ def main() -> None:
         trainer.save_metrics("eval", metrics)
     if arguments.do_train:
         trainer.save_model()
-        if detector.fuse and model.config.variant == "fasttcm" and trainer.is_world_process_zero():
+        if detector.fuse and model.config.prompting == "fasttcm" and trainer.is_world_process_zero():
             fused = save_fused(arguments.output_dir)
             if arguments.push_to_hub:
                 trainer.push_to_hub(commit_message="Text tower folded into a stored embedding", model=fused)

@@ -29,7 +29,12 @@ def main() -> None:
         crops = photos.training_crops(image_processor, arguments.num_items, arguments.seed)
     rows = photos.evaluation_rows()
     loop.run(crops, None if rows is None else TextPhotos(rows, image_processor))
-    if arguments.do_train and detector.fuse and model.config.variant == "fasttcm" and loop.accelerator.is_main_process:
+    if (
+        arguments.do_train
+        and detector.fuse
+        and model.config.prompting == "fasttcm"
+        and loop.accelerator.is_main_process
+    ):
         save_fused(arguments.output_dir)
 
 

@@ -38,7 +38,7 @@ def main() -> None:
     if arguments.do_train:
         data = training_data(photos, words, image_processor, arguments.num_items, arguments.seed)
     loop.run(data, evaluation_data(spotter, photos, words, image_processor))
-    if arguments.do_train and spotter.fuse and model.config.variant == "fasttcm" and loop.accelerator.is_main_process:
+    if arguments.do_train and spotter.fuse and model.config.prompting == "fasttcm" and loop.accelerator.is_main_process:
         save_fused(arguments.output_dir)
 
 

@@ -46,7 +46,7 @@ class SpotterArguments:
         overrides, processing = json.loads(self.config_overrides), json.loads(self.processor_overrides)
         if self.model_name_or_path is None:
             model = TCMForTextSpotting(TCMConfig.from_preset(self.preset, **{"recognizer": {}, **overrides}))
-            image_processor = TCMImageProcessor(**processing)
+            image_processor = TCMImageProcessor(**processing).for_model(model.config)
         else:
             name = folder_or_name(self.model_name_or_path)
             recognizer = TCMConfig.from_pretrained(name).recognizer or {}

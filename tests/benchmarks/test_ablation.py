@@ -51,7 +51,7 @@ def test_rows_differ_in_variant_share_and_seed_alone(script: ModuleType, argumen
     assert len(rows) == 6
     assert len({run.folder for run in runs}) == 12
     told = {
-        (json.loads(option(run, "config_overrides"))["variant"], float(option(run, "few_shot")), option(run, "seed"))
+        (json.loads(option(run, "config_overrides"))["prompting"], float(option(run, "few_shot")), option(run, "seed"))
         for run in runs
     }
     assert told == {(v, s, seed) for v in ("none", "tcm", "fasttcm") for s in (1.0, 0.1) for seed in ("1", "2")}
@@ -62,7 +62,7 @@ def test_rows_differ_in_variant_share_and_seed_alone(script: ModuleType, argumen
         return [part for name, part in zip(["", *command], command, strict=False) if name[2:] not in differing]
 
     assert len({tuple(common(run.command)) for run in runs}) == 1
-    assert json.loads(option(first, "config_overrides")) == {"variant": "none"}
+    assert json.loads(option(first, "config_overrides")) == {"prompting": "none"}
     assert "--train_images" not in first.command  # no real label before the rows
 
 
@@ -82,7 +82,7 @@ def test_recipe_and_command_are_understood(
     row = script.rows(arguments, ["--use_cpu"], script.start(arguments, []))["tcm", 0.1][1]
     parsed = parse_recipe(ModelArguments, PhotoArguments, TCMTrainingArguments, arguments=row.command[2:])
     model, photos, training = parsed
-    assert json.loads(model.config_overrides) == {"variant": "tcm"}
+    assert json.loads(model.config_overrides) == {"prompting": "tcm"}
     assert model.initial_weights == str(arguments.output_dir / "start")
     assert (photos.few_shot, photos.eval_list) == (0.1, "eval_list")
     assert (training.seed, training.do_train, training.do_eval) == (2, True, True)

@@ -11,7 +11,7 @@ def test_convert_writes_a_model(golden_dir: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["convert", str(source), str(tmp_path / "out"), "--config", str(config)])
     assert result.exit_code == 0, result.output
     assert "a tcm detector with" in result.output
-    assert TCMForTextDetection.from_pretrained(tmp_path / "out").config.variant == "tcm"
+    assert TCMForTextDetection.from_pretrained(tmp_path / "out").config.prompting == "tcm"
 
 
 def test_convert_tells_what_is_wrong_without_a_traceback(tmp_path: Path) -> None:

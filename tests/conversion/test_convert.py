@@ -33,7 +33,7 @@ def test_sizes_come_from_the_tensors(clip_state_dict: StateDict) -> None:
     assert (text.max_position_embeddings, text.vocab_size, text.projection_dim) == (20, 49408, 32)
     # Heads are CLIP's customs: width x 32 / 64 in the attention pool, width / 64 in the text tower.
     assert (vision.num_attention_heads, text.num_attention_heads) == (4, 1)
-    assert config.variant == "fasttcm"
+    assert config.prompting == "fasttcm"
 
 
 def test_a_saved_detector_loads_and_detects(clip_state_dict: StateDict, tmp_path: Path) -> None:
@@ -124,8 +124,8 @@ def test_image_processors_keep_the_constants_of_the_weights(
 
 
 def test_a_chosen_variant(clip_state_dict: StateDict, tmp_path: Path) -> None:
-    model = convert_checkpoint(write(clip_state_dict, tmp_path), tmp_path / "out", SMALL, variant="tcm")
-    assert model.config.variant == "tcm"
+    model = convert_checkpoint(write(clip_state_dict, tmp_path), tmp_path / "out", SMALL, prompting="tcm")
+    assert model.config.prompting == "tcm"
     assert model.model.meta_query is None
 
 
@@ -248,6 +248,6 @@ def test_every_tensor_of_the_full_size_release_has_a_place_and_fills_the_detecto
         model = convert_state_dict(tensors, {}, "tcm")
     names = model.state_dict().keys()
     assert tcm.plan(names).keys() == names
-    assert model.config.variant == "tcm"
+    assert model.config.prompting == "tcm"
     assert model.config.vision_config.positional_grid == 20
     assert model.config.text_config.max_position_embeddings == 18

@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from transformers_tcm.data.augmentation import TextAugmentation
-from transformers_tcm.data.collation import TextDetectionCollator, labels_to_instances
+from transformers_tcm.data.collation import TextDetectionCollator, labels_by_image, labels_to_instances
 from transformers_tcm.data.datasets import DecodedRows, RandomTextCrops, TextPhotos
 from transformers_tcm.data.loaders import load_jsonl, save_jsonl
 from transformers_tcm.instances import TextInstances
@@ -58,7 +58,7 @@ def test_workers_do_not_change_the_crops(rows) -> None:
     shared = list(DataLoader(crops(rows, length=8), batch_size=4, collate_fn=collate, num_workers=2))
     for one, two in zip(alone, shared, strict=True):
         assert torch.equal(one["pixel_values"], two["pixel_values"])
-        assert torch.equal(one["labels"][3]["shrink_map"], two["labels"][3]["shrink_map"])
+        assert torch.equal(one["labels"]["shrink_map"], two["labels"]["shrink_map"])
 
 
 def test_sources_are_mixed_by_weight(rows) -> None:
@@ -82,11 +82,12 @@ def test_photos_are_resized_and_collated_with_targets(rows) -> None:
     batch = TextDetectionCollator(TCMConfig.from_preset("tiny"))([photos[0], small[1]])
     assert batch["pixel_values"].shape == (2, 3, 256, 320)
     assert batch["pixel_mask"].sum(dim=(1, 2)).tolist() == [240 * 320, 120 * 160]
-    large, little = batch["labels"]
+    large, little = labels_by_image(batch["labels"])
     np.testing.assert_allclose(labels_to_instances(large).polygons[0], 2 * WORD)
     np.testing.assert_allclose(labels_to_instances(little).polygons[0], WORD)
     assert large["ignore"].tolist() == [False, True]
     assert large["orig_size"].tolist() == [120, 160]
-    assert large["shrink_map"].shape == little["shrink_map"].shape == (256, 320)
-    assert large["shrink_map"].sum() > 3 * little["shrink_map"].sum() > 0
-    assert little["shrink_mask"][:, 160:].sum() == little["threshold_mask"][120:].sum() == 0
+    assert batch["labels"]["shrink_map"].shape == (2, 256, 320)
+    large_map, little_map = batch["labels"]["shrink_map"]
+    assert large_map.sum() > 3 * little_map.sum() > 0
+    assert batch["labels"]["shrink_mask"][1, :, 160:].sum() == batch["labels"]["threshold_mask"][1, 120:].sum() == 0

@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from transformers_tcm.bezier import fit_bezier
-from transformers_tcm.data.collation import TextDetectionCollator, labels_to_instances
+from transformers_tcm.data.collation import TextDetectionCollator, labels_by_image, labels_to_instances
 from transformers_tcm.data.photometric import PhotometricJitter
 from transformers_tcm.data.word_crops import MixedDataset, WordCollages, WordCrop, WordPhotos, load_word_crops
 from transformers_tcm.models.tcm.configuration_tcm import TCMConfig
@@ -215,10 +215,9 @@ def test_collages_train_a_recogniser_alone(crops: list[WordCrop]) -> None:
         assert batch["pixel_values"].shape == (2, 3, 128, 160)
         assert batch["train_detection"].tolist() == [False, False]
         _, instances = collages(crops).draw(np.random.default_rng([0, 2 * number]))
-        np.testing.assert_allclose(
-            batch["labels"][0]["control_points"][0], fit_bezier(instances.polygons[0]), atol=1e-3
-        )
-        words = ["".join(chr(code) for code in row if code) for row in batch["labels"][0]["char_ids"]]
+        np.testing.assert_allclose(batch["labels"]["control_points"][0], fit_bezier(instances.polygons[0]), atol=1e-3)
+        first = labels_by_image(batch["labels"])[0]
+        words = ["".join(chr(code) for code in row if code) for row in first["char_ids"]]
         assert words == instances.texts
 
 

@@ -28,13 +28,13 @@ def recipe(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def test_a_new_model_starts_with_the_weights_of_another(recipe: ModuleType, tmp_path: Path) -> None:
-    start = TCMForTextDetection(TCMConfig(**SIZES, variant="none"))
+    start = TCMForTextDetection(TCMConfig(**SIZES, prompting="none"))
     start.save_pretrained(tmp_path)
     arguments = recipe.ModelArguments(
-        config_overrides=json.dumps({**SIZES, "variant": "tcm"}), initial_weights=str(tmp_path)
+        config_overrides=json.dumps({**SIZES, "prompting": "tcm"}), initial_weights=str(tmp_path)
     )
     model, _ = arguments.load()
-    assert model.config.variant == "tcm"
+    assert model.config.prompting == "tcm"
     own = dict(model.named_parameters())
     assert all(torch.equal(weight, own[name]) for name, weight in start.model.named_parameters(prefix="model"))
 

@@ -79,13 +79,16 @@ class TCMModelTester:
         """One word in each image, with the target maps of the head, and for spotters what it says."""
         word = TextInstances([np.array([[8, 12], [56, 12], [56, 40], [8, 40]])])
         head = head_class(config.head_type)
-        targets = head.targets(word, self.image_size, self.image_size, head.config_class(**config.head_config))
-        label = {name: torch.from_numpy(target) for name, target in targets.items()}
+        size = (self.image_size, self.image_size)
+        targets = head.targets(word, size, size, head.config_class(**config.head_config))
+        labels = {name: torch.from_numpy(np.stack([target] * self.batch_size)) for name, target in targets.items()}
         if config.recognizer is not None:
-            label["control_points"] = quads_to_bezier(torch.from_numpy(word.polygons[0]))[None]
-            label["char_ids"] = torch.tensor([[ord("a"), ord("b")]])
-            label["ignore"] = torch.tensor([False])
-        return [{name: tensor.to(torch_device) for name, tensor in label.items()} for _ in range(self.batch_size)]
+            words = quads_to_bezier(torch.from_numpy(word.polygons[0]))[None]
+            labels["control_points"] = words.repeat(self.batch_size, 1, 1)
+            labels["char_ids"] = torch.tensor([[ord("a"), ord("b")]] * self.batch_size)
+            labels["ignore"] = torch.zeros(self.batch_size, dtype=torch.bool)
+            labels["word_counts"] = torch.ones(self.batch_size, dtype=torch.int64)
+        return {name: tensor.to(torch_device) for name, tensor in labels.items()}
 
 
 class FusedTCMModelTester(TCMModelTester):
@@ -97,14 +100,14 @@ class FusedTCMModelTester(TCMModelTester):
 class ImagePromptedTCMModelTester(TCMModelTester):
     """The CVPR variant, with what else may be switched on."""
 
-    settings = {"variant": "tcm", "learnable_logit_scale": True}
+    settings = {"prompting": "tcm", "learnable_logit_scale": True}
     head_settings = {"adaptive_scale_fusion": True}
 
 
 class UnpromptedTCMModelTester(TCMModelTester):
     """The baseline of ablations, without a score map."""
 
-    settings = {"variant": "none"}
+    settings = {"prompting": "none"}
 
 
 class TCMSpotterTester(TCMModelTester):

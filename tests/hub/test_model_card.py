@@ -73,7 +73,7 @@ def test_text_of_a_detector_and_of_a_spotter() -> None:
     assert "7.86 million parameters; weights in bfloat16, 15.8 MB" in text
     assert "| `box_threshold` | 0.44 |" in text
     assert "text_threshold" not in text
-    config = TCMConfig.from_preset("tiny", variant="tcm", recognizer={"charset": "ab ", "decoder": "attention"})
+    config = TCMConfig.from_preset("tiny", prompting="tcm", recognizer={"charset": "ab ", "decoder": "attention"})
     spotter = publication(config=config, image_processor=TCMImageProcessor(text_threshold=0.3))
     card = model_card(spotter, details())
     assert "A TCM text spotter" in card.text
@@ -99,8 +99,8 @@ def test_the_picture_comes_with_who_made_the_photo() -> None:
 
 
 def test_settings_without_weights_say_how_to_get_some() -> None:
-    text = model_card(publication(parameters=None, config=TCMConfig(variant="tcm")), details()).text
-    assert "transformers-tcm convert RN50.pt start --variant tcm\n" in text
+    text = model_card(publication(parameters=None, config=TCMConfig(prompting="tcm")), details()).text
+    assert "transformers-tcm convert RN50.pt start --prompting tcm\n" in text
     assert "pipeline(" not in text
     text = model_card(publication(parameters=None, config=TCMConfig(num_context_tokens=32)), details()).text
     assert '--config settings.json  # a file with {"num_context_tokens": 32}' in text

@@ -151,8 +151,8 @@ def test_thresholds_decide_what_is_decoded_and_kept(spotter: TextSpottingPipelin
     assert spotter(grey, box_threshold=0.6) == []
     assert spotter(grey, threshold=0.6) == []
     assert len(spotter(PHOTOS[2], max_candidates=1)) == 1
-    assert spotter.model.decodings[0] == spotter.image_processor.decoding_settings()
-    assert spotter.model.decodings[-1] == {**spotter.image_processor.decoding_settings(), "max_candidates": 1}
+    assert spotter.model.decodings[0] == spotter.image_processor.decoding_settings().__dict__
+    assert spotter.model.decodings[-1] == {**spotter.image_processor.decoding_settings().__dict__, "max_candidates": 1}
 
 
 def test_size_is_that_of_the_network_input(spotter: TextSpottingPipeline) -> None:

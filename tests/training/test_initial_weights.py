@@ -23,13 +23,13 @@ def prob_map(model: TCMForTextDetection) -> torch.Tensor:
 
 @pytest.mark.parametrize("variant", ["fasttcm", "tcm", "none"])
 def test_the_same_is_found_at_first(tmp_path: Path, variant: str) -> None:
-    plain = detector(variant="none")
+    plain = detector(prompting="none")
     for module in plain.modules():
         if isinstance(module, torch.nn.BatchNorm2d):  # as training leaves them
             torch.nn.init.uniform_(module.running_mean, -0.1, 0.1)
             torch.nn.init.uniform_(module.weight, 0.5, 1.5)
     plain.save_pretrained(tmp_path)
-    model = detector(seed=1, variant=variant)
+    model = detector(seed=1, prompting=variant)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     assert not torch.allclose(prob_map(model), prob_map(plain), atol=1e-4)
 
@@ -42,7 +42,7 @@ def test_the_same_is_found_at_first(tmp_path: Path, variant: str) -> None:
 
 
 def test_the_score_map_is_learned_from_there(tmp_path: Path) -> None:
-    detector(variant="none").save_pretrained(tmp_path)
+    detector(prompting="none").save_pretrained(tmp_path)
     model = detector(seed=1)
     load_initial_weights(model, tmp_path)
     lateral = model.head.neck.lateral[3].weight  # (16, 128 + 1, 1, 1)
@@ -52,7 +52,7 @@ def test_the_score_map_is_learned_from_there(tmp_path: Path) -> None:
 
 
 def test_a_spotter_starts_from_a_detector(tmp_path: Path) -> None:
-    plain = detector(variant="none")
+    plain = detector(prompting="none")
     plain.save_pretrained(tmp_path)
     spotter = TCMForTextSpotting(TCMConfig(**SETTINGS, recognizer={})).eval()
     missing = load_initial_weights(spotter, tmp_path)
@@ -61,11 +61,11 @@ def test_a_spotter_starts_from_a_detector(tmp_path: Path) -> None:
 
 
 def test_other_sizes_are_named(tmp_path: Path) -> None:
-    detector(variant="none").save_pretrained(tmp_path)
+    detector(prompting="none").save_pretrained(tmp_path)
     wider = detector(head_config={"neck_channels": 32, "hidden_channels": 4})
     with pytest.raises(ValueError, match=r"head\.neck\.lateral\.0\.weight is \(16, 16, 1, 1\) in the checkpoint"):
         load_initial_weights(wider, tmp_path)
     # Fewer channels than in the checkpoint: nothing is cut off.
     detector().save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"\(16, 129, 1, 1\) in the checkpoint and \(16, 128, 1, 1\) in the model"):
-        load_initial_weights(detector(variant="none"), tmp_path)
+        load_initial_weights(detector(prompting="none"), tmp_path)

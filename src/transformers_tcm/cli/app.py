@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from ..lexicon import LexiconRule
+from .decoding import parse_decoding
 from .explain import context, env, explain
 from .labels import import_labels, validate_dataset
 from .result_files import ResultFormat, ResultWriter
@@ -43,6 +44,10 @@ BoxThreshold = Annotated[float | None, typer.Option(min=0, max=1, help="Lowest s
 UnclipRatio = Annotated[float | None, typer.Option(min=0, help="How far outlines grow beyond the cores.")]
 MinSize = Annotated[float | None, typer.Option(min=0, help="Shortest side of a core in resized pixels.")]
 Polygon = Annotated[bool | None, typer.Option(help="Outlines that follow curved text, or four corners.")]
+Decoding = Annotated[
+    list[str] | None,
+    typer.Option(metavar="NAME=VALUE", help="Any setting of the head's decoding; can be given several times."),
+]
 TextThreshold = Annotated[float | None, typer.Option(min=0, max=1, help="Lowest score of a reading.")]
 LanguageModel = Annotated[bool, typer.Option(help="Prefer readings that are spelled like words.")]
 LexiconFile = Annotated[Path | None, typer.Option(help="Text file with the words there can be, one a line.")]
@@ -98,6 +103,7 @@ def detect(
     unclip_ratio: UnclipRatio = None,
     min_size: MinSize = None,
     polygon: Polygon = None,
+    decoding: Decoding = None,
     tile: Tile = None,
     device: Device = None,
     quiet: Quiet = False,
@@ -127,7 +133,7 @@ def detect(
     paths, failures = find_images(images)
     if paths:
         with usage_errors():
-            settings |= {"min_size": min_size, "polygon": polygon, "tile": tile}
+            settings |= {"min_size": min_size, "polygon": polygon, "tile": tile, **parse_decoding(decoding or [])}
             detector = load_pipeline("text-detection", model, device, settings)
             writer = ResultWriter(output, form)
         failures += run_on_images(detector, paths, writer, draw, quiet)
@@ -155,6 +161,7 @@ def spot(
     unclip_ratio: UnclipRatio = None,
     min_size: MinSize = None,
     polygon: Polygon = None,
+    decoding: Decoding = None,
     tile: Tile = None,
     device: Device = None,
     quiet: Quiet = False,
@@ -195,7 +202,7 @@ def spot(
     paths, failures = find_images(images)
     if paths:
         with usage_errors():
-            settings |= {"min_size": min_size, "polygon": polygon, "tile": tile}
+            settings |= {"min_size": min_size, "polygon": polygon, "tile": tile, **parse_decoding(decoding or [])}
             settings |= reading_settings(text_threshold, lexicon, lexicon_rule, max_distance, language_model)
             spotter = load_pipeline("text-spotting", model, device, settings)
             writer = ResultWriter(output, form)
@@ -223,6 +230,7 @@ def evaluate(
     threshold: Threshold = None,
     box_threshold: BoxThreshold = None,
     unclip_ratio: UnclipRatio = None,
+    decoding: Decoding = None,
     tile: Tile = None,
     device: Device = None,
     output: Annotated[Path | None, typer.Option(dir_okay=False, help="JSON file for totals and every image.")] = None,
@@ -257,7 +265,7 @@ def evaluate(
             output.parent.mkdir(parents=True, exist_ok=True)
         if report is not None:
             report.mkdir(parents=True, exist_ok=True)
-        settings |= {**reading, "tile": tile}
+        settings |= {**reading, "tile": tile, **parse_decoding(decoding or [])}
         pipeline = load_pipeline(f"text-{task}", model, device, settings)
         evaluation = evaluate_rows(pipeline, rows)
     typer.echo(evaluation.summary())
@@ -274,7 +282,7 @@ def convert(
     source: Annotated[Path, typer.Argument(help="CLIP ResNet (OpenAI or open_clip) or a released TCM-DBNet detector.")],
     output: Annotated[Path, typer.Argument(help="Folder for the converted model.")],
     config: Annotated[Path | None, typer.Option(help="JSON file with the settings that no tensor tells.")] = None,
-    variant: Annotated[
+    prompting: Annotated[
         Literal["fasttcm", "tcm"] | None,
         typer.Option(help="Source of the language prompt; fasttcm for CLIP unless given."),
     ] = None,
@@ -302,9 +310,9 @@ def convert(
     from ..conversion import convert_checkpoint
 
     with usage_errors():
-        model = convert_checkpoint(source, output, config=config, variant=variant, kind=kind, seed=seed)
+        model = convert_checkpoint(source, output, config=config, prompting=prompting, kind=kind, seed=seed)
     millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
-    typer.echo(f"{output}: a {model.config.variant} detector with {millions:.1f} million parameters")
+    typer.echo(f"{output}: a {model.config.prompting} detector with {millions:.1f} million parameters")
 
 
 app.command()(import_labels)

@@ -291,10 +291,10 @@ def write_failure_report(
 
 def _settings_in_use(pipeline: "TextDetectionPipeline", given: Mapping[str, Any]) -> dict[str, Any]:
     """The model, and what its processor says unless it was given."""
-    names = ["size", "threshold", "box_threshold", "unclip_ratio", "min_size", "max_candidates", "polygon"]
+    processor = pipeline.image_processor
+    stored = {"size": processor.size, **asdict(processor.decoding_settings())}
     if pipeline.task == "text-spotting":
-        names.append("text_threshold")
-    stored = {name: getattr(pipeline.image_processor, name) for name in names}
+        stored["text_threshold"] = processor.text_threshold
     chosen = {name: value for name, value in given.items() if value is not None}
     if "tile" in chosen:
         # Tiles are cut from the photo as it is, or as `--size` makes it.

@@ -9,6 +9,7 @@ import torch
 from tqdm import tqdm
 
 from ..models.tcm.backends import image_processor_class
+from ..models.tcm.heads import head_class
 from ..models.tcm.image_processing_common_tcm import TCMBaseImageProcessor
 from ..models.tcm.modeling_tcm import TCMForTextDetection
 from . import clip, tcm
@@ -25,7 +26,7 @@ def convert_checkpoint(
     source: str | Path,
     output_dir: str | Path,
     config: Mapping[str, Any] | str | Path | None = None,
-    variant: Literal["fasttcm", "tcm"] | None = None,
+    prompting: Literal["fasttcm", "tcm"] | None = None,
     kind: Literal["auto", "clip", "tcm"] = "auto",
     seed: int = 0,
 ) -> TCMForTextDetection:
@@ -41,7 +42,7 @@ def convert_checkpoint(
         config: what the tensors do not tell, as a dict or a JSON file: `attention_pool_heads`, `text_heads`,
             `decoder_heads`, `prompt`, `temperature`, `hidden_act` ("gelu" for the weights that open_clip itself
             trained), any other setting of `TCMConfig`, and `image_processor`, a dict of the image processor's settings.
-        variant: where the language prompt comes from; by default what the tensors tell, or "fasttcm" for CLIP.
+        prompting: where the language prompt comes from; by default what the tensors tell, or "fasttcm" for CLIP.
         kind: what the file is; "auto" looks at the names of its tensors.
         seed: of the freshly initialised parts.
 
@@ -54,7 +55,7 @@ def convert_checkpoint(
     """
     if Path(output_dir).is_file():
         raise ValueError(f"{output_dir} is a file; expected a folder to write the converted model to")
-    told = read_settings(config) | ({} if variant is None else {"variant": variant})
+    told = read_settings(config) | ({} if prompting is None else {"prompting": prompting})
     processor_settings = told.pop("image_processor", {})
     with tqdm(total=3, desc="Reading", unit="step", leave=False, disable=None) as progress:
         state_dict = read_state_dict(source)
@@ -90,7 +91,9 @@ def convert_state_dict(
 def _image_processor(kind: Literal["clip", "tcm"], told: Mapping[str, Any]) -> TCMBaseImageProcessor:
     """The image processor, with the constants that the weights were trained with unless told otherwise."""
     processor_class = image_processor_class()
-    unknown = sorted(set(told) - processor_class.valid_kwargs.__annotations__.keys())
+    decoding = head_class(told.get("head_type", processor_class.head_type)).decoding_class
+    known = {*processor_class.valid_kwargs.__annotations__, *decoding.__dataclass_fields__}
+    unknown = sorted(set(told) - known)
     if unknown:
         raise ValueError(f"`image_processor` has unknown settings {', '.join(unknown)}")
     return processor_class(**{**_ORIGINS[kind].IMAGE_PROCESSOR, **told})

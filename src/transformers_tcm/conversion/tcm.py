@@ -43,7 +43,7 @@ def settings(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:
         "vision_config": clip.image_encoder_settings(state_dict, "backbone."),
         "text_config": clip.text_tower_settings(state_dict, "text_encoder."),
         "clip_pretrained": True,
-        "variant": "fasttcm" if "meta_query" in state_dict else "tcm",
+        "prompting": "fasttcm" if "meta_query" in state_dict else "tcm",
         "num_context_tokens": shape_of(state_dict, "contexts", 3)[1],
         "decoder_hidden_size": shape_of(state_dict, f"{decoder}.text_proj.1.weight", 2)[0],
         "decoder_num_layers": count(state_dict, f"{decoder}.decoder.{{}}.norm1.weight"),

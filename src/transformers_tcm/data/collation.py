@@ -1,6 +1,7 @@
 """From single images to padded batches, with the head's target maps made here, in the worker process."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,18 +17,21 @@ MAX_COORDINATE = 32_000
 # Hundreds of vertices are finer than any annotation; thousands that cross each other would take minutes.
 MAX_VERTICES = 512
 
-__all__ = ["TextDetectionCollator", "label_words", "labels_to_instances"]
+__all__ = ["TextDetectionCollator", "label_instances", "label_words", "labels_by_image", "labels_to_instances"]
 
 
 class TextDetectionCollator:
     """Pads images to one size and adds to their labels what the model learns from.
 
-    Those are the head's target maps and, for a spotter, the control points of the words.
+    Those are the head's targets and, for a spotter, the control points of the words.
 
     Args:
         config: of the model; its head makes the targets.
-        train_detection: `False` leaves the target maps out, to train a spotter's recogniser alone; those of items that
+        train_detection: `False` leaves the targets out, to train a spotter's recogniser alone; those of items that
             say so themselves (`WordCollages`) are always left out.
+
+    Raises:
+        ValueError: for a detector without detection.
     """
 
     def __init__(self, config: "TCMConfig", train_detection: bool = True):
@@ -46,49 +50,99 @@ class TextDetectionCollator:
         """Items of `TextPhotos`, `RandomTextCrops` or `WordCollages` to the arguments of a model.
 
         Returns:
-            `pixel_values` (B, 3, H, W), `pixel_mask` (B, H, W) and `labels`, a list of dicts: what the image processor
-            made, the head's targets (H, W) with the padding masked out, and for a spotter `control_points` (N, 8, 2)
-            and `char_ids` (N, L), zeros for words that no two curves describe. For a spotter
-            also `train_detection` (B,), whether an image has target maps.
+            `pixel_values` (B, 3, H, W); `pixel_mask` (B, H, W) bool, left out where no image is padded; `labels`, a
+            dictionary of tensors: of the M words of all images `points`, `counts` (M,) and `ignore` (M,) as the image
+            processor made them, with `word_counts` (B,), the words of each image, and `orig_size` (B, 2); the head's
+            targets of the images that have any, stacked (B, …) where they have one shape, otherwise joined along the
+            first axis with `NAME_counts`; and for a spotter `control_points` (M, 8, 2) and `char_ids` (M, L), zeros for
+            words that no two curves describe. For a spotter also `train_detection` (B,), whether an image has targets.
         """
-        height = max(item["pixel_values"].shape[1] for item in items)
-        width = max(item["pixel_values"].shape[2] for item in items)
-        masks = torch.stack([_pad(item["pixel_mask"], height, width) for item in items])
+        sizes = [tuple(item["pixel_values"].shape[1:]) for item in items]
+        size = max(height for height, _ in sizes), max(width for _, width in sizes)
         train_detection = [self.train_detection and item.get("train_detection", True) for item in items]
-        batch = {
-            "pixel_values": torch.stack([_pad(item["pixel_values"], height, width) for item in items]),
-            "pixel_mask": masks,
-            "labels": [
-                {
-                    **item["labels"],
-                    **(self._targets(item["labels"], mask) if detected else {}),
-                    **self._words(item["labels"]),
-                }
-                for item, mask, detected in zip(items, masks, train_detection, strict=True)
-            ],
-        }
+        valid_sizes = [_valid_size(item["pixel_mask"]) for item in items]
+        images = [label_instances(item["labels"]) for item in items]
+        targets = [
+            self.head.targets(instances, size, valid, self.settings)
+            for instances, valid, detected in zip(images, valid_sizes, train_detection, strict=True)
+            if detected
+        ]
+        batch: dict[str, Any] = {"pixel_values": _padded([item["pixel_values"] for item in items], size)}
+        if any(valid != size for valid in valid_sizes):
+            batch["pixel_mask"] = _padded([item["pixel_mask"].bool() for item in items], size)
+        words = _joined_words([item["labels"] for item in items])
+        batch["labels"] = {**words, **_batch_targets(targets), **self._readings(images, words)}
         return {**batch, "train_detection": torch.tensor(train_detection)} if self.reads else batch
 
-    def _words(self, label: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    def _readings(self, images: list[TextInstances], words: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Where the words are, for a spotter, and what they say."""
         if not self.reads:
             return {}
         from ..models.tcm.recognition.proposals import words_to_bezier
 
-        char_ids = label.get("char_ids", torch.zeros(len(label["counts"]), 1, dtype=torch.int64))
-        polygons = labels_to_instances(label).polygons
-        control_points, fitted = words_to_bezier(polygons, label_words(label))
+        pairs = [words_to_bezier(one.polygons, one.texts or [None] * len(one)) for one in images]
+        fitted = torch.from_numpy(np.concatenate([known for _, known in pairs]))
+        char_ids = words.get("char_ids", torch.zeros(len(fitted), 1, dtype=torch.int64))
         return {
-            "control_points": torch.from_numpy(control_points),
-            "char_ids": char_ids * torch.from_numpy(fitted)[:, None],
+            "control_points": torch.from_numpy(np.concatenate([points for points, _ in pairs])),
+            "char_ids": char_ids * fitted[:, None],
         }
 
-    def _targets(self, label: dict[str, torch.Tensor], pixel_mask: torch.Tensor) -> dict[str, torch.Tensor]:
-        height, width = pixel_mask.shape
-        targets = self.head.targets(labels_to_instances(label), height, width, self.settings)
-        inside = pixel_mask.numpy().astype(np.uint8)
-        masked = {name: array * inside if name.endswith("_mask") else array for name, array in targets.items()}
-        return {name: torch.from_numpy(array) for name, array in masked.items()}
+
+def _valid_size(pixel_mask: torch.Tensor) -> tuple[int, int]:
+    """Height and width of the image within its mask (H, W), which is padded right and below."""
+    return int(pixel_mask[:, 0].sum()), int(pixel_mask[0].sum())
+
+
+def _padded(images: Sequence[torch.Tensor], size: tuple[int, int]) -> torch.Tensor:
+    """Images (…, h, w) as one batch (B, …, H, W) with zeros to the right and below, filled once."""
+    batch = images[0].new_zeros(len(images), *images[0].shape[:-2], *size)
+    for target, image in zip(batch, images, strict=True):
+        target[..., : image.shape[-2], : image.shape[-1]] = image
+    return batch
+
+
+def _joined_words(labels: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """What the image processor says of the words of each image, those of all images in a row."""
+    joined = {name: torch.cat([label[name] for label in labels]) for name in ("points", "counts", "ignore")}
+    joined["word_counts"] = torch.tensor([len(label["counts"]) for label in labels])
+    joined["orig_size"] = torch.stack([label["orig_size"] for label in labels])
+    if all("class_labels" in label for label in labels):
+        joined["class_labels"] = torch.cat([label["class_labels"] for label in labels])
+    if any("char_ids" in label for label in labels):
+        unknown = [label.get("char_ids", torch.zeros(len(label["counts"]), 1, dtype=torch.int64)) for label in labels]
+        longest = max(ids.shape[1] for ids in unknown)
+        joined["char_ids"] = torch.cat([torch.nn.functional.pad(ids, (0, longest - ids.shape[1])) for ids in unknown])
+    return joined
+
+
+def _batch_targets(targets: Sequence[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
+    """The targets of all images by name, see `TextDetectionCollator.__call__`."""
+    batch: dict[str, torch.Tensor] = {}
+    for name in targets[0] if targets else ():
+        arrays = [one[name] for one in targets]
+        if len({array.shape for array in arrays}) == 1:
+            batch[name] = torch.from_numpy(np.stack(arrays))
+        else:
+            batch[name] = torch.from_numpy(np.concatenate(arrays))
+            batch[f"{name}_counts"] = torch.tensor([len(array) for array in arrays])
+    return batch
+
+
+def labels_by_image(labels: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
+    """The words of a batch of the collator for each image, as the image processor made them."""
+    counts = labels["word_counts"].tolist()
+    vertices = [int(part.sum()) for part in labels["counts"].split(counts)]
+    parts = {"points": labels["points"].split(vertices), "orig_size": labels["orig_size"].unbind()}
+    for name in ("counts", "ignore", "class_labels", "char_ids", "control_points"):
+        if name in labels:
+            parts[name] = labels[name].split(counts)
+    return [{name: values[index] for name, values in parts.items()} for index in range(len(counts))]
+
+
+def label_instances(label: dict[str, torch.Tensor]) -> TextInstances:
+    """One image's label with its words, in pixels of the network's input; see `labels_to_instances`."""
+    return replace(labels_to_instances(label), texts=label_words(label))
 
 
 def labels_to_instances(label: dict[str, torch.Tensor]) -> TextInstances:
@@ -99,7 +153,10 @@ def labels_to_instances(label: dict[str, torch.Tensor]) -> TextInstances:
     """
     points = label["points"].cpu().clamp(-MAX_COORDINATE, MAX_COORDINATE)
     polygons = [_thinned(polygon.numpy()) for polygon in torch.split(points, label["counts"].tolist())]
-    return TextInstances(polygons, ignore=label["ignore"].cpu().numpy())
+    classes = label.get("class_labels")
+    return TextInstances(
+        polygons, labels=None if classes is None else classes.cpu().numpy(), ignore=label["ignore"].cpu().numpy()
+    )
 
 
 def _thinned(polygon: Any) -> Any:
@@ -114,8 +171,3 @@ def label_words(label: dict[str, torch.Tensor]) -> list[str | None]:
     if "char_ids" not in label:
         return [None] * len(label["counts"])
     return ["".join(chr(code) for code in row if code) or None for row in label["char_ids"].tolist()]
-
-
-def _pad(tensor: torch.Tensor, height: int, width: int) -> torch.Tensor:
-    """Zeros to the right of and below (…, h, w)."""
-    return torch.nn.functional.pad(tensor, (0, width - tensor.shape[-1], 0, height - tensor.shape[-2]))

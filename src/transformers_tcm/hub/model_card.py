@@ -5,11 +5,14 @@ A card begins with what is generated: front matter, title, a sentence on the arc
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from ..models.tcm.heads import head_class
+from ..models.tcm.recognition import recognizer_class
 
 __all__ = ["PICTURE_FILE", "CardDetails", "Publication", "eval_result", "model_card", "replace_thresholds"]
 
@@ -26,8 +29,6 @@ The author has not described on what data and how these weights were trained.
 """
 TASKS = {"text detection": "object-detection", "text spotting": "image-to-text", "word recognition": "image-to-text"}
 VARIANTS = {"fasttcm": "FastTCM", "tcm": "TCM", "none": "plain, unprompted"}
-HEADS = {"dbnet": "DBNet", "abcnet": "ABCNet"}
-THRESHOLDS = ("threshold", "box_threshold", "unclip_ratio", "max_candidates", "min_size", "polygon", "text_threshold")
 
 USE = """## Use
 
@@ -48,7 +49,7 @@ These are settings without weights: no full-size model has been trained with thi
 weights, and train as below:
 
 ```bash
-transformers-tcm convert RN50.pt start --variant {variant}{config}
+transformers-tcm convert RN50.pt start --prompting {prompting}{config}
 ```
 """
 # As much as the conversion needs to be told.
@@ -142,7 +143,7 @@ class Publication:
     @property
     def reads(self) -> bool:
         """Whether it is a spotter."""
-        return self.config.recognizer is not None
+        return bool(self.config.is_spotter)
 
 
 def eval_result(
@@ -224,18 +225,18 @@ def _sections(text: str) -> list[tuple[str, str]]:
 
 def _summary(config: Any) -> str:
     """One sentence on the architecture."""
-    head = HEADS.get(config.head_type, config.head_type)
+    head = head_class(config.head_type).display_name
     if (config.head_config or {}).get("adaptive_scale_fusion"):
         head += "++"
     kind, reader = "detector", ""
     if config.recognizer is not None:
-        decoder = {"ctc": "CTC", "attention": "attention"}[config.recognizer_settings.decoder]
+        decoder = recognizer_class(config.recognizer_settings.decoder).display_name
         kind, reader = "spotter", f", and a recogniser with {decoder} decoding on the same features"
     vision = config.vision_config
     depths = "+".join(map(str, vision.depths))
-    prompting = "" if config.variant == "none" else "prompted with text, an instance-language score map, "
+    prompting = "" if config.prompting == "none" else "prompted with text, an instance-language score map, "
     return (
-        f"A {VARIANTS[config.variant]} text {kind}: CLIP's form of ResNet with {depths} blocks "
+        f"A {VARIANTS[config.prompting]} text {kind}: CLIP's form of ResNet with {depths} blocks "
         f"of width {vision.width}, {prompting}a {head} head{reader}."
     )
 
@@ -244,7 +245,7 @@ def _use(publication: Publication, task: str) -> str:
     if publication.parameters is None:
         tokens, default = publication.config.num_context_tokens, type(publication.config).num_context_tokens
         config = "" if tokens == default else SETTINGS.format(tokens)
-        return NO_WEIGHTS.format(variant=publication.config.variant, config=config)
+        return NO_WEIGHTS.format(prompting=publication.config.prompting, config=config)
     fields = 'word["text"], word["polygon"]' if publication.reads else 'word["score"], word["polygon"]'
     return USE.format(task=task, source=publication.source, fields=fields)
 
@@ -267,7 +268,7 @@ def _model(publication: Publication) -> str:
 
 
 def _thresholds(image_processor: Any) -> str:
-    settings = {name: getattr(image_processor, name) for name in THRESHOLDS}
+    settings = {**asdict(image_processor.decoding_settings()), "text_threshold": image_processor.text_threshold}
     size = ", ".join(f"{name} {value}" for name, value in dict(image_processor.size).items() if value is not None)
     rows = [f"| `{name}` | {value} |" for name, value in {"size": size, **settings}.items() if value is not None]
     intro = "Stored in `preprocessor_config.json`; each can be given in a call of the pipeline instead."

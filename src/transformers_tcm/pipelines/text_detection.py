@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from dataclasses import fields
 from types import GeneratorType
 from typing import Any, ClassVar
 
@@ -15,15 +16,15 @@ from transformers.pipelines.pt_utils import KeyDataset
 
 from ..images import load_image
 from ..instances import TextInstances
+from ..models.tcm.heads import head_class
 from ..models.tcm.modeling_tcm import TCMForTextDetection
-from ..models.tcm.post_processing_tcm import as_tensors, by_score, in_target
+from ..models.tcm.post_processing_tcm import as_tensors, by_score, to_original_size
 from ..tiling import TileGrid
 from .tiles import Tile, cut, each, merged_instances, merged_score_map
 
-__all__ = ["POST_PROCESSING", "TextDetectionPipeline", "as_pipeline_inputs", "fastest_cpu_dtype"]
+__all__ = ["TextDetectionPipeline", "as_pipeline_inputs", "fastest_cpu_dtype"]
 
 PREPROCESSING = ("timeout", "size", "tile", "tile_overlap")
-POST_PROCESSING = ("threshold", "box_threshold", "unclip_ratio", "max_candidates", "min_size", "polygon")
 
 
 class TextDetectionPipeline(Pipeline):
@@ -50,7 +51,7 @@ class TextDetectionPipeline(Pipeline):
     _task: ClassVar[str] = "text-detection"
     _model_kind: ClassVar[str] = "text detector"
     _model_class: ClassVar[type] = TCMForTextDetection
-    _forward_arguments: ClassVar[tuple[str, ...]] = POST_PROCESSING
+    _forward_arguments: ClassVar[tuple[str, ...]] = ()
 
     # Typed, because the base class leaves them open.
     model: Any
@@ -68,12 +69,19 @@ class TextDetectionPipeline(Pipeline):
         # `pipeline` says "auto" where its user did not say anything.
         dtype_is_free = kwargs.get("dtype") == "auto"
         super().__init__(*args, **kwargs)
-        if not isinstance(self.model, self._model_class):
-            expected = self._model_class.__name__
-            raise TypeError(f"{type(self.model).__name__} is no {self._model_kind}; expected a {expected}")
+        model, expected = self.model, self._model_class
+        if not isinstance(model, expected):
+            raise TypeError(f"{type(model).__name__} is no {self._model_kind}; expected a {expected.__name__}")
         if self.image_processor is None:
             raise ValueError("the pipeline needs the model's image processor: pass `image_processor=`")
+        self.image_processor = self.image_processor.for_model(self.model.config)
         self._prepare_model(dtype_is_free)
+
+    @property
+    def _decoding_names(self) -> tuple[str, ...]:
+        """The settings by which the model's head decodes, all of them arguments of the pipeline."""
+        head = head_class(getattr(self.model.config, "head_type", "dbnet"))  # what is no model of ours is refused later
+        return tuple(field.name for field in fields(head.decoding_class))
 
     def _prepare_model(self, dtype_is_free: bool) -> None:
         if dtype_is_free and self.device.type == "cpu" and self.dtype in (torch.float16, torch.bfloat16):
@@ -95,12 +103,9 @@ class TextDetectionPipeline(Pipeline):
                 is one at most.
             timeout (`float`, *optional*): seconds to wait for a URL.
             size (`dict` or `int`, *optional*): as the image processor's; a number is the length of the longest edge.
-            threshold (`float`, *optional*): a pixel whose probability of text is above this belongs to text.
             box_threshold (`float`, *optional*): lowest score of a detection.
-            unclip_ratio (`float`, *optional*): how far the found cores of words are grown.
-            max_candidates (`int`, *optional*): regions looked at in one image.
-            min_size (`float`, *optional*): shortest side of a region's core, in pixels of the network's input.
-            polygon (`bool`, *optional*): outlines that follow curved text instead of quads.
+            threshold, unclip_ratio, max_candidates, min_size, polygon, …: the other settings by which the model's head
+                decodes, the fields of its `decoding_class`; `polygon=True` gives outlines that follow curved text.
             tile (`int`, *optional*, defaults to 0): read photos in overlapping square tiles of this side instead of
                 making them smaller to the `size` of the image processor; 1024 is a good start, 0 means none. A `size`
                 in the call is the one that photos are resized to before they are cut, otherwise they keep theirs, and
@@ -138,7 +143,7 @@ class TextDetectionPipeline(Pipeline):
     def _sanitize_parameters(self, **given: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         given = {name: value for name, value in given.items() if value is not None}
         preprocess: dict[str, Any] = {name: given.pop(name) for name in PREPROCESSING if name in given}
-        names = (*self._forward_arguments, "output_score_maps")
+        names = (*self._decoding_names, *self._forward_arguments, "output_score_maps")
         forward = {name: given.pop(name) for name in names if name in given}
         if given:
             known = ", ".join((*PREPROCESSING, *names))
@@ -198,7 +203,7 @@ class TextDetectionPipeline(Pipeline):
         places = [tile["place"] for tile in tiles]
         grid, size = places[0].grid, places[0].photo
         instances = merged_instances([(tile["place"], _as_instances(tile)) for tile in tiles])
-        merged = as_tensors(self._in_order(in_target(instances, (grid.height, grid.width), size)))
+        merged = as_tensors(self._in_order(to_original_size(instances, (grid.height, grid.width), size)))
         if "score_map" in tiles[0]:
             score_map = merged_score_map([(tile["place"], tile["score_map"]) for tile in tiles])
             merged["score_map"] = None if score_map is None else _resized(torch.from_numpy(score_map), size).numpy()
@@ -337,6 +342,7 @@ def _as_instances(found: dict[str, Any]) -> TextInstances:
     return TextInstances(
         [polygon.numpy() for polygon in found["polygons"]],
         scores=found["scores"].numpy(),
+        labels=found["labels"].numpy(),
         texts=found.get("texts"),
         text_scores=None if text_scores is None else text_scores.numpy(),
     )

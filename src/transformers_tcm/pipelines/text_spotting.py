@@ -1,7 +1,7 @@
 """`pipeline("text-spotting")`: photos in, outlines of words and the words themselves out."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from types import GeneratorType
 from typing import Any, ClassVar
 
@@ -12,7 +12,7 @@ from ..instances import TextInstances
 from ..lexicon import Lexicon, LexiconArgument, is_per_image, lexicon_per_image
 from ..models.tcm.modeling_tcm_spotting import TCMForTextSpotting
 from ..reading_order import reading_order
-from .text_detection import POST_PROCESSING, TextDetectionPipeline, as_pipeline_inputs
+from .text_detection import TextDetectionPipeline, as_pipeline_inputs
 
 __all__ = ["TextSpottingPipeline"]
 
@@ -47,7 +47,7 @@ class TextSpottingPipeline(TextDetectionPipeline):
     _task: ClassVar[str] = "text-spotting"
     _model_kind: ClassVar[str] = "text spotter"
     _model_class: ClassVar[type] = TCMForTextSpotting
-    _forward_arguments: ClassVar[tuple[str, ...]] = (*POST_PROCESSING, *READING)
+    _forward_arguments: ClassVar[tuple[str, ...]] = READING
 
     def __call__(self, inputs: Any, lexicon: LexiconArgument = None, **kwargs: Any) -> Any:  # type: ignore[override]
         """Find and read the text in one image or in many.
@@ -113,9 +113,15 @@ class TextSpottingPipeline(TextDetectionPipeline):
         target_sizes: torch.Tensor,
         post_processing: dict[str, Any],
     ) -> tuple[Any, list[dict[str, Any]]]:
-        decoding = self.image_processor.decoding_settings(**post_processing)
-        outputs = self.model(**batch, decoding=decoding, return_dict=True)
         reading = {name: post_processing[name] for name in READING if name in post_processing}
+        decoding = {name: post_processing[name] for name in self._decoding_names if name in post_processing}
+        outputs = self.model(
+            **batch,
+            decoding=asdict(self.image_processor.decoding_settings(**decoding)),
+            text_threshold=reading.get("text_threshold", self.image_processor.text_threshold) or 0.0,
+            use_language_model=reading.pop("use_language_model", True),
+            return_dict=True,
+        )
         reading["lexicon"] = [image.get("lexicon", reading.get("lexicon")) for image in images]
         return outputs, self.image_processor.post_process_text_spotting(outputs, target_sizes, **reading)
 

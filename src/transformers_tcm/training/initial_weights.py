@@ -17,7 +17,7 @@ def load_initial_weights(model: TCMForTextDetection, checkpoint: str | os.PathLi
 
     A layer that takes more channels than in the checkpoint, such as the one that the score map is concatenated for,
     ignores the last ones at first: their weights are zero. A detector that was trained without prompting
-    (`variant="none"`) thus finds the same when it is prompted, until it is trained on.
+    (`prompting="none"`) thus finds the same when it is prompted, until it is trained on.
 
     Args:
         model: the model to start, in place.

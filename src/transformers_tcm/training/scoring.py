@@ -1,12 +1,12 @@
 """Outputs of a model against the labels of a batch: what `TCMTrainer` evaluates by."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 
-from ..data.collation import label_words, labels_to_instances
+from ..data.collation import label_words, labels_by_image, labels_to_instances
 from ..evaluation import DetectionIoU, EndToEnd, EvaluationResult, ImageResult, WordRecognition
 from ..instances import TextInstances
 from ..models.tcm.modeling_tcm import TCMForTextDetection
@@ -51,11 +51,12 @@ def score_batch(model: TCMForTextDetection, image_processor: Any, inputs: dict[s
         inputs: as the collator makes them, on the device of the model.
     """
     if isinstance(model, TCMForTextSpotting):
-        inputs = {**inputs, "decoding": image_processor.decoding_settings()}
+        decoding = asdict(image_processor.decoding_settings())
+        inputs = {**inputs, "decoding": decoding, "text_threshold": image_processor.text_threshold or 0.0}
     outputs = model(**inputs)
     scores = BatchScores(losses=[outputs.loss.item()])
     if torch.as_tensor(inputs.get("train_detection", True)).all():
-        _compare_photos(scores, image_processor, outputs, inputs["labels"])
+        _compare_photos(scores, image_processor, outputs, labels_by_image(inputs["labels"]))
     else:
         scores.words = _read_labelled_words(model, inputs)
     return scores
@@ -83,7 +84,7 @@ def _compare_photos(
 ) -> None:
     """Add the results of each image of a batch, in original pixels."""
     sizes = torch.stack([label["orig_size"] for label in labels]).cpu()
-    reads = getattr(outputs, "char_logits", None) is not None
+    reads = outputs.get("sequences") is not None
     decode = image_processor.post_process_text_spotting if reads else image_processor.post_process_text_detection
     detection, end_to_end = DetectionIoU(), EndToEnd()
     for label, size, valid, found in zip(
@@ -105,7 +106,7 @@ def _compare_photos(
 def _read_labelled_words(model: TCMForTextDetection, inputs: dict[str, Any]) -> list[list[tuple[str, str]]]:
     """Every word of each image's label that is not ignored, and what the recogniser makes of it."""
     assert isinstance(model, TCMForTextSpotting)  # no other model is trained without detection
-    labels = inputs["labels"]
+    labels = labels_by_image(inputs["labels"])
     readable = [
         [i for i, word in enumerate(label_words(label)) if word is not None and not label["ignore"][i]]
         for label in labels

@@ -8,6 +8,7 @@ from transformers import CLIPTextConfig
 
 from transformers_tcm.models.tcm.configuration_tcm import DEFAULT_PROMPT_TOKEN_IDS, TCMConfig, TCMVisionConfig
 from transformers_tcm.models.tcm.heads import HEADS
+from transformers_tcm.models.tcm.heads.abcnet import ABCNetConfig
 from transformers_tcm.models.tcm.modeling_tcm import TCMForTextDetection
 from transformers_tcm.models.tcm.tokenization_tcm import clip_tokenizer
 
@@ -29,7 +30,7 @@ def test_base_is_the_default() -> None:
 
 @pytest.mark.parametrize("preset", ["tiny", "small"])
 def test_presets_build_and_take_overrides(preset: str) -> None:
-    config = TCMConfig.from_preset(preset, variant="tcm", text_refiner=False)
+    config = TCMConfig.from_preset(preset, prompting="tcm", text_refiner=False)
     with torch.device("meta"):
         model = TCMForTextDetection(config)
     assert model.model.meta_query is None
@@ -44,6 +45,36 @@ def test_round_trip_through_a_folder(tmp_path: Path) -> None:
     assert isinstance(loaded.vision_config, TCMVisionConfig)
     assert isinstance(loaded.text_config, CLIPTextConfig)
     assert loaded.head_config["adaptive_scale_fusion"]
+
+
+def test_configurations_from_before_the_name_prompting_are_read(tmp_path: Path) -> None:
+    config = TCMConfig.from_preset("tiny", prompting="tcm")
+    config.save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text(path.read_text().replace('"prompting"', '"variant"'))
+    assert '"variant": "tcm"' in path.read_text()
+    loaded = TCMConfig.from_pretrained(tmp_path)
+    assert loaded.prompting == "tcm"
+    assert "variant" not in loaded.to_dict()
+
+
+def test_variant_names_its_successor() -> None:
+    with pytest.raises(ValueError, match=r"`prompting`: TCMConfig\(prompting='tcm'\)"):
+        TCMConfig(variant="tcm")
+
+
+def test_another_head_takes_its_own_defaults(tmp_path: Path) -> None:
+    TCMConfig.from_preset("tiny", head_config={"neck_channels": 16}).save_pretrained(tmp_path)
+    assert TCMConfig.from_pretrained(tmp_path, head_type="dbnet").head_config["neck_channels"] == 16
+    assert TCMConfig.from_pretrained(tmp_path, head_type="abcnet").head_settings == ABCNetConfig()
+    small = {"channels": 8, "num_groups": 4}
+    config = TCMConfig.from_pretrained(tmp_path, head_type="abcnet", head_config=small)
+    assert config.head_settings == ABCNetConfig(**small)
+
+
+def test_spotters_have_a_recogniser() -> None:
+    assert not TCMConfig().is_spotter
+    assert TCMConfig(recognizer={}).is_spotter
 
 
 def test_default_prompt_ids_are_those_of_clips_tokenizer() -> None:
@@ -61,7 +92,9 @@ def test_other_prompts_are_tokenized_to_one_length() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"variant": "fast"}, "variant"),
+        ({"prompting": "fast"}, "prompting"),
+        ({"recognizer": {"decoder": "transformer"}}, "unknown `decoder` 'transformer'.*choose one of ctc, attention"),
+        ({"recognizer": {"crop": 3}}, "`recognizer` does not fit.*crop"),
         ({"head_type": "yolo"}, "unknown `head_type` 'yolo'; choose one of dbnet"),
         ({"head_config": {"neck_channels": 30}}, "multiple of 4"),
         ({"head_config": {"shrink_ratio": 1.5}}, "shrink_ratio"),
@@ -75,8 +108,8 @@ def test_other_prompts_are_tokenized_to_one_length() -> None:
         ({"num_context_tokens": 70}, "84 tokens"),
         ({"num_context_tokens": "four"}, "num_context_tokens"),
         ({"temperature": 0.0}, "temperature"),
-        ({"variant": "tcm", "fused": True}, "cannot be fused"),
-        ({"variant": "none", "fused": True}, "no text tower"),
+        ({"prompting": "tcm", "fused": True}, "cannot be fused"),
+        ({"prompting": "none", "fused": True}, "no text tower"),
         ({"prompt_token_ids": [[1, 2], [3, 4]]}, "prompt_token_ids"),
     ],
 )

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -21,7 +21,10 @@ from transformers_tcm.geometry import signed_area
 from transformers_tcm.instances import TextInstances
 from transformers_tcm.lexicon import Lexicon
 from transformers_tcm.models.tcm.backends import image_processor_class, torchvision_works
-from transformers_tcm.models.tcm.heads.dbnet import DBNetOutput
+from transformers_tcm.models.tcm.configuration_tcm import TCMConfig
+from transformers_tcm.models.tcm.heads.abcnet import ABCNetDecoding
+from transformers_tcm.models.tcm.heads.base import Regions
+from transformers_tcm.models.tcm.heads.dbnet import DBNetDecoding, DBNetHead, DBNetOutput
 from transformers_tcm.models.tcm.image_processing_common_tcm import padded_size, resized_size
 from transformers_tcm.models.tcm.image_processing_pil_tcm import TCMImageProcessorPil
 from transformers_tcm.models.tcm.image_processing_tcm import TCMImageProcessor
@@ -269,6 +272,7 @@ def test_batches_of_a_spotter_say_how_to_decode(processor):
         "polygon": False,
     }
     assert features["decoding"] == expected
+    assert features["text_threshold"] == 0.25
     moved = features.to(torch.bfloat16)
     assert moved["decoding"] == expected
     assert moved["pixel_values"].dtype == torch.bfloat16
@@ -286,42 +290,84 @@ def test_settings_of_a_spotter_are_checked(processor):
         processor(noise(30, 40), text_threshold=0.5, box_threshold=2)
 
 
+# --- settings of several heads ---------------------------------------------------------------------------------------
+
+
+def test_decoding_settings_are_those_of_the_head(processor):
+    for_curves = type(processor)(head_type="abcnet", nms_threshold=0.25, box_threshold=0.4)
+    assert for_curves.decoding_settings() == ABCNetDecoding(nms_threshold=0.25, box_threshold=0.4)
+    assert for_curves.nms_threshold == 0.25
+    assert not hasattr(for_curves, "unclip_ratio")
+    assert processor.decoding_settings(unclip_ratio=2.0, min_size=None) == DBNetDecoding(unclip_ratio=2.0)
+    with pytest.raises(TypeError, match=r"nms_threshold.*the settings of this head's decoding are box_threshold, "):
+        processor.decoding_settings(nms_threshold=0.5)
+    with pytest.raises(ValueError, match="`unclip_ratio` is -1; expected a number of at least 0"):
+        processor.decoding_settings(unclip_ratio=-1)
+    with pytest.raises(ValueError, match="unknown `head_type` 'yolo'"):
+        type(processor)(head_type="yolo")
+
+
+def test_a_processor_is_made_to_fit_a_model(processor):
+    """What both heads' decoding has stays, and so does everything else."""
+    given = type(processor)(size=SMALL, box_threshold=0.4, unclip_ratio=2.0, polygon=True, text_threshold=0.3)
+    assert given.for_model(TCMConfig()) is given
+    fitted = given.for_model(TCMConfig(head_type="abcnet", recognizer={"charset": "abc"}))
+    assert type(fitted) is type(given)
+    assert (fitted.head_type, fitted.charset, fitted.text_threshold) == ("abcnet", "abc", 0.3)
+    assert fitted.decoding_settings() == ABCNetDecoding(box_threshold=0.4, polygon=True)
+    assert dict(fitted.size) == dict(given.size)
+    assert (given.head_type, given.charset, given.unclip_ratio) == ("dbnet", None, 2.0)
+    read = given.for_model(TCMConfig(recognizer={"charset": "abc"}))
+    assert read.decoding_settings() == given.decoding_settings()
+    assert read.charset == "abc"
+    assert read.for_model(TCMConfig(recognizer={})).charset is None
+
+
 # --- post-processing -------------------------------------------------------------------------------------------------
 
 
-class FakeHeadOutput:
-    """Remembers what it was asked, and answers with given instances."""
+class FakeMaps(dict):
+    """What a head gave, to be decoded to given instances; remembers how it was asked to."""
 
-    def __init__(self, *instances):
-        self.instances = list(instances)
+    def __init__(self, instances):
+        super().__init__()
+        self.instances = instances
+        self.asked: Any = None
+        self.valid_sizes: Any = None
 
-    def decode(self, **asked):
-        self.asked = asked
-        return self.instances
+
+@pytest.fixture(autouse=True, scope="module")
+def _decodable_fakes():
+    """DBNet decodes `FakeMaps` to what they hold, and true maps as ever."""
+    decode = DBNetHead.decode
+
+    def decode_fakes(maps, valid_sizes, decoding):
+        if not isinstance(maps, FakeMaps):
+            return decode(maps, valid_sizes, decoding)
+        maps.asked, maps.valid_sizes = decoding, valid_sizes
+        return Regions.from_outlines([one.polygons for one in maps.instances], [one.scores for one in maps.instances])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DBNetHead, "decode", staticmethod(decode_fakes))
+        yield
 
 
 def fake_outputs(*instances, valid_size=(100, 200)):
     valid_sizes = torch.tensor([valid_size] * len(instances))
-    return SimpleNamespace(head_output=FakeHeadOutput(*instances), valid_sizes=valid_sizes)
+    return TCMTextDetectionOutput(head_output=FakeMaps(instances), valid_sizes=valid_sizes)
 
 
 def test_none_means_the_stored_setting():
     processor = TCMImageProcessorPil(box_threshold=0.45, polygon=True)
     outputs = fake_outputs(TextInstances([], scores=[]))
     processor.post_process_text_detection(outputs, unclip_ratio=2.0, polygon=None)
-    asked = outputs.head_output.asked
-    assert asked.pop("valid_sizes") is outputs.valid_sizes
-    assert asked == {
-        "threshold": 0.3,
-        "box_threshold": 0.45,
-        "unclip_ratio": 2.0,
-        "max_candidates": 1000,
-        "min_size": 3,
-        "polygon": True,
-    }
+    assert outputs.head_output.valid_sizes is outputs.valid_sizes
+    assert outputs.head_output.asked == DBNetDecoding(
+        threshold=0.3, box_threshold=0.45, unclip_ratio=2.0, max_candidates=1000, min_size=3, polygon=True
+    )
     processor.post_process_text_detection(outputs, polygon=False, min_size=0)
-    assert outputs.head_output.asked["polygon"] is False
-    assert outputs.head_output.asked["min_size"] == 0
+    assert outputs.head_output.asked.polygon is False
+    assert outputs.head_output.asked.min_size == 0
 
 
 @pytest.mark.parametrize("target_sizes", [[(50, 400)], torch.tensor([[50, 400]]), np.array([[50, 400]])])
@@ -353,8 +399,8 @@ def test_generic_tools_get_boxes_above_their_threshold():
     (image,) = TCMImageProcessorPil().post_process_object_detection(outputs, 0.5, [(100, 200)])
     assert set(image) == {"scores", "labels", "boxes"}
     assert image["boxes"].tolist() == [[10, 4, 30, 12]]
-    assert outputs.head_output.asked["box_threshold"] == 0.5
-    assert outputs.head_output.asked["threshold"] == 0.3
+    assert outputs.head_output.asked.box_threshold == 0.5
+    assert outputs.head_output.asked.threshold == 0.3
 
 
 @pytest.mark.parametrize("target_sizes", [[(50, 400)] * 2, [50, 400], torch.tensor([50, 400]), [(50, 400, 3)]])
@@ -403,7 +449,7 @@ def test_dbnet_maps_become_words_in_the_original_photo(polygon):
     prob_map = torch.zeros(2, 1, 320, 320)
     prob_map[0, 0, 20:40, 60:140] = 0.9  # 80 x 20, grown by 1600 * 1.5 / 200 = 12 on every side
     prob_map[0, 0, 200:220, 60:140] = 0.9  # in the padding
-    outputs = SimpleNamespace(
+    outputs = TCMTextDetectionOutput(
         head_output=DBNetOutput(prob_map=prob_map), valid_sizes=torch.tensor([[75, 320], [320, 320]])
     )
     found, nothing = processor.post_process_text_detection(outputs, features["target_sizes"])
@@ -411,6 +457,51 @@ def test_dbnet_maps_become_words_in_the_original_photo(polygon):
     torch.testing.assert_close(found["scores"], torch.tensor([0.9]), atol=0.02, rtol=0)
     torch.testing.assert_close(found["boxes"][0], torch.tensor([96.0, 16, 304, 104]), atol=4, rtol=0)
     assert len(nothing["scores"]) == 0
+
+
+def same_detections(ours, theirs):
+    return all(
+        torch.equal(one[name], other[name])
+        for one, other in zip(ours, theirs, strict=True)
+        for name in ("scores", "labels", "boxes")
+    )
+
+
+def test_maps_alone_are_decoded_as_the_output_of_a_model():
+    """As an ONNX session returns them: arrays by name, without sizes where the images fill the maps."""
+    processor = TCMImageProcessorPil()
+    prob_map = torch.zeros(2, 1, 64, 160)
+    prob_map[0, 0, 20:40, 30:110] = 0.9
+    prob_map[1, 0, 10:25, 60:120] = prob_map[1, 0, 40:55, 20:80] = 0.8
+    sizes, whole = [(128, 320), (64, 160)], torch.tensor([[64, 160]] * 2)
+    expected = processor.post_process_text_detection(
+        TCMTextDetectionOutput(head_output=DBNetOutput(prob_map=prob_map), valid_sizes=whole), sizes
+    )
+    assert [len(image["scores"]) for image in expected] == [1, 2]
+    for maps in ({"prob_map": prob_map.numpy()}, {"prob_map": prob_map}, DBNetOutput(prob_map=prob_map)):
+        found = processor.post_process_text_detection(maps, sizes)
+        assert same_detections(found, expected)
+        assert all(map(torch.equal, found[1]["polygons"], expected[1]["polygons"]))
+    padded = {"prob_map": prob_map.numpy(), "valid_sizes": np.array([[64, 160], [32, 160]])}
+    assert [len(image["scores"]) for image in processor.post_process_text_detection(padded, sizes)] == [1, 1]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_maps_that_are_not_finite_are_refused(value):
+    prob_map = np.zeros((1, 1, 64, 160), np.float32)
+    prob_map[0, 0, 3, 5] = value
+    with pytest.raises(ValueError, match="`prob_map` has values that are NaN or infinite; run the model in float32"):
+        TCMImageProcessorPil().post_process_text_detection({"prob_map": prob_map})
+
+
+def test_outputs_without_sizes_and_maps_are_refused():
+    with pytest.raises(ValueError, match="neither `valid_sizes` nor a map"):
+        TCMImageProcessorPil().post_process_text_detection({"scores": np.zeros(3)})
+
+
+def test_settings_that_the_head_does_not_know_are_named():
+    with pytest.raises(TypeError, match="nms_threshold"):
+        TCMImageProcessorPil().post_process_text_detection(fake_outputs(), nms_threshold=0.5)
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
@@ -501,9 +592,17 @@ def test_bad_settings_for_reading_are_named(settings, message):
         TCMImageProcessorPil(text_threshold=0.5).post_process_text_spotting(spotted(LINE), **settings)
 
 
+def test_lexicons_hold_what_the_spotter_can_read():
+    """The charset is that of the processor."""
+    reads = TCMImageProcessorPil(text_threshold=0.5, charset="SEÑALONTWI")
+    assert reads.post_process_text_spotting(spotted(LINE), lexicon=["one", "señal"], lexicon_rule="within")[0]["texts"]
+    with pytest.raises(ValueError, match="cannot read: 'X' in 'exit'"):
+        reads.post_process_text_spotting(spotted(LINE), lexicon=["exit"])
+
+
 def test_outputs_of_a_detector_hold_no_words():
-    outputs = TCMTextDetectionOutput(head_output=FakeHeadOutput(), valid_sizes=torch.ones(1, 2))
-    with pytest.raises(TypeError, match="TCMTextDetectionOutput holds no readings; use `post_process_text_detection`"):
+    outputs = TCMTextDetectionOutput(head_output=FakeMaps([]), valid_sizes=torch.ones(1, 2))
+    with pytest.raises(TypeError, match="hold no readings: those of a detector are for `post_process_text_detection`"):
         TCMImageProcessorPil().post_process_text_spotting(outputs)
 
 
@@ -529,11 +628,23 @@ def test_everything_survives_saving(processor, tmp_path):
     assert {name: saved[name] for name in changed} == changed
     stored = [saved[name] for name in ("box_threshold", "unclip_ratio", "max_candidates", "min_size")]
     assert stored == [0.6, 1.5, 1000, 3]
+    assert (saved["head_type"], saved.get("charset")) == ("dbnet", None)
     loaded = AutoImageProcessor.from_pretrained(tmp_path, backend=processor.backend)
     assert type(loaded) is type(processor)
     assert loaded.to_dict() == type(processor)(**changed).to_dict() | {"auto_map": saved["auto_map"]}
     image = noise(50, 70)
     assert torch.equal(loaded(image)["pixel_values"], type(processor)(**changed)(image)["pixel_values"])
+
+
+def test_head_and_charset_survive_saving(processor, tmp_path):
+    changed = {"head_type": "abcnet", "nms_threshold": 0.25, "polygon": True, "text_threshold": 0.1, "charset": "abß"}
+    type(processor)(**changed).save_pretrained(tmp_path)
+    saved = json.loads((tmp_path / "preprocessor_config.json").read_text())
+    assert {name: saved[name] for name in changed} == changed
+    assert "unclip_ratio" not in saved
+    loaded = type(processor).from_pretrained(tmp_path)
+    assert loaded.decoding_settings() == ABCNetDecoding(nms_threshold=0.25, polygon=True)
+    assert loaded.charset == "abß"
 
 
 def test_the_public_class_is_the_one_that_works():

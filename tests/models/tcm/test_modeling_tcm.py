@@ -11,6 +11,7 @@ from transformers import AutoBackbone
 from transformers_tcm.data.collation import TextDetectionCollator
 from transformers_tcm.instances import TextInstances
 from transformers_tcm.models.tcm.configuration_tcm import TCMConfig, TCMVisionConfig
+from transformers_tcm.models.tcm.heads.base import HeadInputs
 from transformers_tcm.models.tcm.image_processing_pil_tcm import TCMImageProcessorPil
 from transformers_tcm.models.tcm.modeling_clip_resnet import TCMBottleneck, TCMVisionBackbone
 from transformers_tcm.models.tcm.modeling_tcm import TCMForTextDetection, TCMModel
@@ -47,7 +48,7 @@ ONLY_IGNORED = TextInstances([WORD], ignore=np.array([True]))
 )
 @pytest.mark.parametrize("variant", ["fasttcm", "tcm", "none"])
 def test_losses_and_gradients_are_finite(small_detector: Make, variant: str, instances: list[TextInstances]) -> None:
-    model = small_detector(variant=variant).train()
+    model = small_detector(prompting=variant).train()
     sizes = [(64, 96), (96, 64)]
     batch = labelled_batch(model.config, list(zip(sizes, instances, strict=False)))
     outputs = model(**batch)
@@ -61,7 +62,7 @@ def test_losses_and_gradients_are_finite(small_detector: Make, variant: str, ins
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"variant": "tcm"}, {"variant": "none"}, {"learnable_logit_scale": True}, {"text_refiner": False}],
+    [{}, {"prompting": "tcm"}, {"prompting": "none"}, {"learnable_logit_scale": True}, {"text_refiner": False}],
 )
 def test_every_trained_parameter_gets_a_gradient(small_detector: Make, settings: dict) -> None:
     model = small_detector(**settings).train()
@@ -80,7 +81,7 @@ def test_padding_does_not_count(small_detector: Make) -> None:
     """The loss of an image does not see what lies in the padding that its mask leaves out."""
     model = small_detector()
     batch = labelled_batch(model.config, [((64, 96), ONE_WORD), ((64, 64), NO_TEXT)])
-    assert batch["labels"][1]["shrink_mask"][:, 64:].sum() == 0
+    assert batch["labels"]["shrink_mask"][1, :, 64:].sum() == 0
     assert model(**batch).valid_sizes.tolist() == [[64, 96], [64, 64]]
 
 
@@ -112,9 +113,9 @@ def test_fused_equals_unfused(small_detector: Make, tmp_path: Path) -> None:
 
 def test_tcm_cannot_be_fused(small_detector: Make) -> None:
     with pytest.raises(ValueError, match="cannot be fused"):
-        small_detector(variant="tcm").fuse_text_embeddings()
+        small_detector(prompting="tcm").fuse_text_embeddings()
     with pytest.raises(ValueError, match="no text tower"):
-        small_detector(variant="none").fuse_text_embeddings()
+        small_detector(prompting="none").fuse_text_embeddings()
 
 
 def test_fused_model_trains_the_rest(small_detector: Make) -> None:
@@ -145,20 +146,22 @@ def test_text_embedding_is_cached_until_the_weights_change(small_detector: Make)
 
 
 def test_without_prompting_there_is_only_the_image_encoder_and_the_head(small_detector: Make, tmp_path: Path) -> None:
-    model, pixels = small_detector(variant="none"), random_pixels(2, 3, 64, 96)
+    model, pixels = small_detector(prompting="none"), random_pixels(2, 3, 64, 96)
     parts = {name.split(".")[1] for name in model.state_dict() if name.startswith("model.")}
     assert parts == {"backbone"}
     assert not any("attention_pool" in name for name in model.state_dict())
     assert model.head.neck.lateral[3].in_channels == 128
     model.save_pretrained(tmp_path)
     loaded, report = TCMForTextDetection.from_pretrained(tmp_path, output_loading_info=True)
-    assert loaded.config.variant == "none"
+    assert loaded.config.prompting == "none"
     assert not report["missing_keys"]
     assert not report["unexpected_keys"]
     with torch.no_grad():
         outputs, prompting = loaded(pixels), loaded.model(pixels)
         # The head sees the maps of the image encoder and nothing else.
-        expected = loaded.head(loaded.model.backbone(pixels).feature_maps, False)
+        maps = loaded.model.backbone(pixels)
+        inputs = HeadInputs(maps.feature_maps, maps.stem_features, outputs.valid_sizes)
+        expected = loaded.head(inputs, False)
     torch.testing.assert_close(outputs.head_output.prob_map, expected.prob_map)
     torch.testing.assert_close(outputs.head_output.prob_map, model(pixels).head_output.prob_map)
     assert outputs.score_map is None
@@ -168,7 +171,7 @@ def test_without_prompting_there_is_only_the_image_encoder_and_the_head(small_de
 @pytest.mark.parametrize("variant", ["fasttcm", "tcm"])
 @pytest.mark.parametrize("settings", [{}, {"prompts": ["Text", "a shop sign"]}, {"learnable_logit_scale": True}])
 def test_save_and_load(small_detector: Make, tmp_path: Path, variant: str, settings: dict) -> None:
-    model, pixels = small_detector(variant=variant, **settings), random_pixels(1, 3, 64, 64)
+    model, pixels = small_detector(prompting=variant, **settings), random_pixels(1, 3, 64, 64)
     model.save_pretrained(tmp_path)
     loaded, report = TCMForTextDetection.from_pretrained(tmp_path, output_loading_info=True)
     assert not report["missing_keys"]
@@ -263,7 +266,10 @@ def test_bad_input_is_named(small_detector: Make) -> None:
     model = small_detector()
     with pytest.raises(ValueError, match="multiples of 32"):
         model(random_pixels(1, 3, 60, 64))
-    with pytest.raises(ValueError, match="1 labels for 2 images"):
-        model(random_pixels(2, 3, 64, 64), labels=[{}])
-    with pytest.raises(ValueError, match="lack the target map 'shrink_map'"):
+    labels = labelled_batch(model.config, [((64, 64), ONE_WORD)])["labels"]
+    with pytest.raises(ValueError, match="labels of 1 images for 2 images"):
+        model(random_pixels(2, 3, 64, 64), labels=labels)
+    with pytest.raises(ValueError, match="lack the target 'shrink_map'"):
+        model(random_pixels(1, 3, 64, 64), labels={})
+    with pytest.raises(TypeError, match="`labels` are of type list; expected a dictionary"):
         model(random_pixels(1, 3, 64, 64), labels=[{}])

@@ -13,12 +13,13 @@ from torch import nn
 from transformers_tcm.data.collation import TextDetectionCollator
 from transformers_tcm.instances import TextInstances
 from transformers_tcm.models.tcm.configuration_tcm import TCMConfig
+from transformers_tcm.models.tcm.heads.base import Regions
 from transformers_tcm.models.tcm.image_processing_pil_tcm import TCMImageProcessorPil
 from transformers_tcm.models.tcm.losses_tcm import dice_loss
 from transformers_tcm.models.tcm.modeling_tcm import TCMForTextDetection
-from transformers_tcm.models.tcm.modeling_tcm_spotting import TCMForTextSpotting
-from transformers_tcm.models.tcm.recognition.proposals import proposals_to_bezier
-from transformers_tcm.models.tcm.recognition.reading import WordReading
+from transformers_tcm.models.tcm.modeling_tcm_spotting import TCMForTextSpotting, TCMTextSpottingOutput
+from transformers_tcm.models.tcm.post_processing_tcm import instances_of_images
+from transformers_tcm.models.tcm.recognition.proposals import outlines_to_bezier
 from transformers_tcm.models.tcm.recognition.sampling import quads_to_bezier
 from transformers_tcm.training import freeze_detector
 
@@ -57,16 +58,20 @@ def random_pixels(*size: int) -> torch.Tensor:
 
 
 def labelled_batch(
-    config: TCMConfig, images: list[tuple[tuple[int, int], TextInstances]], train_detection: bool = True
+    config: TCMConfig,
+    images: list[tuple[tuple[int, int], TextInstances]],
+    train_detection: bool = True,
+    words_only: tuple[int, ...] = (),
 ) -> dict:
-    """What the data loader gives for images of these sizes with these instances."""
+    """What the data loader gives for images of these sizes with these instances, some of which only hold words."""
     processor = TCMImageProcessorPil(do_resize=False)
     rng = np.random.default_rng(0)
     items = []
-    for size, instances in images:
+    for index, (size, instances) in enumerate(images):
         image = rng.integers(0, 255, (*size, 3), dtype=np.uint8)
         batch = processor(image, annotations=instances, return_tensors="pt")
         items.append({name: batch[name][0] for name in ("pixel_values", "pixel_mask", "labels")})
+        items[-1]["train_detection"] = index not in words_only
     return TextDetectionCollator(config, train_detection)(items)
 
 
@@ -80,6 +85,16 @@ def propose(model: TCMForTextSpotting, *boxes: tuple[int, int, int, int]) -> Non
         return output
 
     model.head.register_forward_hook(instead)
+
+
+def regions_of(outputs: TCMTextSpottingOutput) -> Regions:
+    assert outputs.counts is not None
+    return Regions(outputs.points, outputs.counts, outputs.batch_indices, outputs.scores, outputs.labels)
+
+
+def texts_of(outputs: Any) -> list[str]:
+    """What was read of each proposal."""
+    return ["".join(chr(code) for code in row if code) for row in outputs["sequences"].tolist()]
 
 
 NO_TEXT = TextInstances([])
@@ -142,7 +157,7 @@ def test_words_of_unknown_reading_do_not_train_the_recogniser(small_spotter: Mak
 def test_ignored_words_are_not_read_whatever_their_label_says(small_spotter: Make) -> None:
     model = small_spotter().train()
     batch = labelled_batch(model.config, [((64, 96), READABLE)])
-    batch["labels"][0]["ignore"][:] = True
+    batch["labels"]["ignore"][:] = True
     assert model(**batch).loss_dict["loss_reading"] == 0
 
 
@@ -152,11 +167,10 @@ def test_words_of_several_lengths_are_padded(small_spotter: Make, decoder: str) 
     model = small_spotter({"decoder": decoder})
     short, long = TextInstances([WORD], texts=["a"]), TextInstances([WORD], texts=["abcdefg"])
     batch = labelled_batch(model.config, [((64, 96), short), ((64, 96), long)])
-    assert [label["char_ids"].shape[1] for label in batch["labels"]] == [1, 7]
+    assert (batch["labels"]["char_ids"] > 0).sum(dim=1).tolist() == [1, 7]
     with torch.no_grad():
         loss = model(**batch, decoding=EVERYTHING).loss_dict["loss_reading"]
-        for label in batch["labels"]:
-            label["char_ids"] = nn.functional.pad(label["char_ids"], (0, 5))
+        batch["labels"]["char_ids"] = nn.functional.pad(batch["labels"]["char_ids"], (0, 5))
         torch.testing.assert_close(model(**batch).loss_dict["loss_reading"], loss)
 
 
@@ -168,10 +182,11 @@ def test_recogniser_alone(small_spotter: Make) -> None:
     model.model.backbone.stages.register_forward_hook(lambda *_: pytest.fail("the stages ran"))
     model.head.register_forward_hook(lambda *_: pytest.fail("the head ran"))
     alone = labelled_batch(model.config, [((64, 96), READABLE)], train_detection=False)
-    assert set(alone["labels"][0]) == {
+    assert set(alone["labels"]) == {
         "points",
         "counts",
         "ignore",
+        "word_counts",
         "orig_size",
         "char_ids",
         "control_points",
@@ -228,7 +243,7 @@ def test_detector_and_spotter_share_weights(small_spotter: Make, tmp_path: Path,
 
 
 def test_without_prompting_it_finds_and_reads(small_spotter: Make) -> None:
-    model = small_spotter(variant="none")
+    model = small_spotter(prompting="none")
     batch = labelled_batch(model.config, [((64, 96), TextInstances([WORD], texts=["abc"]))])
     assert set(model.train()(**batch).loss_dict) == LOSSES - {"loss_score_map"}
     with torch.no_grad():
@@ -253,18 +268,21 @@ def test_what_is_found_and_read(small_spotter: Make, decoder: str) -> None:
     assert outputs.points.shape == (8, 2)
     assert outputs.batch_indices.tolist() == [0, 0]
     assert outputs.char_logits.shape == (2, 1, 16 if decoder == "ctc" else 7, 97)
-    assert outputs.charset == model.recognizer.settings.charset
-    assert outputs.decoder == decoder
-    found, nothing = outputs.proposals()
+    assert outputs.labels.tolist() == [0, 0]
+    found, nothing = instances_of_images(regions_of(outputs), 2)
     assert len(found) == 2
     assert len(nothing) == 0
     assert sorted(found.scores.tolist()) == pytest.approx([0.9, 1.0])
     upper = found.polygons[int(found.scores.argmax())]
     assert ((upper >= [10, 2]) & (upper <= [90, 32])).all()  # grown by the unclipping
-    first, second = outputs.read()
-    assert len(first) == 2
-    assert second == []
-    assert all(isinstance(word, WordReading) and 0 <= word.score <= 1 for word in first)
+    assert len(texts_of(outputs)) == 2
+    longest = max(1, *map(len, texts_of(outputs)))
+    assert outputs.sequences.shape == (2, longest)
+    assert outputs.char_probabilities.shape == (2, longest, 95)
+    assert ((outputs.text_scores >= 0) & (outputs.text_scores <= 1)).all()
+    assert all(isinstance(value, (torch.Tensor, tuple)) for name, value in outputs.items() if name != "head_output")
+    for name, value in model.read(outputs.char_logits).items():
+        assert torch.equal(outputs[name], value)
 
 
 def test_proposals_are_read_where_they_are(small_spotter: Make) -> None:
@@ -276,9 +294,11 @@ def test_proposals_are_read_where_they_are(small_spotter: Make) -> None:
         outputs = model(pixels)
         quads = outputs.points.unflatten(0, (2, 4))
         readings = model.recognize(pixels, quads_to_bezier(quads), outputs.batch_indices)
-    for one, other in zip(readings, outputs.read()[0], strict=True):
-        assert one.text == other.text
-        np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-5)
+    assert [reading.text for reading in readings] == texts_of(outputs)
+    np.testing.assert_allclose([reading.score for reading in readings], outputs.text_scores, atol=1e-5)
+    for reading, probabilities in zip(readings, outputs.char_probabilities, strict=True):
+        np.testing.assert_allclose(reading.probabilities, probabilities[: len(reading.text)], atol=1e-5)
+        assert not probabilities[len(reading.text) :].any()
 
 
 def test_tall_proposals_are_read_the_way_they_are_read_best(small_spotter: Make, monkeypatch: Any) -> None:
@@ -298,12 +318,13 @@ def test_tall_proposals_are_read_the_way_they_are_read_best(small_spotter: Make,
     with torch.no_grad():
         outputs = model(random_pixels(2, 3, 64, 96))
     assert [len(points) for points in calls] == [2, 1, 1]
-    tall, wide = sorted(range(2), key=lambda index: np.ptp(outputs.proposals()[0].polygons[index][:, 0]))
+    polygons = regions_of(outputs).polygons()
+    tall, wide = sorted(range(2), key=lambda index: np.ptp(polygons[index][:, 0]))
     charset = model.recognizer.settings.charset
-    assert outputs.read()[0][tall].text[0] == charset[2]
-    assert outputs.read()[0][wide].text[0] == charset[1]
+    assert texts_of(outputs)[tall][0] == charset[2]
+    assert texts_of(outputs)[wide][0] == charset[1]
     for index, (right, low) in ((tall, (True, False)), (wide, (False, False))):
-        polygon = outputs.proposals()[0].polygons[index]
+        polygon = polygons[index]
         middle = polygon.mean(axis=0)
         assert (polygon[0] > middle).tolist() == [right, low]
         torch.testing.assert_close(
@@ -321,8 +342,10 @@ def test_images_without_text(small_spotter: Make, decoder: str) -> None:
     assert outputs.points.shape == (0, 2)
     assert outputs.counts.shape == outputs.batch_indices.shape == outputs.scores.shape == (0,)
     assert outputs.char_logits.shape == (0, 1, 16 if decoder == "ctc" else 7, 97)
-    assert [len(instances) for instances in outputs.proposals()] == [0, 0]
-    assert outputs.read() == [[], []]
+    assert [len(instances) for instances in instances_of_images(regions_of(outputs), 2)] == [0, 0]
+    assert outputs.sequences.shape[0] == outputs.text_scores.shape[0] == outputs.char_probabilities.shape[0] == 0
+    words = TCMImageProcessorPil(text_threshold=0.0).post_process_text_spotting(outputs, [(64, 96)] * 2)
+    assert [image["texts"] for image in words] == [[], []]
 
 
 def test_decoding_settings_decide_what_is_proposed(small_spotter: Make) -> None:
@@ -367,10 +390,9 @@ def test_batch_equals_singles(small_spotter: Make, decoder: str) -> None:
     assert len(together.scores) > 3
     assert together.batch_indices.bincount(minlength=3).tolist() == [len(single.scores) for single in singles]
     torch.testing.assert_close(together.points, torch.cat([single.points for single in singles]))
-    for words, single in zip(together.read(), singles, strict=True):
-        for one, other in zip(words, single.read()[0], strict=True):
-            assert one.text == other.text
-            assert one.score == pytest.approx(other.score, abs=1e-4)
+    assert texts_of(together) == [text for single in singles for text in texts_of(single)]
+    scores = torch.cat([single.text_scores for single in singles])
+    torch.testing.assert_close(together.text_scores, scores, atol=1e-4, rtol=0)
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
@@ -392,7 +414,7 @@ def test_bfloat16_is_close_to_float32(small_spotter: Make, decoder: str) -> None
         torch.testing.assert_close(outputs.points, expected.points)
         difference = outputs.char_logits[:, :, first_step].float() - expected.char_logits[:, :, first_step]
         assert difference.abs().mean() < 0.05
-        assert [len(words) for words in outputs.read()] == [2]
+        assert len(texts_of(outputs)) == 2
 
 
 def test_save_and_load(small_spotter: Make, tmp_path: Path) -> None:
@@ -408,8 +430,9 @@ def test_save_and_load(small_spotter: Make, tmp_path: Path) -> None:
     with torch.no_grad():
         expected, got = model(pixels), loaded(pixels)
     torch.testing.assert_close(got.char_logits, expected.char_logits)
-    assert got.charset == "абв"
-    assert set(got.read()[0][0].text) <= set("абв\ufffd")
+    assert loaded.recognizer.settings.charset == "абв"
+    assert texts_of(got) == texts_of(expected)
+    assert set(texts_of(got)[0]) <= set("абв\ufffd")
 
 
 def test_a_language_model_chooses_what_is_read(small_spotter: Make, tmp_path: Path) -> None:
@@ -421,13 +444,17 @@ def test_a_language_model_chooses_what_is_read(small_spotter: Make, tmp_path: Pa
     with torch.no_grad():
         end_or_c[3] = 10.0  # every word is "c" again and again
         outputs = model(pixels)
-    [[chosen]] = outputs.read()
-    outputs.language_model = None
-    [[seen]] = outputs.read()
-    assert chosen.text.count("c") > seen.text.count("c")
-    assert chosen.score == seen.score
-    points = torch.from_numpy(proposals_to_bezier(outputs.proposals()[0].polygons, False))
-    assert model.recognize(pixels, points, torch.zeros(1, dtype=torch.int64))[0].text == chosen.text
+        without = model(pixels, use_language_model=False)
+        unclear = model(pixels, text_threshold=1.0)
+    [chosen], [seen] = texts_of(outputs), texts_of(without)
+    assert chosen.count("c") > seen.count("c")
+    assert torch.equal(outputs.text_scores, without.text_scores)
+    assert texts_of(unclear) == [seen]  # not searched for
+    assert texts_of(model.read(outputs.char_logits)) == [chosen]
+    assert texts_of(model.read(outputs.char_logits, use_language_model=False)) == [seen]
+    assert texts_of(model.read(outputs.char_logits, text_threshold=1.0)) == [seen]
+    points = outlines_to_bezier(regions_of(outputs).polygons())
+    assert model.recognize(pixels, points, torch.zeros(1, dtype=torch.int64))[0].text == chosen
     model.save_pretrained(tmp_path)
     loaded, report = TCMForTextSpotting.from_pretrained(tmp_path, output_loading_info=True)
     assert not report["missing_keys"]
@@ -481,7 +508,8 @@ def test_decoding_needs_no_gradients_switched_off(small_spotter: Make) -> None:
     assert len(outputs.scores) > 0
     assert not outputs.points.requires_grad
     assert outputs.char_logits.requires_grad
-    assert len(outputs.read()[0]) == len(outputs.proposals()[0]) == len(outputs.scores)
+    assert len(outputs.sequences) == len(outputs.counts) == len(outputs.scores)
+    assert not outputs.text_scores.requires_grad
     model.train()(**batch, decoding=EVERYTHING).loss.backward()
 
 
@@ -513,8 +541,9 @@ def test_a_frozen_detector_stays_what_it_is(small_spotter: Make, train_detection
 def test_images_of_words_beside_photos(small_spotter: Make) -> None:
     """They train the recogniser as they would among photos, and leave detection and batch norms as if not there."""
     model = small_spotter({"jitter": 0.0}).train()
-    both = labelled_batch(model.config, [((64, 96), READABLE), ((64, 96), READABLE)])
-    both["train_detection"] = torch.tensor([True, False])
+    both = labelled_batch(model.config, [((64, 96), READABLE), ((64, 96), READABLE)], words_only=(1,))
+    assert both["train_detection"].tolist() == [True, False]
+    assert len(both["labels"]["shrink_map"]) == 1
     photo = labelled_batch(model.config, [((64, 96), READABLE)])
     before = copy.deepcopy(model)
     alone = before(**photo).loss_dict
@@ -528,13 +557,15 @@ def test_images_of_words_beside_photos(small_spotter: Make) -> None:
     assert model.model.backbone.training
 
 
-def test_words_beside_photos_are_read(small_spotter: Make) -> None:
-    """The loss of a mixed batch is that of all words together."""
+@pytest.mark.parametrize("words_only", [(1,), (0,), (0, 2)])
+def test_words_beside_photos_are_read(small_spotter: Make, words_only: tuple[int, ...]) -> None:
+    """The loss of a mixed batch is that of all words together, in whatever order."""
     model = small_spotter()
-    batch = labelled_batch(model.config, [((64, 96), READABLE), ((64, 96), SOME)])
+    images = [((64, 96), READABLE), ((64, 96), SOME), ((64, 96), UNKNOWN)]
+    batch = labelled_batch(model.config, images, words_only=words_only)
     with torch.no_grad():
         together = model(**{**batch, "train_detection": False}).loss
-        mixed = model(**{**batch, "train_detection": torch.tensor([True, False])}).loss_dict["loss_reading"]
+        mixed = model(**batch).loss_dict["loss_reading"]
     torch.testing.assert_close(mixed, together)
 
 
@@ -557,7 +588,7 @@ def test_score_map_loss_is_a_dice_loss(small_spotter: Make) -> None:
         outputs = model(**batch)
     logits = nn.functional.interpolate(outputs.score_map / 0.07, scale_factor=32, mode="bilinear").sigmoid()
     images = [
-        dice_loss(logits[i : i + 1], *(batch["labels"][i][name][None, None].float() for name in names))
+        dice_loss(logits[i : i + 1], *(batch["labels"][name][i][None, None].float() for name in names))
         for i, names in enumerate([("shrink_map", "shrink_mask")] * 2)
     ]
     torch.testing.assert_close(outputs.loss_dict["loss_score_map"], torch.stack(images).mean())
@@ -567,17 +598,19 @@ def test_in_training_only_labels_are_read(small_spotter: Make) -> None:
     model = small_spotter().train()
     outputs = model(**labelled_batch(model.config, [((64, 96), READABLE)]))
     assert outputs.char_logits is None
-    for method in (outputs.proposals, outputs.read):
-        with pytest.raises(ValueError, match="in training mode a spotter reads the words of its labels"):
-            method()
+    assert outputs.sequences is None
+    with pytest.raises(TypeError, match="in training mode a spotter reads the words of its labels"):
+        TCMImageProcessorPil(text_threshold=0.0).post_process_text_spotting(outputs)
 
 
 def test_bad_labels_are_named(small_spotter: Make) -> None:
     model = small_spotter()
     batch = labelled_batch(model.config, [((64, 96), READABLE)])
-    with pytest.raises(ValueError, match="1 labels for 2 images"):
+    with pytest.raises(ValueError, match="labels of 1 images for 2 images"):
         model(random_pixels(2, 3, 64, 96), labels=batch["labels"])
-    for name in ("control_points", "char_ids", "ignore"):
-        label = {key: value for key, value in batch["labels"][0].items() if key != name}
-        with pytest.raises(ValueError, match="lack `control_points`, `char_ids` or `ignore`; build them with the coll"):
-            model(batch["pixel_values"], labels=[label], train_detection=False)
+    with pytest.raises(TypeError, match="`labels` are of type list; expected a dictionary"):
+        model(batch["pixel_values"], labels=[batch["labels"]])
+    for name in ("control_points", "char_ids", "ignore", "word_counts"):
+        labels = {key: value for key, value in batch["labels"].items() if key != name}
+        with pytest.raises(ValueError, match=f"`labels` lack {name}; build them with the collator"):
+            model(batch["pixel_values"], labels=labels, train_detection=False)

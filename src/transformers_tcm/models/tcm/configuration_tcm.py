@@ -12,6 +12,7 @@ from transformers.configuration_utils import SubConfigSpec
 
 from .heads import head_class
 from .hub_tcm import LoadsThroughShim, auto_map, write_shim
+from .recognition import recognizer_class
 from .recognition.base import RecognizerConfig
 
 __all__ = ["DEFAULT_PROMPT", "DEFAULT_PROMPT_TOKEN_IDS", "TCMConfig", "TCMVisionConfig"]
@@ -79,7 +80,7 @@ class TCMVisionConfig(BackboneConfigMixin, PreTrainedConfig):
             raise ValueError(f"`positional_grid` must be at least 1, got {self.positional_grid}")
 
 
-# Sizes of the presets, those of the heads by name; `base` is CLIP RN50 and the same as no settings at all.
+# Sizes of the presets, those of the heads are with the heads; `base` is CLIP RN50 and the same as no settings at all.
 _PRESETS: dict[str, dict[str, Any]] = {
     "tiny": {
         "vision_config": {"width": 32, "depths": [2, 2, 3, 1], "projection_dim": 256, "num_attention_heads": 16},
@@ -92,10 +93,6 @@ _PRESETS: dict[str, dict[str, Any]] = {
         },
         "decoder_hidden_size": 128,
         "decoder_num_layers": 2,
-        "head_config": {
-            "dbnet": {"neck_channels": 128, "hidden_channels": 32},
-            "abcnet": {"channels": 64, "num_convs": 2, "num_groups": 16},
-        },
     },
     "small": {
         "vision_config": {"width": 48, "depths": [2, 3, 4, 2], "projection_dim": 512, "num_attention_heads": 24},
@@ -107,10 +104,6 @@ _PRESETS: dict[str, dict[str, Any]] = {
             "num_attention_heads": 4,
         },
         "decoder_num_layers": 2,
-        "head_config": {
-            "dbnet": {"neck_channels": 192, "hidden_channels": 48},
-            "abcnet": {"channels": 128, "num_convs": 3},
-        },
     },
     "base": {},
 }
@@ -125,7 +118,7 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
     Args:
         vision_config (`TCMVisionConfig`, *optional*): the image encoder.
         text_config (`CLIPTextConfig`, *optional*, defaults to CLIP RN50's text tower): the text encoder.
-        variant (`str`, *optional*, defaults to `"fasttcm"`): where the language prompt comes from: `"fasttcm"`, a
+        prompting (`str`, *optional*, defaults to `"fasttcm"`): where the language prompt comes from: `"fasttcm"`, a
             learned meta query, with bimodal similarity matching; `"tcm"`, each image's global embedding; or `"none"`,
             no prompting: the stages of the image encoder and the head alone, without attention pool, text tower, score
             map and auxiliary loss, the baseline of ablations.
@@ -166,7 +159,7 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
 
     vision_config: dict[str, Any] | TCMVisionConfig | None = None
     text_config: dict[str, Any] | CLIPTextConfig | None = None
-    variant: Literal["fasttcm", "tcm", "none"] = "fasttcm"
+    prompting: Literal["fasttcm", "tcm", "none"] = "fasttcm"
     prompts: list[str] | tuple[str, ...] = (DEFAULT_PROMPT,)
     prompt_token_ids: list[list[int]] | None = None
     num_context_tokens: int = 4
@@ -188,6 +181,11 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
     initializer_range: float = 0.02
 
     def __post_init__(self, **kwargs: Any) -> None:
+        if "variant" in kwargs:
+            raise ValueError(
+                f"`variant` is a keyword of the Hub, as in variant='fp16'; the source of the language prompt is called "
+                f"`prompting`: TCMConfig(prompting={kwargs['variant']!r})"
+            )
         if self.text_config is None:
             # The text tower of CLIP RN50 projects to 1024 dimensions, transformers' default (ViT-B/32) to 512.
             self.text_config = {"projection_dim": 1024}
@@ -216,7 +214,7 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
         if name not in _PRESETS:
             raise ValueError(f"unknown preset {name!r}; choose one of {', '.join(_PRESETS)}")
         head_type = overrides.get("head_type", cls.head_type)
-        head_config = _PRESETS[name].get("head_config", {}).get(head_type)
+        head_config = head_class(head_type).presets.get(name)
         return cls(**{**_PRESETS[name], "head_config": head_config, **overrides})
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> None:
@@ -237,11 +235,19 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
         """See `PreTrainedConfig.from_dict`.
 
+        Another `head_type` than that of the dictionary takes the defaults of the new head.
+
         Raises:
             ValueError: naming the entry that is of the wrong type or out of range.
         """
+        given = dict(config_dict)
+        if "variant" in given:  # its name before 0.2
+            given["prompting"] = given.pop("variant")
+        if kwargs.get("head_type", given.get("head_type")) != given.get("head_type"):
+            given.pop("head_config", None)
+            given["head_type"] = kwargs["head_type"]  # else the defaults would be those of the former head
         try:
-            return super().from_dict(config_dict, **kwargs)
+            return super().from_dict(given, **kwargs)
         except (StrictDataclassError, TypeError, AttributeError, ZeroDivisionError) as error:
             raise ValueError(f"this is no configuration of a TCM model: {error}") from error
 
@@ -253,7 +259,7 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
     @property
     def num_score_maps(self) -> int:
         """Score maps that are concatenated to C5: one for each prompt, none without prompting."""
-        return 0 if self.variant == "none" else len(self.prompts)
+        return 0 if self.prompting == "none" else len(self.prompts)
 
     @property
     def head_settings(self) -> Any:
@@ -267,9 +273,19 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
     def recognizer_settings(self) -> RecognizerConfig | None:
         """`recognizer` as an object, with its defaults; `None` for a detector."""
         try:
-            return None if self.recognizer is None else RecognizerConfig(**self.recognizer)
+            if self.recognizer is None:
+                return None
+            settings: RecognizerConfig = recognizer_class(self.recognizer.get("decoder", "ctc")).config_class(
+                **self.recognizer
+            )
+            return settings
         except TypeError as error:
             raise ValueError(f"`recognizer` does not fit: {error}") from error
+
+    @property
+    def is_spotter(self) -> bool:
+        """Whether a model of it reads what it finds: by a recogniser, or by a head that reads."""
+        return self.recognizer is not None or head_class(self.head_type).reads
 
     def validate_architecture(self) -> None:
         """Called by `@strict` after construction."""
@@ -290,10 +306,10 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
             raise ValueError(f"`decoder_dropout` must lie in [0, 1], got {self.decoder_dropout}")
         if self.num_context_tokens < 0:
             raise ValueError(f"`num_context_tokens` must not be negative, got {self.num_context_tokens}")
-        if self.fused and self.variant == "tcm":
-            raise ValueError("variant 'tcm' prompts with each image's embedding and cannot be fused; use 'fasttcm'")
-        if self.fused and self.variant == "none":
-            raise ValueError("variant 'none' has no text tower that could be fused; leave `fused` out")
+        if self.fused and self.prompting == "tcm":
+            raise ValueError("prompting 'tcm' prompts with each image's embedding and cannot be fused; use 'fasttcm'")
+        if self.fused and self.prompting == "none":
+            raise ValueError("prompting 'none' has no text tower that could be fused; leave `fused` out")
         self._validate_prompts()
 
     def _validate_prompts(self) -> None:

@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any
 
 import numpy as np
 import PIL.Image
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers.image_processing_base import BatchFeature
 from transformers.image_processing_utils import BaseImageProcessor
 from transformers.image_utils import (
@@ -23,8 +25,20 @@ from ...images import load_image
 from ...instances import TextInstances
 from ...lexicon import LexiconArgument, LexiconRule
 from ...saving import written_at_once
+from .configuration_tcm import TCMConfig
+from .heads import head_class
 from .hub_tcm import LoadsThroughShim, auto_map, take_publication_options, write_shim
-from .post_processing_tcm import TargetSizes, as_tensors, by_score, checked_target_sizes, in_target, words_of_images
+from .post_processing_tcm import (
+    TargetSizes,
+    as_tensors,
+    by_score,
+    checked_target_sizes,
+    instances_of_images,
+    maps_of,
+    to_original_size,
+    words_of_images,
+)
+from .recognition.reading import PRINTABLE_ASCII
 
 __all__ = ["TCMBaseImageProcessor", "TCMImageProcessorKwargs", "padded_size", "resized_size"]
 
@@ -36,24 +50,16 @@ Annotations = TextInstances | dict[str, Any] | Sequence[TextInstances | dict[str
 class TCMImageProcessorKwargs(ImagesKwargs, total=False):
     r"""
     size_divisor (`int`, *optional*, defaults to 32): height and width are padded to a multiple of this.
-    threshold (`float`, *optional*, defaults to 0.3): a pixel of the probability map above this is text.
-    box_threshold (`float`, *optional*, defaults to 0.6): smallest score of a detection.
-    unclip_ratio (`float`, *optional*, defaults to 1.5): how far the shrunk text regions are grown again.
-    max_candidates (`int`, *optional*, defaults to 1000): regions looked at in one image.
-    min_size (`float`, *optional*, defaults to 3): shortest side of a region, before it is grown, in pixels of the
-        network input.
-    polygon (`bool`, *optional*, defaults to `False`): outlines that follow curved text instead of quads.
+    head_type (`str`, *optional*, defaults to `"dbnet"`): the head whose maps are decoded. Its `decoding_class` says
+        which decoding settings there are beside these; they are arguments and attributes of the processor like them.
     text_threshold (`float`, *optional*): lowest score of a word that a spotter read; `None` for detectors.
+    charset (`str`, *optional*): the characters that a spotter reads; `None` is printable ASCII.
     """
 
     size_divisor: int | None
-    threshold: float | int | None
-    box_threshold: float | int | None
-    unclip_ratio: float | int | None
-    max_candidates: int | None
-    min_size: float | int | None
-    polygon: bool | None
+    head_type: str | None
     text_threshold: float | int | None
+    charset: str | None
 
 
 def resized_size(height: int, width: int, size: SizeDict) -> tuple[int, int]:
@@ -87,10 +93,10 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
       Only the last one may change the aspect ratio. A plain number means `{"longest_edge": number}`.
     - `size_divisor`, `do_pad`: zeros are added right and below after normalisation, up to a multiple of `size_divisor`
       and to the largest image of the batch. Without `do_pad` all images must have the same size after resizing.
-    - `threshold`, `box_threshold`, `unclip_ratio`, `max_candidates`, `min_size`, `polygon`: how detections are read
-      from the outputs of a model, see `TCMImageProcessorKwargs`.
-    - `text_threshold`: set for spotters, whose batches then also hold the settings above, because a spotter has to
-      decode what it detects before it can read it.
+    - `head_type` and the fields of that head's `decoding_class`, such as `box_threshold`: how detections are read from
+      the outputs of a model.
+    - `text_threshold`: set for spotters, whose batches then also hold the decoding settings, because a spotter has to
+      decode what it detects before it can read it. `charset`: what it can read.
 
     Raises:
         ValueError: if a threshold is outside [0, 1], or another setting is out of range.
@@ -111,23 +117,42 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
     do_pad = True
     size_divisor = 32
 
-    threshold = 0.3
-    box_threshold = 0.6
-    unclip_ratio = 1.5
-    max_candidates = 1000
-    min_size = 3
-    polygon = False
+    head_type = "dbnet"
     text_threshold = None
+    charset = None
 
-    def __init__(self, **kwargs: Unpack[TCMImageProcessorKwargs]) -> None:
-        super().__init__(**kwargs)  # type: ignore[misc]  # typed for the settings of every processor
-        self.decoding_settings()
+    def __init__(self, **kwargs: Any) -> None:
+        decoding_class = head_class(kwargs.get("head_type") or self.head_type).decoding_class
+        decoding = _take(kwargs, decoding_class)
+        super().__init__(**kwargs)
+        _check_probabilities(text_threshold=self.text_threshold)
+        for name, value in asdict(_decoding(decoding_class, decoding)).items():
+            setattr(self, name, value)
+
+    def for_model(self, config: TCMConfig) -> "TCMBaseImageProcessor":
+        """This processor if it fits a model, else a copy with the model's head and charset.
+
+        Decoding settings that the head shares with the former one stay, the others are those that fit its settings.
+        """
+        head, settings = head_class(config.head_type), config.recognizer_settings
+        charset = None if settings is None or settings.charset == PRINTABLE_ASCII else settings.charset
+        if (self.head_type, self.charset) == (config.head_type, charset):
+            return self
+        kept = self.to_dict()
+        given = {} if self.head_type == config.head_type else asdict(head.default_decoding(config.head_settings))
+        for field in fields(head_class(self.head_type).decoding_class):
+            if field.name in given:
+                given[field.name] = kept[field.name]
+            elif self.head_type != config.head_type:
+                kept.pop(field.name)
+        kept.pop("image_processor_type")
+        return type(self)(**{**kept, **given, "head_type": config.head_type, "charset": charset})
 
     def preprocess(
         self,
         images: ImageInput | Path | Sequence[Path],
         annotations: Annotations | None = None,
-        **kwargs: Unpack[TCMImageProcessorKwargs],
+        **kwargs: Any,
     ) -> BatchFeature:
         """Prepare images, and their annotations if given, as a batch.
 
@@ -142,9 +167,11 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
             `pixel_values` (B, 3, H, W) float32; `pixel_mask` (B, H, W) int64, 1 = image and 0 = padding; `target_sizes`
             (B, 2) int64, original height and width; with annotations `labels`, a dict for each image of `points`
             (sum of K_i, 2) float32 in resized pixels, `counts` (N,) int64 = the K_i, `ignore` (N,) bool, `orig_size`
-            (2,) int64 = original height and width, and where the annotations have texts `char_ids` (N, L) int64, the
+            (2,) int64 = original height and width, where the annotations have classes `class_labels` (N,) int64, and
+            where they have texts `char_ids` (N, L) int64, the
             Unicode code points of each word with zeros after its end, nothing but zeros where it is ignored or unknown.
-            With a `text_threshold` also `decoding`, a plain dict of the settings by which a spotter decodes detections.
+            With a `text_threshold` also that, and `decoding`, a plain dict of the settings by which a spotter decodes
+            detections.
 
         Raises:
             ValueError: for images without pixels, with NaN or infinite ones, or with other channels than `image_mean`
@@ -152,8 +179,15 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
                 with `do_pad=False`.
             TypeError: for annotations of another type.
         """
-        given = {name: value for name, value in kwargs.items() if value is not None}
-        return super().preprocess(images, annotations, **given)
+        given: dict[str, Any] = {name: value for name, value in kwargs.items() if value is not None}
+        decoding = _take(given, head_class(self.head_type).decoding_class)
+        features = super().preprocess(images, annotations, **given)
+        text_threshold = given.get("text_threshold", self.text_threshold)
+        _check_probabilities(text_threshold=text_threshold)
+        if text_threshold is not None:
+            features["decoding"] = asdict(self.decoding_settings(**decoding))
+            features["text_threshold"] = text_threshold
+        return features
 
     def fetch_images(self, images: Any) -> Any:
         """Load paths and URLs, turn PIL images upright and make them RGB; arrays and tensors stay as they are."""
@@ -206,8 +240,6 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
             features["labels"] = [
                 dict(BatchFeature(_label(*image), tensor_type=kwargs["return_tensors"])) for image in several
             ]
-        if kwargs["text_threshold"] is not None:
-            features["decoding"] = self.decoding_settings(**kwargs)
         return features
 
     def _make_batch(
@@ -280,43 +312,32 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
 
         return push_image_processor(self, repo_id, **kwargs)
 
-    def decoding_settings(self, **given: Any) -> dict[str, Any]:
-        """The settings of `HeadOutput.decode`, the stored value for each that is not given; others are left alone.
+    def decoding_settings(self, **given: Any) -> Any:
+        """How outputs are decoded: an object of the `decoding_class` of the head, the stored value for what is `None`.
 
         Raises:
-            ValueError: if one of them, or `text_threshold`, is out of range.
+            TypeError: for a name that the head's decoding does not know.
+            ValueError: for a value that is out of range.
         """
-        names = ("threshold", "box_threshold", "unclip_ratio", "max_candidates", "min_size", "polygon")
-        settings: dict[str, Any] = {name: self._setting(name, given.get(name)) for name in names}
-        _check_probabilities(text_threshold=self._setting("text_threshold", given.get("text_threshold")))
-        _check_probabilities(threshold=settings["threshold"], box_threshold=settings["box_threshold"])
-        for name, lowest in (("unclip_ratio", 0), ("max_candidates", 1), ("min_size", 0)):
-            if not _is_number(settings[name]) or not lowest <= settings[name] < float("inf"):
-                raise ValueError(f"`{name}` is {settings[name]}; expected a number of at least {lowest}")
-        return settings
+        decoding_class = head_class(self.head_type).decoding_class
+        stored = {field.name: getattr(self, field.name) for field in fields(decoding_class)}
+        return _decoding(decoding_class, {**stored, **{k: value for k, value in given.items() if value is not None}})
 
     def _setting(self, name: str, given: Any) -> Any:
         return getattr(self, name) if given is None else given
 
     def post_process_text_detection(
-        self,
-        outputs: Any,
-        target_sizes: TargetSizes | None = None,
-        threshold: float | None = None,
-        box_threshold: float | None = None,
-        unclip_ratio: float | None = None,
-        max_candidates: int | None = None,
-        min_size: float | None = None,
-        polygon: bool | None = None,
+        self, outputs: Any, target_sizes: TargetSizes | None = None, **decoding: Any
     ) -> list[dict[str, Any]]:
         """Text instances of a batch, in pixels of the original images.
 
         Args:
-            outputs: what a detector returned, with `head_output` and `valid_sizes`.
+            outputs: what a detector returned, or the head's maps alone by name, tensors or arrays, as an ONNX session
+                returns them; without `valid_sizes` among them the images fill the maps.
             target_sizes: (B, 2) original height and width of each image, as the processor returned them. Without them
                 coordinates are pixels of the network input.
-            threshold, box_threshold, unclip_ratio, max_candidates, min_size, polygon: see `TCMImageProcessorKwargs`;
-                `None` means the stored value. `min_size` is in pixels of the network input.
+            **decoding: fields of the head's `decoding_class`, such as `box_threshold`; `None` means the stored value.
+                Sizes are in pixels of the network input.
 
         Returns:
             For each image a dict of CPU tensors, sorted by falling score: `scores` (N,) float32, `labels` (N,) int64,
@@ -325,18 +346,14 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
 
         Raises:
             ValueError: if `target_sizes` has not one (h, w) for each image, or a setting is out of range.
+            TypeError: for a setting that the head does not know.
         """
-        settings = self.decoding_settings(
-            threshold=threshold,
-            box_threshold=box_threshold,
-            unclip_ratio=unclip_ratio,
-            max_candidates=max_candidates,
-            min_size=min_size,
-            polygon=polygon,
-        )
-        sizes = zip(outputs.valid_sizes.tolist(), checked_target_sizes(target_sizes, outputs.valid_sizes), strict=True)
-        decoded = outputs.head_output.decode(valid_sizes=outputs.valid_sizes, **settings)
-        return [as_tensors(by_score(in_target(found, *size))) for found, size in zip(decoded, sizes, strict=True)]
+        settings = self.decoding_settings(**decoding)
+        maps, valid_sizes = maps_of(outputs)
+        regions = head_class(self.head_type).decode(maps, valid_sizes, settings)
+        found = instances_of_images(regions, len(valid_sizes))
+        sizes = zip(valid_sizes.tolist(), checked_target_sizes(target_sizes, valid_sizes), strict=True)
+        return [as_tensors(by_score(to_original_size(one, *size))) for one, size in zip(found, sizes, strict=True)]
 
     def post_process_object_detection(
         self, outputs: Any, threshold: float | None = None, target_sizes: TargetSizes | None = None
@@ -358,7 +375,6 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
         lexicon: LexiconArgument = None,
         lexicon_rule: LexiconRule = "within",
         max_distance: float | None = None,
-        use_language_model: bool = True,
     ) -> list[dict[str, Any]]:
         """Words of a batch, in pixels of the original images and in reading order.
 
@@ -374,8 +390,6 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
             lexicon_rule: `"within"` takes the nearest word if its distance is below `max_distance`, `"nearest"` takes
                 it always, `"weighted"` weighs the edits by the recogniser's probabilities.
             max_distance: limit of the rules `"within"`, 1.5 unless given, and `"weighted"`, none unless given.
-            use_language_model: let the recogniser's language model, if it has one, choose between likely readings;
-                `False` reads character by character, as suits codes and number plates.
 
         Returns:
             For each image a dict as that of `post_process_text_detection` with two more entries, `texts`, a list of N
@@ -386,8 +400,11 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
             ValueError: if `target_sizes` or the lexicons are not one for each image, a setting is out of range, or a
                 lexicon is empty or holds characters that the model cannot read.
         """
-        if not hasattr(outputs, "read"):
-            raise TypeError(f"{type(outputs).__name__} holds no readings; use `post_process_text_detection`")
+        if outputs.get("sequences") is None:
+            raise TypeError(
+                "these outputs hold no readings: those of a detector are for `post_process_text_detection`, and in "
+                "training mode a spotter reads the words of its labels only"
+            )
         text_threshold = self._setting("text_threshold", text_threshold) or 0.0
         _check_probabilities(text_threshold=text_threshold, box_threshold=box_threshold)
         return words_of_images(
@@ -398,8 +415,27 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
             lexicon,
             lexicon_rule,
             max_distance,
-            use_language_model,
+            self.charset or PRINTABLE_ASCII,
         )
+
+
+def _take(given: dict[str, Any], decoding_class: type) -> dict[str, Any]:
+    """Remove the fields of a `decoding_class` from arguments, and return those that are not `None`."""
+    names = [field.name for field in fields(decoding_class) if field.name in given]
+    taken = {name: given.pop(name) for name in names}
+    return {name: value for name, value in taken.items() if value is not None}
+
+
+def _decoding(decoding_class: type, given: dict[str, Any]) -> Any:
+    """An object of a `decoding_class`; errors name the settings there are."""
+    try:
+        return decoding_class(**given)
+    except StrictDataclassError as error:
+        reason = error.__cause__ or error
+        raise ValueError(" ".join(str(reason).split())) from error
+    except TypeError as error:
+        known = ", ".join(field.name for field in fields(decoding_class))
+        raise TypeError(f"{error}; the settings of this head's decoding are {known}") from error
 
 
 def _check_probabilities(**settings: float | None) -> None:
@@ -480,6 +516,8 @@ def _label(instances: TextInstances, original: tuple[int, int], resized: tuple[i
         "ignore": torch.from_numpy(instances.ignored.copy()),
         "orig_size": torch.tensor(original),
     }
+    if instances.labels is not None:
+        label["class_labels"] = torch.from_numpy(instances.labels.copy())
     return label if instances.texts is None else {**label, "char_ids": _char_ids(instances.texts, instances.ignored)}
 
 

@@ -18,6 +18,7 @@ from transformers.utils import can_return_tuple
 from .attention_tcm import TCMAttention, key_mask
 from .configuration_tcm import TCMVisionConfig
 from .hub_tcm import LoadsThroughShim
+from .layers_tcm import TCMConvNorm
 
 __all__ = ["TCMVisionBackbone", "TCMVisionOutput"]
 
@@ -39,19 +40,6 @@ class TCMVisionOutput(BackboneOutput):
     stem_features: torch.Tensor | None = None
 
 
-class TCMConvNorm(nn.Sequential):
-    """Convolution, batch norm and, unless it ends a residual branch, ReLU."""
-
-    def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int, eps: float, stride: int = 1, relu: bool = True
-    ):
-        layers: list[nn.Module] = [
-            nn.Conv2d(in_channels, out_channels, kernel_size, stride, padding=kernel_size // 2, bias=False),
-            nn.BatchNorm2d(out_channels, eps=eps),
-        ]
-        super().__init__(*layers, *([nn.ReLU(inplace=True)] if relu else []))
-
-
 class TCMStem(nn.Sequential):
     """Three 3x3 convolutions and average pooling, in all stride 4."""
 
@@ -67,6 +55,8 @@ class TCMStem(nn.Sequential):
     def before_pooling(self, pixel_values: torch.Tensor) -> torch.Tensor:
         """Images (B, C, H, W) to the convolutions' map (B, width, H/2, W/2)."""
         *convs, _ = self
+        # Weights come in the type they are stored in, pixels in float32 (as CLIP).
+        pixel_values = pixel_values.to(convs[0].get_parameter("0.weight").dtype)
         for conv in convs:
             pixel_values = conv(pixel_values)
         return pixel_values

@@ -9,6 +9,7 @@ Shapes: B images, K prompts, C the joint space (`projection_dim`), D the width o
 import math
 import os
 import pickle
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,23 +19,25 @@ from torch.nn import functional
 from transformers import CLIPTextModel
 from transformers import initialization as init
 from transformers.masking_utils import create_causal_mask
-from transformers.utils import ModelOutput, can_return_tuple
+from transformers.utils import ModelOutput, can_return_tuple, logging
 
 from ...saving import WEIGHT_FILES, written_at_once
 from .attention_tcm import TCMAttention, key_mask
 from .configuration_tcm import TCMConfig
 from .heads import head_class
-from .heads.base import DetectionHead, HeadOutput
+from .heads.base import DetectionHead, HeadInputs
 from .hub_tcm import take_publication_options
 from .losses_tcm import balanced_binary_cross_entropy, dice_loss
 from .modeling_clip_resnet import STRIDE, TCMImagePreTrainedModel, TCMVisionBackbone, TCMVisionOutput
+
+logger = logging.get_logger(__name__)
 
 __all__ = ["TCMForTextDetection", "TCMModel", "TCMModelOutput", "TCMPreTrainedModel", "TCMTextDetectionOutput"]
 
 
 @dataclass
 class TCMModelOutput(ModelOutput):
-    """What prompting makes of an image; without prompting (variant `"none"`) there are only maps of the image encoder.
+    """What prompting makes of an image; without any (`"none"`) there are only maps of the image encoder.
 
     Args:
         feature_maps: C2 … C5 of the image encoder, (B, C_i, H / stride, W / stride) at strides 4, 8, 16, 32.
@@ -69,7 +72,7 @@ class TCMTextDetectionOutput(ModelOutput):
     Args:
         loss: scalar, the sum of `loss_dict`, where labels are given.
         loss_dict: weighted loss terms by name.
-        head_output: the head's maps, for example `DBNetOutput`.
+        head_output: the head's maps by name, for example a `DBNetOutput`.
         score_map: (B, K, h, w) cosine of every position with the text; `None` without prompting.
         valid_sizes: (B, 2) height and width of each image within the padded input.
         hidden_states: maps of the stem and the four stages, where asked for.
@@ -77,7 +80,7 @@ class TCMTextDetectionOutput(ModelOutput):
 
     loss: torch.Tensor | None = None
     loss_dict: dict[str, torch.Tensor] | None = None
-    head_output: HeadOutput | None = None
+    head_output: ModelOutput | None = None
     score_map: torch.Tensor | None = None
     valid_sizes: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
@@ -299,7 +302,7 @@ class TCMModel(TCMPreTrainedModel):
     def __init__(self, config: TCMConfig):
         super().__init__(config)
         self.backbone = TCMVisionBackbone._from_config(config.vision_config)
-        if config.variant == "none":
+        if config.prompting == "none":
             self._set_fused(None)
             self.backbone.attention_pool = None
             self.visual_prompt_generator = self.text_refiner = None
@@ -323,7 +326,7 @@ class TCMModel(TCMPreTrainedModel):
         else:
             self.text_encoder = TCMTextEncoder(config)
             self.language_prompt_generator = TCMLanguagePromptGenerator(joint, config.text_config.hidden_size)
-            self.meta_query = nn.Parameter(torch.empty(joint)) if config.variant == "fasttcm" else None
+            self.meta_query = nn.Parameter(torch.empty(joint)) if config.prompting == "fasttcm" else None
             self.register_buffer("fused_text_embedding", None)
 
     def _set_fused(self, text_embedding: torch.Tensor | None) -> None:
@@ -344,12 +347,12 @@ class TCMModel(TCMPreTrainedModel):
         Outputs stay the same; the text can no longer be trained. A fused model is left as it is.
 
         Raises:
-            ValueError: for variant `"tcm"`, whose text depends on each image, and for `"none"`, which has no text.
+            ValueError: for prompting `"tcm"`, whose text depends on each image, and for `"none"`, which has no text.
         """
-        if self.config.variant == "tcm":
-            raise ValueError("variant 'tcm' prompts with each image's embedding and cannot be fused; use 'fasttcm'")
-        if self.config.variant == "none":
-            raise ValueError("variant 'none' has no text tower that could be fused; use the model as it is")
+        if self.config.prompting == "tcm":
+            raise ValueError("prompting 'tcm' prompts with each image's embedding and cannot be fused; use 'fasttcm'")
+        if self.config.prompting == "none":
+            raise ValueError("prompting 'none' has no text tower that could be fused; use the model as it is")
         if not self.config.fused:
             self._forget_text_embedding()
             embedding, _ = self._prompted_text_embedding(None)
@@ -378,7 +381,7 @@ class TCMModel(TCMPreTrainedModel):
     def _match(self, text: torch.Tensor, global_embedding: torch.Tensor) -> torch.Tensor:
         """Bimodal similarity matching, t + cos(g, t) g (FastTCM): (1, K, C) and (B, C) to (B, K, C)."""
         image = global_embedding[:, None]
-        similarity = functional.cosine_similarity(text, image, dim=-1)[..., None]  # (B, K, 1)
+        similarity = functional.cosine_similarity(text.float(), image.float(), dim=-1)[..., None].to(text)  # (B, K, 1)
         if self.config.normalized_matching:
             text, image = functional.normalize(text, dim=-1), functional.normalize(image, dim=-1)
         return text + similarity * image
@@ -415,23 +418,27 @@ class TCMModel(TCMPreTrainedModel):
             feature_maps=vision.feature_maps,
             stem_features=vision.stem_features,
             hidden_states=vision.hidden_states,
-            **({} if self.config.variant == "none" else self._prompt(vision, pixel_mask)),
+            **({} if self.config.prompting == "none" else self._prompt(vision, pixel_mask)),
         )
 
     def _prompt(self, vision: TCMVisionOutput, pixel_mask: torch.Tensor | None) -> dict[str, torch.Tensor | None]:
         """Score map and embeddings, as fields of the output."""
-        assert self.visual_prompt_generator is not None  # only variant "none" is without
+        assert self.visual_prompt_generator is not None  # only prompting "none" is without
         assert vision.local_embedding is not None  # nor are there embeddings
         assert vision.global_embedding is not None
         valid = None if pixel_mask is None else pixel_mask[:, ::STRIDE, ::STRIDE].bool().flatten(1)  # (B, hw)
         local = vision.local_embedding.flatten(2).transpose(1, 2)  # (B, C, h, w) -> (B, hw, C)
         prompted, language_prompt = self._prompted_text_embedding(vision.global_embedding)
         text = prompted.to(local.dtype)
-        text = text if self.config.variant == "tcm" else self._match(text, vision.global_embedding)
+        text = text if self.config.prompting == "tcm" else self._match(text, vision.global_embedding)
         visual_prompt = self.visual_prompt_generator(local, text, query_mask=key_mask(valid, local.dtype))
         prompted_local = local + self.visual_scale * visual_prompt
         text = self._refine(text, vision.global_embedding, local, valid)
-        cosine = functional.normalize(prompted_local, dim=-1) @ functional.normalize(text, dim=-1).transpose(1, 2)
+        # In float32, because the epsilon of a norm is zero in half precision.
+        directions = [
+            functional.normalize(values.float(), dim=-1).to(values.dtype) for values in (prompted_local, text)
+        ]
+        cosine = directions[0] @ directions[1].transpose(1, 2)
         score_map = cosine.transpose(1, 2).unflatten(2, vision.local_embedding.shape[-2:])  # (B, hw, K) -> (B, K, h, w)
         if self.logit_scale is None:
             score_logits = score_map / self.config.temperature
@@ -457,13 +464,26 @@ class TCMForTextDetection(TCMPreTrainedModel):
 
     # The rest of a spotter's checkpoint, whose detector this is.
     _keys_to_ignore_on_load_unexpected = [r"^recognizer\."]
+    # Of DBNet in float16: activations and statistics there are beyond its largest number.
+    _keep_in_fp32_modules = ["probability.0", "probability.1", "threshold.0", "threshold.1"]
 
     def __init__(self, config: TCMConfig):
         super().__init__(config)
         self.model = TCMModel(config)
         *channels, last = self.model.backbone.channels
-        self.head = head_class(config.head_type)(config.head_settings, [*channels, last + config.num_score_maps])
+        head = head_class(config.head_type)
+        self._check_that_it_only_detects(head)
+        self.head = head(config.head_settings, [*channels, last + config.num_score_maps], config.num_labels or 1)
         self.post_init()
+
+    def _check_that_it_only_detects(self, head: type[DetectionHead]) -> None:
+        """A detector says what it leaves out of a spotter's checkpoint; spotters override this."""
+        if head.reads:
+            raise ValueError(f"the head {self.config.head_type!r} finds and reads at once; use TCMForTextSpotting")
+        if self.config.recognizer is not None:
+            logger.warning_once(
+                "this is the detector of a spotter, its recogniser is left out; AutoModelForTextSpotting loads both"
+            )
 
     def fuse_text_embeddings(self) -> "TCMForTextDetection":
         """Fold the text tower into a stored embedding, in place; see `TCMModel.fuse_text_embeddings`."""
@@ -475,7 +495,7 @@ class TCMForTextDetection(TCMPreTrainedModel):
         self,
         pixel_values: torch.Tensor,
         pixel_mask: torch.Tensor | None = None,
-        labels: list[dict[str, torch.Tensor]] | None = None,
+        labels: Mapping[str, torch.Tensor] | None = None,
         output_training_maps: bool = False,
         output_hidden_states: bool | None = None,
         **kwargs: object,
@@ -485,44 +505,53 @@ class TCMForTextDetection(TCMPreTrainedModel):
         Args:
             pixel_values: (B, 3, H, W), normalised; H and W multiples of 32.
             pixel_mask: (B, H, W), 1 inside each image, 0 in the padding right and below; the whole map without one.
-            labels: one dict for each image with the head's target maps, as `TextDetectionCollator` makes them.
+            labels: the head's targets of all images by name, as `TextDetectionCollator` makes them.
             output_training_maps: also compute the maps that only the loss needs.
             output_hidden_states: also return the maps of stem and stages.
 
         Raises:
-            ValueError: if the labels are not one for each image, or lack the head's target maps.
+            ValueError: if the labels lack the head's targets, or are those of other images.
+            TypeError: if they are not joined to one dictionary for the batch.
         """
         check_labels(labels, pixel_values)
         outputs = self.model(pixel_values, pixel_mask, output_hidden_states=output_hidden_states, return_dict=True)
-        head_output = self._detect(outputs, self.training or output_training_maps or labels is not None)
-        loss_dict = None if labels is None else self._detection_losses(head_output, outputs.score_logits, labels)
+        sizes = valid_sizes(pixel_values, pixel_mask)
+        with_training_maps = self.training or output_training_maps or labels is not None
+        maps = self._detect(outputs, pixel_mask, sizes, with_training_maps)
+        loss_dict = None if labels is None else self._detection_losses(maps, outputs.score_logits, labels)
         return TCMTextDetectionOutput(
             loss=None if loss_dict is None else torch.stack(list(loss_dict.values())).sum(),
             loss_dict=loss_dict,
-            head_output=head_output,
+            head_output=maps,
             score_map=outputs.score_map,
-            valid_sizes=valid_sizes(pixel_values, pixel_mask),
+            valid_sizes=sizes,
             hidden_states=outputs.hidden_states,
         )
 
-    def _detect(self, outputs: TCMModelOutput, with_training_maps: bool) -> HeadOutput:
-        """The head's maps from the pyramid with the score map, if there is one, concatenated to C5."""
+    def _detect(
+        self, outputs: TCMModelOutput, pixel_mask: torch.Tensor | None, sizes: torch.Tensor, with_training_maps: bool
+    ) -> ModelOutput:
+        """The head's maps, from the pyramid with the score map, if there is one, concatenated to C5."""
         assert outputs.feature_maps is not None  # `TCMModel` always gives them
+        assert outputs.stem_features is not None
         *pyramid, last = outputs.feature_maps
-        if outputs.score_map is not None:
-            last = torch.cat([last, outputs.score_map.to(last.dtype)], dim=1)
-        return self.head([*pyramid, last], with_training_maps)
+        score_map = outputs.score_map if self.head.score_map_input == "cosine" else outputs.score_logits
+        if score_map is not None:
+            last = torch.cat([last, score_map.to(last.dtype)], dim=1)
+        inputs = HeadInputs((*pyramid, last), outputs.stem_features, sizes, pixel_mask, outputs.score_map)
+        maps: ModelOutput = self.head(inputs, with_training_maps)
+        return maps
 
     @property
     def _score_map_loss_form(self) -> str:
         return self.head.score_map_loss
 
     def _detection_losses(
-        self, head_output: HeadOutput, score_logits: torch.Tensor | None, labels: list[dict[str, torch.Tensor]]
+        self, maps: ModelOutput, score_logits: torch.Tensor | None, labels: Mapping[str, torch.Tensor]
     ) -> dict[str, torch.Tensor]:
         # Cross-entropy of probabilities is unsafe in half precision, and refused by CUDA's autocast.
         with torch.autocast(self.device.type, enabled=False):
-            loss_dict = self.head.loss(head_output, labels)
+            loss_dict = self.head.loss(maps, labels)
             if score_logits is None:
                 return loss_dict
             targets, mask = self.head.score_map_targets(labels)
@@ -530,16 +559,28 @@ class TCMForTextDetection(TCMPreTrainedModel):
             return {**loss_dict, "loss_score_map": self.config.score_map_loss_weight * score_map_loss}
 
 
-def check_labels(labels: list[dict[str, torch.Tensor]] | None, pixel_values: torch.Tensor) -> None:
-    """Raise `ValueError` unless there is one label for each image, or none at all."""
-    if labels is not None and len(labels) != len(pixel_values):
-        raise ValueError(f"got {len(labels)} labels for {len(pixel_values)} images")
+def check_labels(labels: Any, pixel_values: torch.Tensor) -> None:
+    """Raise unless there are no labels, or those of as many images.
+
+    Raises:
+        TypeError: for anything but a dictionary of tensors.
+        ValueError: for those of other images.
+    """
+    if labels is None:
+        return
+    if not isinstance(labels, Mapping):
+        raise TypeError(
+            f"`labels` are of type {type(labels).__name__}; expected a dictionary of tensors for the whole batch, as "
+            "TextDetectionCollator of transformers_tcm.data makes it"
+        )
+    if "orig_size" in labels and len(labels["orig_size"]) != len(pixel_values):
+        raise ValueError(f"got labels of {len(labels['orig_size'])} images for {len(pixel_values)} images")
 
 
 def _score_map_loss(logits: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor, form: str) -> torch.Tensor:
-    """Auxiliary loss (TCM), image by image: logits (B, K, h, w), targets and mask (B, 1, H, W)."""
-    # A pixel is text where any of the prompts says so.
-    logits = logits.amax(dim=1, keepdim=True)
+    """Auxiliary loss (TCM), image by image: logits (B, K, h, w), targets (B, 1 or K, H, W) and mask (B, 1, H, W)."""
+    if targets.shape[1] == 1:
+        logits = logits.amax(dim=1, keepdim=True)  # a pixel is text where any of the prompts says so
     logits = functional.interpolate(logits, size=targets.shape[-2:], mode="bilinear", align_corners=False)
     images = zip(logits.sigmoid().split(1), targets.split(1), mask.split(1), strict=True)
     if form == "dice":

@@ -3,29 +3,26 @@
 References: FastTCM, Yu et al., TPAMI 2024; ABCNet, Liu et al., CVPR 2020.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 from transformers import initialization as init
-from transformers.utils import can_return_tuple
+from transformers.utils import ModelOutput, can_return_tuple
 
 from ... import geometry
-from ...instances import TextInstances
 from .configuration_tcm import TCMConfig
-from .heads.base import DecodingSettings, HeadOutput
+from .heads.base import DetectionHead, Regions
 from .modeling_tcm import TCMForTextDetection, TCMModelOutput, TCMTextDetectionOutput, check_labels, valid_sizes
-from .recognition.base import TextRecognizer
-from .recognition.language_model import CharacterLanguageModel
-from .recognition.proposals import proposals_to_bezier, with_matched_proposals
-from .recognition.reading import WordReading, read_words
+from .recognition import recognizer_class
+from .recognition.base import Recognizer
+from .recognition.proposals import LabelledWords, outlines_to_bezier, regions_to_bezier
+from .recognition.reading import WordReading
 
 __all__ = ["TCMForTextSpotting", "TCMTextSpottingOutput"]
-
-Labels = list[dict[str, torch.Tensor]]
 
 
 @dataclass
@@ -45,83 +42,54 @@ class TCMTextSpottingOutput(TCMTextDetectionOutput):
         counts: (N,) points of each outline.
         batch_indices: (N,) the image that each proposal is in.
         scores: (N,) detection scores.
-        char_logits: (N, V, T, len(charset) + 2) of every class at every step of the recogniser. There is one view of a
-            word, more where a language model asks for them.
-        charset: the recogniser's characters, in the order of its classes.
-        decoder: what the steps mean, `"ctc"` or `"attention"`.
-        language_model: weighs how likely words are spelled, where the recogniser has one.
+        labels: (N,) classes.
+        char_logits: (N, V, T, classes) of every class at every step of the recogniser. There is one view of a word,
+            more where a language model asks for them.
+        sequences: (N, L) what was read, as Unicode code points with zeros after the end.
+        text_scores: (N,) how clear the characters look, in [0, 1].
+        char_probabilities: (N, L, len(charset)) of every character of the charset at each place.
     """
 
     points: torch.Tensor | None = None
     counts: torch.Tensor | None = None
     batch_indices: torch.Tensor | None = None
     scores: torch.Tensor | None = None
+    labels: torch.Tensor | None = None
     char_logits: torch.Tensor | None = None
-    charset: str | None = None
-    decoder: str | None = None
-    language_model: CharacterLanguageModel | None = None
-
-    def proposals(self) -> list[TextInstances]:
-        """Outlines and scores of each image's proposals, in pixels of the network's input.
-
-        Raises:
-            ValueError: if the model was trained on labels and has proposed nothing.
-        """
-        self._check_read()
-        polygons = [polygon.cpu().numpy() for polygon in self.points.split(self.counts.tolist())]
-        scores = self.scores.float().cpu().numpy()
-        return [
-            TextInstances([polygons[i] for i in indices], scores=scores[indices]) for indices in self._image_indices()
-        ]
-
-    def read(self, use_language_model: bool = True) -> list[list[WordReading]]:
-        """The most probable word of each image's proposals.
-
-        Args:
-            use_language_model: `False` reads character by character, whatever is a word.
-
-        Raises:
-            ValueError: if the model was trained on labels and has proposed nothing.
-        """
-        self._check_read()
-        language_model = self.language_model if use_language_model else None
-        words = read_words(self.char_logits, self.charset, self.decoder, language_model)  # type: ignore
-        return [[words[i] for i in indices] for indices in self._image_indices()]
-
-    def _check_read(self) -> None:
-        if self.char_logits is None:
-            raise ValueError("these outputs hold no readings: in training mode a spotter reads the words of its labels")
-
-    def _image_indices(self) -> list[np.ndarray]:
-        """Which proposals are in each image."""
-        images = self.batch_indices.cpu().numpy()
-        return [np.flatnonzero(images == image) for image in range(len(self.valid_sizes))]  # type: ignore
+    sequences: torch.Tensor | None = None
+    text_scores: torch.Tensor | None = None
+    char_probabilities: torch.Tensor | None = None
 
 
 class TCMForTextSpotting(TCMForTextDetection):
-    """TCM with a detection head and a recogniser on shared features.
+    """TCM with a detection head and a recogniser on shared features, or with a head that reads what it finds.
 
     The weights of the detector in it have the names they have in `TCMForTextDetection`, so each loads from the other:
     `TCMForTextSpotting.from_pretrained(detector, recognizer={})` starts a spotter from a detector.
 
     Args:
-        config: its settings; `recognizer` describes the recogniser.
+        config: its settings; `recognizer` describes the recogniser, `None` for heads that read.
 
     Raises:
         ValueError: for the configuration of a detector.
     """
 
     _keys_to_ignore_on_load_unexpected = []  # a detector leaves the recogniser of a spotter's weights out
+    recognizer: Recognizer | None
 
     def __init__(self, config: TCMConfig):
-        settings = config.recognizer_settings
-        if settings is None:
+        if not config.is_spotter:
             raise ValueError("this configuration describes a detector; `recognizer={}` adds the default recogniser")
         super().__init__(config)
-        vision = config.vision_config
-        in_channels = vision.width if settings.feature_stride == 2 else vision.hidden_sizes[0]
-        self.recognizer = TextRecognizer(settings, in_channels)
+        settings, vision = config.recognizer_settings, config.vision_config
+        self.recognizer = None
+        if settings is not None:
+            in_channels = vision.width if settings.feature_stride == 2 else vision.hidden_sizes[0]
+            self.recognizer = recognizer_class(settings.decoder)(settings, in_channels)
         self.post_init()
+
+    def _check_that_it_only_detects(self, head: type[DetectionHead]) -> None:
+        return
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -148,9 +116,11 @@ class TCMForTextSpotting(TCMForTextDetection):
         self,
         pixel_values: torch.Tensor,
         pixel_mask: torch.Tensor | None = None,
-        labels: Labels | None = None,
-        decoding: dict[str, Any] | None = None,
+        labels: Mapping[str, torch.Tensor] | None = None,
+        decoding: Mapping[str, Any] | None = None,
         train_detection: bool | torch.Tensor = True,
+        use_language_model: bool = True,
+        text_threshold: float = 0.0,
         output_training_maps: bool = False,
         output_hidden_states: bool | None = None,
         **kwargs: object,
@@ -160,51 +130,79 @@ class TCMForTextSpotting(TCMForTextDetection):
         Args:
             pixel_values: (B, 3, H, W), normalised; H and W multiples of 32.
             pixel_mask: (B, H, W), 1 inside each image, 0 in the padding right and below; the whole map without one.
-            labels: one dict for each image as the collator makes them: the head's target maps, `ignore` (N,),
-                `control_points` (N, 8, 2) and `char_ids` (N, L), Unicode code points with zeros after the end. Words
-                that are ignored, or of zeros only, train the detection alone. In training mode only the words of the
-                labels are read, otherwise the model's own proposals.
-            decoding: settings by which proposals are decoded, see `DecodingSettings`; the image processor of a spotter
-                adds its own to every batch.
+            labels: of all images, as the collator makes them: the head's targets, and of the M words `ignore` (M,),
+                `control_points` (M, 8, 2) and `char_ids` (M, L), Unicode code points with zeros after the end, with
+                `word_counts` (B,). Words that are ignored, or of zeros only, train the detection alone. In training
+                mode only the words of the labels are read, otherwise the model's own proposals.
+            decoding: settings by which proposals are decoded, of the head's `decoding_class`; the image processor of a
+                spotter adds its own to every batch.
             train_detection: (B,), or one for all: `False` where an image's labels only hold words. Such images train
-                the recogniser alone; the outputs are those of the others.
+                the recogniser alone; the head's targets and the outputs are those of the others.
+            use_language_model, text_threshold: see `read`.
             output_training_maps: also compute the maps that only the loss needs.
             output_hidden_states: also return the maps of stem and stages.
 
         Raises:
-            ValueError: if the labels are not one for each image, or lack what they should hold.
-            TypeError: for an unknown name in `decoding`.
+            ValueError: if the labels are those of other images, or lack what they should hold.
+            TypeError: for labels that are not joined for the batch, or an unknown name in `decoding`.
         """
         check_labels(labels, pixel_values)
-        words = None
-        if labels is not None:
-            photos = torch.as_tensor(train_detection).cpu().expand(len(labels))
+        words = crops = None
+        if labels is not None and self.recognizer is not None:
+            words = LabelledWords.from_labels(labels)
+            photos = torch.as_tensor(train_detection, device=pixel_values.device).expand(len(pixel_values))
             if not photos.any():
-                loss = self._reading_loss(self._reading_features(pixel_values), labels)
-                return TCMTextSpottingOutput(loss=loss, loss_dict={"loss_reading": loss})
+                losses = self.recognizer.loss(self._reading_features(pixel_values), *vars(words).values())
+                return TCMTextSpottingOutput(loss=torch.stack(list(losses.values())).sum(), loss_dict=losses)
             if not photos.all():
-                words = self._images_of_words(pixel_values[~photos], _select(labels, ~photos))
-                pixel_values, labels = pixel_values[photos], _select(labels, photos)
+                # Photos come first from here on.
+                words = words.in_images((~photos).int().argsort(stable=True).argsort())
+                crops, pixel_values = pixel_values[~photos], pixel_values[photos]
                 pixel_mask = None if pixel_mask is None else pixel_mask[photos]
         outputs = self.model(pixel_values, pixel_mask, output_hidden_states=output_hidden_states, return_dict=True)
-        head_output = self._detect(outputs, self.training or output_training_maps or labels is not None)
         sizes = valid_sizes(pixel_values, pixel_mask)
-        features = outputs.stem_features if self._reads_the_stem else outputs.feature_maps[0]
-        settings = DecodingSettings(**(decoding or {}))
+        with_training_maps = self.training or output_training_maps or labels is not None
+        maps = self._detect(outputs, pixel_mask, sizes, with_training_maps)
+        settings = self.head.decoding_class(**(decoding or {}))
         loss_dict, found = None, {}
         if labels is not None:
-            loss_dict = self._losses(head_output, outputs, features, labels, sizes, settings, words)
+            loss_dict = self._detection_losses(maps, outputs.score_logits, labels)
+        if words is not None:
+            proposals = self._proposals_to_learn_from(maps, sizes, settings)
+            words = words if proposals is None else words.with_matched(proposals)
+            loss_dict = {**(loss_dict or {}), **self._reading_losses(self._features(outputs), crops, words)}
         if labels is None or not self.training:
-            found = self._read_proposals(head_output, features, sizes, settings)
+            found = self._spot(maps, outputs, sizes, settings, use_language_model, text_threshold)
         return TCMTextSpottingOutput(
             loss=None if loss_dict is None else torch.stack(list(loss_dict.values())).sum(),
             loss_dict=loss_dict,
-            head_output=head_output,
+            head_output=maps,
             score_map=outputs.score_map,
             valid_sizes=sizes,
             hidden_states=outputs.hidden_states,
             **found,
         )
+
+    def read(
+        self, char_logits: torch.Tensor, use_language_model: bool = True, text_threshold: float = 0.0
+    ) -> dict[str, torch.Tensor]:
+        """What N words say, as the fields `sequences`, `text_scores` and `char_probabilities` of the output.
+
+        Args:
+            char_logits: (N, V, T, classes) of the output.
+            use_language_model: let the language model, if there is one, choose between likely readings; `False` reads
+                character by character, whatever is a word.
+            text_threshold: words whose characters look less clear are not searched for further, which takes the time.
+        """
+        return _as_tensors(self._readings(char_logits, use_language_model, text_threshold), char_logits.device)
+
+    def _readings(
+        self, char_logits: torch.Tensor, use_language_model: bool, text_threshold: float
+    ) -> list[WordReading]:
+        if self.recognizer is None:
+            readings: list[WordReading] = self.head.read(char_logits, self.head.settings)  # type: ignore[operator]
+            return readings
+        return self.recognizer.decode(char_logits, use_language_model, text_threshold)
 
     def recognize(
         self, pixel_values: torch.Tensor, control_points: torch.Tensor, batch_indices: torch.Tensor
@@ -215,122 +213,118 @@ class TCMForTextSpotting(TCMForTextDetection):
             pixel_values: (B, 3, H, W), normalised; H and W multiples of 32.
             control_points: (N, 8, 2) pixels of the input, see `transformers_tcm.bezier`.
             batch_indices: (N,) the image that each word is in.
+
+        Raises:
+            ValueError: for a head that reads what it finds, and nothing else.
         """
-        settings = self.recognizer.settings
-        char_logits = self.recognizer.views(self._reading_features(pixel_values), control_points, batch_indices)
-        return read_words(char_logits, settings.charset, settings.decoder, self.recognizer.language_model)
+        if self.recognizer is None:
+            raise ValueError(f"the head {self.config.head_type!r} reads only what it finds itself")
+        features = self._reading_features(pixel_values)
+        return self.recognizer.decode(self.recognizer.views(features, control_points, batch_indices))
 
     @property
     def _reads_the_stem(self) -> bool:
-        return self.recognizer.settings.feature_stride == 2
+        return self.recognizer is not None and self.recognizer.settings.feature_stride == 2
+
+    def _features(self, outputs: TCMModelOutput) -> torch.Tensor:
+        """The map that words are cut out of."""
+        assert outputs.stem_features is not None  # `TCMModel` always gives them
+        assert outputs.feature_maps is not None
+        return outputs.stem_features if self._reads_the_stem else outputs.feature_maps[0]
 
     def _reading_features(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """The map that words are cut out of, without the rest of the image encoder."""
+        """The same without the rest of the image encoder."""
         backbone = self.model.backbone
         features = backbone.stem.before_pooling(pixel_values)
         return features if self._reads_the_stem else backbone.stages[0](backbone.stem[-1](features))
 
-    def _images_of_words(self, pixel_values: torch.Tensor, labels: Labels) -> tuple[torch.Tensor, Labels]:
-        """Features (B, C, h, w) and labels of images that only train the recogniser, beside photos.
-
-        They do not look like photos, so the image encoder's batch norms must not learn their statistics.
-        """
-        backbone = self.model.backbone
-        training = backbone.training
-        try:
-            backbone.eval()
-            return self._reading_features(pixel_values), labels
-        finally:
-            backbone.train(training)
-
-    def _losses(
-        self,
-        head_output: HeadOutput,
-        outputs: TCMModelOutput,
-        features: torch.Tensor,
-        labels: Labels,
-        sizes: torch.Tensor,
-        settings: DecodingSettings,
-        words: tuple[torch.Tensor, Labels] | None,
+    def _reading_losses(
+        self, features: torch.Tensor, crops: torch.Tensor | None, words: LabelledWords
     ) -> dict[str, torch.Tensor]:
-        """Of detection and reading; `words` are features and labels to be read besides those of the photos."""
-        loss_dict = self._detection_losses(head_output, outputs.score_logits, labels)
-        if self.training and self.recognizer.settings.train_on_proposals:
-            proposals = head_output.decode(sizes, **vars(settings))
-            labels = [
-                with_matched_proposals(*pair, head_output.halves_are_sides)
-                for pair in zip(labels, proposals, strict=True)
-            ]
-        if words is not None:
-            features, labels = torch.cat([features, words[0]]), [*labels, *words[1]]
-        return {**loss_dict, "loss_reading": self._reading_loss(features, labels)}
+        """Loss of the words of photos, whose features are given, and of images of words (B, 3, H, W) after them.
 
-    def _reading_loss(self, features: torch.Tensor, labels: Labels) -> torch.Tensor:
-        """Of the words with a transcription that are not ignored."""
-        if any(name not in label for label in labels for name in ("control_points", "char_ids", "ignore")):
-            raise ValueError(
-                "`labels` lack `control_points`, `char_ids` or `ignore`; build them with the collator of "
-                "transformers_tcm.data for a configuration with a recogniser"
-            )
-        readable = [~label["ignore"] & (label["char_ids"] > 0).any(dim=1) for label in labels]
-        longest = max(label["char_ids"].shape[1] for label in labels)
-        points, char_ids = [], []
-        for label, chosen in zip(labels, readable, strict=True):
-            points.append(label["control_points"][chosen])
-            ids = label["char_ids"][chosen]
-            char_ids.append(functional.pad(ids, (0, longest - ids.shape[1])))
-        counts = torch.tensor([len(chosen) for chosen in points], device=features.device)
-        images = torch.arange(len(labels), device=features.device).repeat_interleave(counts)
-        return self.recognizer.loss(features, torch.cat(points), images, torch.cat(char_ids))
+        The latter do not look like photos, so the image encoder's batch norms must not learn their statistics.
+        """
+        assert self.recognizer is not None  # otherwise there are no words to be taught
+        if crops is not None:
+            backbone = self.model.backbone
+            training = backbone.training
+            try:
+                backbone.eval()
+                features = torch.cat([features, self._reading_features(crops)])
+            finally:
+                backbone.train(training)
+        return self.recognizer.loss(features, words.control_points, words.batch_indices, words.char_ids)
 
-    def _read_proposals(
-        self, head_output: HeadOutput, features: torch.Tensor, sizes: torch.Tensor, settings: DecodingSettings
+    def _proposals_to_learn_from(self, maps: ModelOutput, sizes: torch.Tensor, settings: Any) -> Regions | None:
+        """The model's own, where it is trained on them as well."""
+        if self.recognizer is None or not (self.training and self.recognizer.settings.train_on_proposals):
+            return None
+        return self.head.decode(maps, sizes, settings).to(self.device)
+
+    def _spot(
+        self,
+        maps: ModelOutput,
+        outputs: TCMModelOutput,
+        sizes: torch.Tensor,
+        settings: Any,
+        use_language_model: bool,
+        text_threshold: float,
     ) -> dict[str, Any]:
         """What the model finds and reads by itself, as fields of the output."""
-        found = head_output.decode(sizes, **vars(settings))
-        device = features.device
-        polygons = [polygon for instances in found for polygon in instances.polygons]
-        counts = torch.tensor([len(instances) for instances in found], device=device)
-        images = torch.arange(len(found), device=device).repeat_interleave(counts)
-        control_points = torch.from_numpy(proposals_to_bezier(polygons, head_output.halves_are_sides)).to(device)
-        char_logits = self.recognizer.views(features, control_points, images)
-        if not head_output.halves_are_sides:
-            self._read_along_height(features, images, polygons, char_logits)
-        scores = np.concatenate([np.asarray(instances.scores, np.float32) for instances in found])
-        return {
-            "points": torch.from_numpy(np.concatenate([*polygons, np.zeros((0, 2), np.float32)])).to(device),
-            "counts": torch.tensor([len(polygon) for polygon in polygons], dtype=torch.int64, device=device),
-            "batch_indices": images,
-            "scores": torch.from_numpy(scores).to(device),
-            "char_logits": char_logits,
-            "charset": self.recognizer.settings.charset,
-            "decoder": self.recognizer.settings.decoder,
-            "language_model": self.recognizer.language_model,
-        }
+        regions = self.head.decode(maps, sizes, settings).to(self.device)
+        if self.recognizer is not None:
+            self._read_regions(regions, self._features(outputs))
+        assert regions.char_logits is not None
+        found = {name: value for name, value in vars(regions).items() if name != "control_points"}
+        return {**found, **self.read(regions.char_logits, use_language_model, text_threshold)}
+
+    def _read_regions(self, regions: Regions, features: torch.Tensor) -> None:
+        """Fill the `char_logits` of regions, and turn those that run along their height."""
+        assert self.recognizer is not None
+        regions.char_logits = self.recognizer.views(features, regions_to_bezier(regions), regions.batch_indices)
+        if regions.control_points is not None:
+            return
+        # A head that does not know the sides does not know either which way a tall word runs.
+        polygons = regions.polygons()
+        tall = [index for index, polygon in enumerate(polygons) if geometry.is_tall_quad(polygon)]
+        if tall:
+            self._read_along_height(features, regions, polygons, tall)
+            regions.points = torch.from_numpy(np.concatenate(polygons)).to(regions.points)
 
     def _read_along_height(
-        self, features: torch.Tensor, images: torch.Tensor, polygons: list[np.ndarray], char_logits: torch.Tensor
+        self, features: torch.Tensor, regions: Regions, polygons: list[np.ndarray], tall: list[int]
     ) -> None:
-        """Read tall quads as words that run down and up as well, and keep the surest reading and its corners, in place.
-
-        A head that finds regions does not know which way a word runs.
-        """
-        tall = [index for index, polygon in enumerate(polygons) if geometry.is_tall_quad(polygon)]
-        if not tall:
-            return
-        charset, decoder = self.recognizer.settings.charset, self.recognizer.settings.decoder
-        surest = [reading.score for reading in read_words(char_logits[tall], charset, decoder)]
+        """Read tall quads as words that run down and up as well, and keep the surest reading and its corners, in
+        place."""
+        assert self.recognizer is not None
+        assert regions.char_logits is not None
+        images = regions.batch_indices[tall]
+        looks = self.recognizer.decode(regions.char_logits[tall], use_language_model=False)
+        surest = [reading.score for reading in looks]
         for first_corner in (1, 3):
             turned = [np.roll(polygons[index], -first_corner, axis=0) for index in tall]
-            control_points = torch.from_numpy(proposals_to_bezier(turned, False)).to(features.device)
-            logits = self.recognizer.views(features, control_points, images[tall])
-            for place, (index, reading) in enumerate(zip(tall, read_words(logits, charset, decoder), strict=True)):
+            logits = self.recognizer.views(features, outlines_to_bezier(turned).to(features.device), images)
+            readings = self.recognizer.decode(logits, use_language_model=False)
+            for place, (index, reading) in enumerate(zip(tall, readings, strict=True)):
                 if reading.score > surest[place]:
                     surest[place] = reading.score
-                    char_logits[index] = logits[place]
+                    regions.char_logits[index] = logits[place]
                     polygons[index] = turned[place]
 
 
-def _select(labels: Labels, chosen: torch.Tensor) -> Labels:
-    """The labels of the images (B,) that are chosen."""
-    return [label for label, wanted in zip(labels, chosen.tolist(), strict=True) if wanted]
+def _as_tensors(readings: list[WordReading], device: torch.device) -> dict[str, torch.Tensor]:
+    """Readings as fields of the output, padded with zeros to the longest (N, L)."""
+    longest = max([1, *(len(reading.text) for reading in readings)])
+    num_characters = readings[0].probabilities.shape[1] if readings else 0
+    sequences = np.zeros((len(readings), longest), np.int64)
+    probabilities = np.zeros((len(readings), longest, num_characters), np.float32)
+    for index, reading in enumerate(readings):
+        sequences[index, : len(reading.text)] = [ord(character) for character in reading.text]
+        probabilities[index, : len(reading.text)] = reading.probabilities
+    fields = {
+        "sequences": sequences,
+        "text_scores": np.array([reading.score for reading in readings], np.float32),
+        "char_probabilities": probabilities,
+    }
+    return {name: torch.from_numpy(values).to(device) for name, values in fields.items()}

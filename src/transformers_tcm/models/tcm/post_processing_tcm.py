@@ -1,7 +1,7 @@
 """From what a model found and read, in pixels of its input, to text in pixels of the original images."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -11,9 +11,19 @@ from ... import geometry
 from ...instances import TextInstances
 from ...lexicon import Lexicon, LexiconArgument, LexiconRule, checked_limit, lexicon_per_image
 from ...reading_order import reading_order
+from .heads.base import Regions
 from .recognition.reading import WordReading
 
-__all__ = ["TargetSizes", "as_tensors", "by_score", "checked_target_sizes", "in_target", "words_of_images"]
+__all__ = [
+    "TargetSizes",
+    "as_tensors",
+    "by_score",
+    "checked_target_sizes",
+    "instances_of_images",
+    "maps_of",
+    "to_original_size",
+    "words_of_images",
+]
 
 TargetSizes = torch.Tensor | np.ndarray | Sequence[tuple[int, int]]
 # Square pixels; what rounding leaves of the area of a polygon without any.
@@ -35,7 +45,7 @@ def checked_target_sizes(target_sizes: TargetSizes | None, valid_sizes: torch.Te
     return target.tolist()
 
 
-def in_target(instances: TextInstances, valid: Sequence[int], target: Sequence[int]) -> TextInstances:
+def to_original_size(instances: TextInstances, valid: Sequence[int], target: Sequence[int]) -> TextInstances:
     """Instances in pixels of the network's input moved to an image of the target size; those without area are dropped.
 
     Args:
@@ -59,13 +69,43 @@ def as_tensors(instances: TextInstances) -> dict[str, Any]:
     """The result for one image as `post_process_text_detection` returns it, texts and their scores where there are."""
     result: dict[str, Any] = {
         "scores": torch.tensor(instances.scores),
-        "labels": torch.zeros(len(instances), dtype=torch.int64),
+        "labels": torch.zeros(len(instances), dtype=torch.int64)
+        if instances.labels is None
+        else torch.tensor(instances.labels),
         "boxes": torch.from_numpy(instances.boxes),
         "polygons": [torch.from_numpy(polygon) for polygon in instances.polygons],
     }
     if instances.texts is not None:
         result |= {"texts": instances.texts, "text_scores": torch.tensor(instances.text_scores)}
     return result
+
+
+def maps_of(outputs: Any) -> tuple[Mapping[str, Any], torch.Tensor]:
+    """A head's maps by name, and the (B, 2) height and width of each image in the network's input.
+
+    Args:
+        outputs: of a model, whatever is left of its classes, or the maps alone; without `valid_sizes` the images fill
+            the first map of four axes.
+
+    Raises:
+        ValueError: if there are neither sizes nor a map that tells them.
+    """
+    maps = outputs.get("head_output")
+    maps = outputs if maps is None else maps
+    if outputs.get("valid_sizes") is not None:
+        return maps, torch.as_tensor(outputs["valid_sizes"])
+    full = next((value for value in maps.values() if getattr(value, "ndim", 0) == 4), None)
+    if full is None:
+        raise ValueError("`outputs` hold neither `valid_sizes` nor a map (B, C, H, W); expected those of a detector")
+    return maps, torch.tensor([full.shape[2:]] * len(full))
+
+
+def instances_of_images(regions: Regions, num_images: int) -> list[TextInstances]:
+    """What was found in each image, in pixels of the network's input."""
+    polygons, images = regions.polygons(), regions.batch_indices.cpu().numpy()
+    scores, labels = regions.scores.float().cpu().numpy(), regions.labels.cpu().numpy()
+    places = [np.flatnonzero(images == image) for image in range(num_images)]
+    return [TextInstances([polygons[i] for i in here], scores=scores[here], labels=labels[here]) for here in places]
 
 
 def words_of_images(
@@ -76,29 +116,43 @@ def words_of_images(
     lexicon: LexiconArgument,
     rule: LexiconRule,
     max_distance: float | None,
-    use_language_model: bool,
+    charset: str,
 ) -> list[dict[str, Any]]:
     """What `post_process_text_spotting` returns; `target_sizes` are (B, 2)."""
-    valid = outputs.valid_sizes.tolist()
-    target = checked_target_sizes(target_sizes, outputs.valid_sizes)
-    lexicons = lexicon_per_image(lexicon, len(valid))
+    valid_sizes = outputs["valid_sizes"]
+    sizes = zip(valid_sizes.tolist(), checked_target_sizes(target_sizes, valid_sizes), strict=True)
+    lexicons = lexicon_per_image(lexicon, len(valid_sizes))
     limit = checked_limit(rule, max_distance)
+    regions = Regions(**{field.name: outputs.get(field.name) for field in fields(Regions)})
+    found, images = instances_of_images(regions, len(valid_sizes)), regions.batch_indices.cpu().numpy()
+    readings = _readings(outputs)
     results = []
-    for proposals, readings, words, *sizes in zip(
-        outputs.proposals(), outputs.read(use_language_model), lexicons, valid, target, strict=True
-    ):
+    for index, (proposals, words, size) in enumerate(zip(found, lexicons, sizes, strict=True)):
+        read = [readings[place] for place in np.flatnonzero(images == index)]
         legible = [
-            index
-            for index, (score, reading) in enumerate(zip(proposals.scores, readings, strict=True))
+            place
+            for place, (score, reading) in enumerate(zip(np.asarray(proposals.scores), read, strict=True))
             if score >= box_threshold and reading.score >= text_threshold and reading.text.strip()
         ]
-        readings = [readings[index] for index in legible]
-        found = _with_readings(proposals.select(legible), readings)
+        read = [read[place] for place in legible]
+        instances = _with_readings(proposals.select(legible), read)
         if words is not None:
-            found = _matched(found, readings, words, rule, limit, outputs.charset)
-        placed = in_target(found, *sizes)
+            instances = _matched(instances, read, words, rule, limit, charset)
+        placed = to_original_size(instances, *size)
         results.append(as_tensors(placed.select(reading_order(placed.polygons))))
     return results
+
+
+def _readings(outputs: Any) -> list[WordReading]:
+    """What was read of the N proposals, from code points back to strings."""
+    probabilities = outputs["char_probabilities"].float().cpu().numpy()
+    readings = []
+    for codes, score, steps in zip(
+        outputs["sequences"].tolist(), outputs["text_scores"].tolist(), probabilities, strict=True
+    ):
+        text = "".join(chr(code) for code in codes if code)
+        readings.append(WordReading(text, score, steps[: len(text)]))
+    return readings
 
 
 def _with_readings(proposals: TextInstances, readings: Sequence[WordReading]) -> TextInstances:
@@ -106,6 +160,7 @@ def _with_readings(proposals: TextInstances, readings: Sequence[WordReading]) ->
     return TextInstances(
         proposals.polygons,
         scores=proposals.scores,
+        labels=proposals.labels,
         texts=[reading.text for reading in readings],
         text_scores=np.array([reading.score for reading in readings]),
     )

@@ -16,15 +16,15 @@ from transformers_tcm.data.collation import TextDetectionCollator
 from transformers_tcm.geometry import signed_area
 from transformers_tcm.instances import TextInstances
 from transformers_tcm.models.tcm.configuration_tcm import TCMConfig
-from transformers_tcm.models.tcm.heads.abcnet import ABCNetConfig, ABCNetHead, ABCNetOutput
+from transformers_tcm.models.tcm.heads.abcnet import ABCNetConfig, ABCNetDecoding, ABCNetHead, ABCNetOutput
+from transformers_tcm.models.tcm.heads.base import HeadInputs, Regions
 from transformers_tcm.models.tcm.image_processing_pil_tcm import TCMImageProcessorPil
 from transformers_tcm.models.tcm.modeling_tcm import TCMForTextDetection
+from transformers_tcm.models.tcm.post_processing_tcm import instances_of_images
 
 SMALL: dict[str, Any] = {"channels": 16, "num_convs": 1, "num_groups": 4}
 DECODING: dict[str, Any] = {
-    "threshold": 0.3,
     "box_threshold": 0.5,
-    "unclip_ratio": 1.5,
     "max_candidates": 100,
     "min_size": 3,
     "polygon": True,
@@ -45,11 +45,18 @@ def arch(x: float, y: float, radius: float, height: float, degrees: float) -> np
 
 
 def targets_of(words: list[np.ndarray], size: tuple[int, int], **changes: Any) -> dict[str, np.ndarray]:
-    return ABCNetHead.targets(TextInstances(words), *size, ABCNetConfig(**changes))
+    return ABCNetHead.targets(TextInstances(words), size, size, ABCNetConfig(**changes))
 
 
-def labels_of(*targets: dict[str, np.ndarray]) -> list[dict[str, torch.Tensor]]:
-    return [{name: torch.from_numpy(array) for name, array in one.items()} for one in targets]
+def labels_of(*targets: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
+    """As the collator makes them of several images with different numbers of words."""
+    labels: dict[str, torch.Tensor] = {}
+    for name in ("text_map", "text_mask", "assigned_words"):
+        labels[name] = torch.from_numpy(np.stack([one[name] for one in targets]))
+    for name in ("word_boxes", "word_curves"):
+        labels[name] = torch.from_numpy(np.concatenate([one[name] for one in targets]))
+        labels[f"{name}_counts"] = torch.tensor([len(one[name]) for one in targets])
+    return labels
 
 
 def locations_of(size: tuple[int, int], config: ABCNetConfig) -> torch.Tensor:
@@ -85,8 +92,12 @@ def perfect_output(targets: dict[str, np.ndarray], size: tuple[int, int], **chan
     )
 
 
+def regions_of(output: ABCNetOutput, size: tuple[int, int], **changes: Any) -> Regions:
+    return ABCNetHead.decode(output, torch.tensor([size]), ABCNetDecoding(**{**DECODING, **changes}))
+
+
 def decode(output: ABCNetOutput, size: tuple[int, int], **changes: Any) -> TextInstances:
-    return output.decode(torch.tensor([size]), **{**DECODING, **changes})[0]
+    return instances_of_images(regions_of(output, size, **changes), 1)[0]
 
 
 def outline_distance(first: np.ndarray, second: np.ndarray) -> float:
@@ -101,6 +112,11 @@ def made_head(**changes: Any) -> tuple[ABCNetHead, list[torch.Tensor]]:
     head.init_weights()
     pyramid = [torch.randn(2, size, 64 // stride, 96 // stride) for size, stride in zip(channels, (4, 8, 16, 32))]  # noqa: B905
     return head, pyramid
+
+
+def inputs_of(pyramid: list[torch.Tensor]) -> HeadInputs:
+    sizes = torch.tensor([[64, 96]] * 2)
+    return HeadInputs(tuple(pyramid), torch.zeros(2, 4, 32, 48), sizes)
 
 
 # --- assignment
@@ -197,7 +213,7 @@ def test_maps_show_text_and_leave_out_what_is_ignored() -> None:
     plain, ignored, tiny, flat = rectangle(8, 8, 56, 24), rectangle(8, 40, 56, 56), rectangle(70, 8, 90, 10), None
     flat = np.array([[70, 40], [80, 40], [90, 40], [75, 40]], np.float32)
     instances = TextInstances([plain, ignored, tiny, flat], ignore=np.array([False, True, False, False]))
-    targets = ABCNetHead.targets(instances, 64, 96)
+    targets = ABCNetHead.targets(instances, (64, 96), (64, 96), ABCNetConfig())
     assert targets["text_map"][16, 30] == targets["text_mask"][16, 30] == 1
     for y, x in ((48, 30), (9, 80), (40, 80)):
         assert targets["text_map"][y, x] == targets["text_mask"][y, x] == 0
@@ -256,8 +272,8 @@ def test_losses_by_hand() -> None:
 def test_ignored_words_and_padding_are_no_background() -> None:
     head, _ = made_head()
     ignored = TextInstances([rectangle(8, 8, 56, 56)], ignore=np.array([True]))
-    targets = ABCNetHead.targets(ignored, 64, 96)
-    targets["text_mask"][:, 64:] = 0  # as the collator does for the padding
+    targets = ABCNetHead.targets(ignored, (64, 96), (64, 64), ABCNetConfig())
+    assert not targets["text_mask"][:, 64:].any()
     output = perfect_output(targets, (64, 96))
     x, y = output.locations[0, :, 0], output.locations[0, :, 1]
     left_out = ((x > 8) & (x < 56) & (y > 8) & (y < 56)) | (x > 64) | (y > 64)
@@ -272,7 +288,7 @@ def test_losses_without_and_with_words_are_finite_and_reach_everything(words: li
     head, pyramid = made_head()
     pyramid = [features.requires_grad_() for features in pyramid]
     targets = [targets_of(words, (64, 96)), targets_of([], (64, 96))]
-    losses = head.loss(head(pyramid), labels_of(*targets))
+    losses = head.loss(head(inputs_of(pyramid)), labels_of(*targets))
     total = torch.stack(list(losses.values())).sum()
     total.backward()
     assert torch.isfinite(total)
@@ -302,9 +318,9 @@ def test_words_of_several_images_are_told_apart() -> None:
 
 def test_labels_for_something_else_are_named() -> None:
     head, pyramid = made_head()
-    output = head(pyramid)
-    with pytest.raises(ValueError, match="lack the target map 'assigned_words'"):
-        head.loss(output, [{}, {}])
+    output = head(inputs_of(pyramid))
+    with pytest.raises(ValueError, match="lack the target 'assigned_words'"):
+        head.loss(output, {})
     other_size = labels_of(targets_of([], (64, 64)), targets_of([], (64, 64)))
     with pytest.raises(ValueError, match=r"assign words to \(2, 86\) locations, the head has \(2, 129\)"):
         head.loss(output, other_size)
@@ -316,7 +332,7 @@ def test_labels_for_something_else_are_named() -> None:
 @pytest.mark.parametrize(("finest", "coarsest"), [(2, 5), (2, 7), (3, 5), (3, 7)])
 def test_shapes_and_locations(finest: int, coarsest: int) -> None:
     head, pyramid = made_head(finest_level=finest, coarsest_level=coarsest)
-    output = head(pyramid)
+    output = head(inputs_of(pyramid))
     locations = locations_of((64, 96), head.settings)
     count = len(locations)
     assert {name: tuple(value.shape) for name, value in output.items()} == {
@@ -335,7 +351,7 @@ def test_shapes_and_locations(finest: int, coarsest: int) -> None:
 def test_initial_predictions() -> None:
     """A low score everywhere, and boxes that reach about a stride in each direction."""
     head, pyramid = made_head(prior_probability=0.02)
-    output = head(pyramid)
+    output = head(inputs_of(pyramid))
     assert output.class_logits.sigmoid().mean().item() == pytest.approx(0.02, abs=0.005)
     stride = output.locations[..., 2:]
     torch.testing.assert_close(
@@ -345,8 +361,8 @@ def test_initial_predictions() -> None:
 
 def test_bfloat16_keeps_coordinates() -> None:
     head, pyramid = made_head()
-    expected = head(pyramid)
-    output = head.to(torch.bfloat16)([features.bfloat16() for features in pyramid])
+    expected = head(inputs_of(pyramid))
+    output = head.to(torch.bfloat16)(inputs_of([features.bfloat16() for features in pyramid]))
     assert all(value.dtype == torch.float32 for value in output.values())
     torch.testing.assert_close(output.control_points, expected.control_points, atol=1.5, rtol=0)
 
@@ -433,8 +449,6 @@ def test_thresholds_and_limits() -> None:
     assert len(decode(output, size, min_size=15)) == 2
     assert decode(output, size, max_candidates=2, min_size=1).scores.tolist() == pytest.approx([0.95, 0.9], abs=1e-6)
     assert len(decode(output, size, box_threshold=0.99)) == 0
-    without_meaning = decode(output, size, threshold=0.9, unclip_ratio=9.0)
-    assert without_meaning.scores.tolist() == decode(output, size).scores.tolist()
 
 
 def test_locations_in_the_padding_are_not_looked_at() -> None:
@@ -450,6 +464,36 @@ def test_duplicates_give_way_to_the_best() -> None:
     found = decode(one_word([0.7, 0.9, 0.8], [word, shifted, beside]), (64, 128), polygon=False)
     assert found.scores.tolist() == pytest.approx([0.9, 0.8], abs=1e-6)
     assert found.boxes[:, 0].tolist() == [16, 50]
+    assert len(decode(one_word([0.7, 0.9, 0.8], [word, shifted, beside]), (64, 128), nms_threshold=0.9)) == 3
+
+
+def test_settings_of_another_head_are_unknown() -> None:
+    """There is no map of text pixels and nothing to grow."""
+    for name in ("threshold", "unclip_ratio"):
+        with pytest.raises(TypeError, match=name):
+            ABCNetDecoding(**{name: 0.5})
+    with pytest.raises(Exception, match=r"`nms_threshold` is 1\.5; expected a number between 0 and 1"):
+        ABCNetDecoding(nms_threshold=1.5)
+
+
+def test_regions_keep_their_curves_and_images() -> None:
+    first, second = fit_bezier(arch(60, 40, 50, 16, 60)), fit_bezier(rectangle(10, 80, 70, 100))
+    alone = [one_word([0.9], [first]), one_word([0.0], [first]), one_word([0.8], [second])]
+    maps = {name: torch.cat([one[name] for one in alone]).numpy() for name in alone[0]}  # arrays do as well
+    regions = ABCNetHead.decode(maps, torch.tensor([[128, 128]] * 3), ABCNetDecoding(**DECODING))
+    assert regions.batch_indices.tolist() == [0, 2]
+    assert regions.scores.tolist() == pytest.approx([0.9, 0.8], abs=1e-6)
+    assert regions.labels.tolist() == [0, 0]
+    np.testing.assert_allclose(regions.control_points, np.stack([first, second]))
+    for outline, curves in zip(regions.polygons(), (first, second), strict=True):
+        assert outline_distance(outline, bezier_to_polygon(curves, 20)) < 0.1
+
+
+def test_scores_that_are_not_finite_are_refused() -> None:
+    output = one_word([0.9, 0.8], [fit_bezier(rectangle(10, 10, 70, 30))] * 2)
+    output.class_logits[0, 1] = math.nan
+    with pytest.raises(ValueError, match="scores are NaN or infinite"):
+        decode(output, (64, 128))
 
 
 def test_outlines_are_finite_simple_and_clockwise() -> None:
@@ -513,12 +557,24 @@ def test_initialisation_survives_saving_and_loading(detector: TCMForTextDetectio
 def test_training_step_with_padded_and_empty_photos(detector: TCMForTextDetection) -> None:
     words = TextInstances([rectangle(10, 12, 70, 34), rectangle(8, 40, 60, 60)], ignore=np.array([False, True]))
     batch = collated(detector.config, ((64, 96), words), ((96, 64), TextInstances([])))
-    assert batch["labels"][1]["text_mask"][:, 64:].sum() == 0
+    assert batch["labels"]["text_mask"][1, :, 64:].sum() == 0
+    assert batch["labels"]["word_boxes_counts"].tolist() == [2, 0]
     outputs = detector.train()(**batch)
     assert set(outputs.loss_dict) == {"loss_class", "loss_box", "loss_centerness", "loss_bezier", "loss_score_map"}
     outputs.loss.backward()
     assert all(torch.isfinite(p.grad).all() for p in detector.parameters() if p.grad is not None)
     assert detector.head.neck.lateral[2].weight.grad[:, -1].abs().sum() > 0  # the score map's channel of C5
+
+
+def test_tall_words_begin_where_the_recogniser_reads_them(small_config: Any) -> None:
+    """The curves that ABCNet learns of a word written downwards are those that the recogniser is taught with."""
+    config = small_config(head_type="abcnet", head_config={**SMALL, "channels": 32}, recognizer={})
+    tall = rectangle(20, 8, 36, 84)
+    labels = collated(config, ((96, 64), TextInstances([tall], texts=["SALE"])))["labels"]
+    corners = [0, 3, 4, 7]
+    learned, read = labels["word_curves"][0, :, corners], labels["control_points"][:, corners]
+    torch.testing.assert_close(learned, read)
+    np.testing.assert_allclose(read[0], np.roll(tall, -1, axis=0), atol=1e-4)  # from the upper right corner
 
 
 def test_small_photo_is_learned_by_heart(detector: TCMForTextDetection) -> None:

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from transformers_tcm.geometry import signed_area
 from transformers_tcm.instances import TextInstances
-from transformers_tcm.models.tcm.heads.dbnet import DBNetHead, DBNetOutput
+from transformers_tcm.models.tcm.heads.dbnet import DBNetConfig, DBNetDecoding, DBNetHead
+from transformers_tcm.models.tcm.post_processing_tcm import instances_of_images
 
 SETTINGS = {"threshold": 0.3, "box_threshold": 0.6, "max_candidates": 100, "min_size": 2, "polygon": False}
 # Undoes a shrink ratio of 0.4 for words four times as long as high.
@@ -23,9 +24,17 @@ def iou(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def decode(prob_map: np.ndarray, **changes: object) -> TextInstances:
-    output = DBNetOutput(prob_map=torch.from_numpy(prob_map)[None, None])
-    sizes = torch.tensor([prob_map.shape])
-    return output.decode(sizes, **{**SETTINGS, "unclip_ratio": UNCLIP_RATIO, **changes})[0]
+    return decode_batch(prob_map[None, None], [prob_map.shape], **changes)[0]
+
+
+def decode_batch(prob_map: np.ndarray, valid_sizes: list[tuple[int, ...]], **changes: object) -> list[TextInstances]:
+    decoding = DBNetDecoding(**{**SETTINGS, "unclip_ratio": UNCLIP_RATIO, **changes})
+    regions = DBNetHead.decode({"prob_map": torch.from_numpy(prob_map)}, torch.tensor(valid_sizes), decoding)
+    return instances_of_images(regions, len(valid_sizes))
+
+
+def targets_of(instances: TextInstances, *size: int) -> dict[str, np.ndarray]:
+    return DBNetHead.targets(instances, size, size, DBNetConfig())
 
 
 def rectangle(x: float, y: float, width: float, height: float, degrees: float) -> np.ndarray:
@@ -41,7 +50,7 @@ def test_decoding_undoes_the_targets(
     x: float, y: float, width: float, height: float, degrees: float, polygon: bool
 ) -> None:
     word = rectangle(x, y, width, height, degrees)
-    targets = DBNetHead.targets(TextInstances([word]), 160, 256)
+    targets = targets_of(TextInstances([word]), 160, 256)
     decoded = decode(targets["shrink_map"].astype(np.float32), polygon=polygon)
     assert len(decoded) == 1
     assert decoded.scores[0] == pytest.approx(1.0)
@@ -51,7 +60,7 @@ def test_decoding_undoes_the_targets(
 
 def test_threshold_map_peaks_on_the_outline() -> None:
     word = rectangle(64, 32, 80, 24, 0)
-    targets = DBNetHead.targets(TextInstances([word]), 64, 128)
+    targets = targets_of(TextInstances([word]), 64, 128)
     threshold = targets["threshold_map"]
     assert threshold[20, 40:90].min() > 0.65
     assert threshold[0, 0] == pytest.approx(0.3)
@@ -64,7 +73,7 @@ def test_threshold_map_peaks_on_the_outline() -> None:
 def test_small_ignored_and_vanishing_words_are_masked() -> None:
     thin, ignored, plain = (rectangle(64, y, 60, height, 0) for y, height in ((10, 5), (40, 20), (90, 20)))
     instances = TextInstances([thin, ignored, plain], ignore=np.array([False, True, False]))
-    targets = DBNetHead.targets(instances, 120, 128)
+    targets = targets_of(instances, 120, 128)
     assert targets["shrink_mask"][10, 64] == targets["shrink_mask"][40, 64] == 0
     assert targets["shrink_map"][10, 64] == targets["shrink_map"][40, 64] == 0
     assert targets["shrink_mask"][90, 64] == targets["shrink_map"][90, 64] == 1
@@ -72,7 +81,7 @@ def test_small_ignored_and_vanishing_words_are_masked() -> None:
 
 
 def test_no_instances_give_empty_targets() -> None:
-    targets = DBNetHead.targets(TextInstances([]), 32, 64)
+    targets = targets_of(TextInstances([]), 32, 64)
     assert {name: array.shape for name, array in targets.items()} == dict.fromkeys(targets, (32, 64))
     assert targets["shrink_map"].sum() == targets["threshold_mask"].sum() == 0
     assert targets["shrink_mask"].all()
@@ -92,10 +101,39 @@ def test_scores_thresholds_and_limits() -> None:
 def test_padding_is_not_decoded() -> None:
     prob_map = np.zeros((64, 128), np.float32)
     prob_map[10:30, 20:60] = prob_map[10:30, 80:120] = 0.9
-    output = DBNetOutput(prob_map=torch.from_numpy(prob_map)[None, None])
-    decoded = output.decode(torch.tensor([[64, 70]]), unclip_ratio=UNCLIP_RATIO, **SETTINGS)[0]
+    [decoded] = decode_batch(prob_map[None, None], [(64, 70)])
     assert len(decoded) == 1
     assert decoded.polygons[0][:, 0].max() < 75
+
+
+def test_padding_is_not_learned() -> None:
+    """The head itself leaves out what lies beyond the image, also where a word reaches into it."""
+    word = rectangle(64, 32, 100, 30, 0)
+    whole = targets_of(TextInstances([word]), 64, 128)
+    padded = DBNetHead.targets(TextInstances([word]), (64, 128), (40, 90), DBNetConfig())
+    for name in ("shrink_mask", "threshold_mask"):
+        assert whole[name][40:].any()
+        assert whole[name][:, 90:].any()
+        assert not padded[name][40:].any()
+        assert not padded[name][:, 90:].any()
+    assert all((padded[name][:40, :90] == whole[name][:40, :90]).all() for name in whole)
+
+
+def test_images_of_a_batch_are_told_apart() -> None:
+    prob_map = np.zeros((3, 1, 64, 128), np.float32)
+    prob_map[0, 0, 10:30, 20:60] = prob_map[2, 0, 30:50, 20:60] = prob_map[2, 0, 5:25, 70:120] = 0.9
+    decoded = decode_batch(prob_map, [(64, 128)] * 3)
+    assert [len(image) for image in decoded] == [1, 0, 2]
+    assert decoded[0].boxes[0, 1] < 15
+    assert max(decoded[2].boxes[:, 2]) > 110
+
+
+def test_maps_that_are_not_finite_are_refused() -> None:
+    prob_map = np.zeros((1, 1, 64, 128), np.float32)
+    prob_map[0, 0, 50, 100] = np.nan
+    assert decode_batch(prob_map, [(40, 128)])[0].polygons == []  # only in the padding
+    with pytest.raises(ValueError, match="`prob_map` has values that are NaN or infinite"):
+        decode_batch(prob_map, [(64, 128)])
 
 
 def test_polygons_follow_a_curve() -> None:

@@ -9,9 +9,9 @@ from huggingface_hub.errors import StrictDataclassFieldValidationError
 from torch import nn
 from torch.nn import functional
 
-from transformers_tcm.models.tcm.recognition.base import RecognizerConfig, TextRecognizer, WordSampler, with_margin
-from transformers_tcm.models.tcm.recognition.reading import read_words
-from transformers_tcm.models.tcm.recognition.sampling import BezierAlign, quads_to_bezier
+from transformers_tcm.models.tcm.recognition import recognizer_class
+from transformers_tcm.models.tcm.recognition.base import Recognizer, RecognizerConfig
+from transformers_tcm.models.tcm.recognition.sampling import BezierAlign, WordSampler, quads_to_bezier, with_margin
 
 SMALL: dict[str, Any] = {
     "charset": "abcdefgh",
@@ -27,9 +27,10 @@ SMALL: dict[str, Any] = {
 DECODERS = ("ctc", "attention")
 
 
-def recognizer(in_channels: int = 3, **changes: Any) -> TextRecognizer:
+def recognizer(in_channels: int = 3, **changes: Any) -> Recognizer:
     torch.manual_seed(0)
-    return TextRecognizer(RecognizerConfig(**{**SMALL, **changes}), in_channels).eval()
+    settings = RecognizerConfig(**{**SMALL, **changes})
+    return recognizer_class(settings.decoder)(settings, in_channels).eval()
 
 
 def features(batch: int = 2, height: int = 32, width: int = 48) -> torch.Tensor:
@@ -44,6 +45,13 @@ def words(count: int, seed: int = 0, width: int = 96, height: int = 64) -> tuple
     quads = corners[:, None] + sizes[:, None] * np.array([[0, 0], [1, 0], [1, 1], [0, 1]])  # (count, 4, 2)
     quads = torch.from_numpy(quads.astype(np.float32))
     return quads_to_bezier(quads), torch.from_numpy(rng.integers(0, 2, count))
+
+
+def loss_of(model: Recognizer, *inputs: torch.Tensor) -> torch.Tensor:
+    """The one term that a recogniser has."""
+    losses = model.loss(*inputs)
+    assert set(losses) == {"loss_reading"}
+    return losses["loss_reading"]
 
 
 def char_ids(*texts: str) -> torch.Tensor:
@@ -82,12 +90,17 @@ def test_bad_settings_are_named(settings: dict, message: str) -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"decoder": "transformer"}, {"feature_stride": 8}, {"charset": 5}, {"num_layers": 1.5}, {"channels": ["a"] * 3}],
+    [{"decoder": 3}, {"feature_stride": 8}, {"charset": 5}, {"num_layers": 1.5}, {"channels": ["a"] * 3}],
 )
 def test_settings_of_another_kind_are_refused(settings: dict) -> None:
     [name] = settings
     with pytest.raises(StrictDataclassFieldValidationError, match=name):
         RecognizerConfig(**{**SMALL, **settings})
+
+
+def test_unknown_decoders_are_named() -> None:
+    with pytest.raises(ValueError, match="unknown `decoder` 'transformer' of the recogniser; choose one of ctc, att"):
+        recognizer(decoder="transformer")
 
 
 def test_levels_follow_the_size_of_a_word() -> None:
@@ -147,7 +160,8 @@ def test_shapes(decoder: str, feature_stride: int) -> None:
     steps = 16 if decoder == "ctc" else 7
     assert logits.shape == (5, steps, 10)
     assert nothing.shape == (0, steps, 10)
-    assert len(read_words(logits[:, None], SMALL["charset"], decoder)) == 5
+    assert model.num_steps == steps
+    assert len(model.decode(logits[:, None])) == 5
 
 
 def test_attention_is_told_the_character_before() -> None:
@@ -178,7 +192,7 @@ def test_attention_stops_when_all_words_have_ended() -> None:
     with torch.no_grad():
         logits = model(features(), points, images)
     assert len(calls) == 1
-    assert [word.text for word in read_words(logits[:, None], SMALL["charset"], "attention")] == [""] * 3
+    assert [word.text for word in model.decode(logits[:, None])] == [""] * 3
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
@@ -249,7 +263,7 @@ def test_losses_are_finite_whatever_the_words(decoder: str) -> None:
     model = recognizer(decoder=decoder).train()
     points, images = words(4)
     ids = char_ids("abcdefgh" * 5, "a", "日本😀", "aabbccddee")
-    loss = model.loss(features(), points, images, ids)
+    loss = loss_of(model, features(), points, images, ids)
     assert torch.isfinite(loss)
     assert loss > 0
     loss.backward()
@@ -259,14 +273,14 @@ def test_losses_are_finite_whatever_the_words(decoder: str) -> None:
 def test_words_too_long_for_ctc_count_nothing() -> None:
     model = recognizer()
     points, images = words(1)
-    assert model.loss(features(), points, images, char_ids("abcdefgh" * 5)) == 0
+    assert loss_of(model, features(), points, images, char_ids("abcdefgh" * 5)) == 0
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_without_words_every_parameter_gets_a_gradient_of_zero(decoder: str) -> None:
     model = recognizer(decoder=decoder).train()
     points, images = words(0)
-    loss = model.loss(features(), points, images, torch.zeros(0, 1, dtype=torch.int64))
+    loss = loss_of(model, features(), points, images, torch.zeros(0, 1, dtype=torch.int64))
     loss.backward()
     assert loss == 0
     assert all(parameter.grad is not None and not parameter.grad.any() for parameter in model.parameters())
@@ -276,17 +290,16 @@ def test_loss_by_hand() -> None:
     """CTC of two steps: `a` is the sum of `aa`, `a-` and `-a`; attention is a cross-entropy up to the end."""
     logits = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 2.0, 1.0]]])  # a, unknown, blank or end
     p, q = (step.softmax(dim=0) for step in logits[0])
-    settings = RecognizerConfig(**{**SMALL, "charset": "a"})
-    ctc = TextRecognizer(settings, 3).decoder.loss(logits, torch.tensor([[0]]))
+    ctc = recognizer(charset="a").decoder.loss(logits, torch.tensor([[0]]))
     assert float(ctc) == pytest.approx(-float((p[0] * q[0] + p[0] * q[2] + p[2] * q[0]).log()), rel=1e-5)
-    attention = TextRecognizer(RecognizerConfig(**{**SMALL, "charset": "a", "decoder": "attention"}), 3).decoder
+    attention = recognizer(charset="a", decoder="attention").decoder
     assert float(attention.loss(logits, torch.tensor([[0]]))) == pytest.approx(-float((p[0] * q[2]).log()) / 2)
 
 
 def test_loss_weight() -> None:
     points, images = words(2)
     once, twice = (
-        recognizer(loss_weight=weight).loss(features(), points, images, char_ids("ab", "cd")) for weight in (1, 2)
+        loss_of(recognizer(loss_weight=weight), features(), points, images, char_ids("ab", "cd")) for weight in (1, 2)
     )
     torch.testing.assert_close(2 * once, twice)
 
@@ -325,10 +338,10 @@ def test_learns_four_words_by_heart(decoder: str) -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
     for _ in range(60):
         optimizer.zero_grad()
-        model.loss(canvas, points, images, char_ids(*texts)).backward()
+        loss_of(model, canvas, points, images, char_ids(*texts)).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimizer.step()
     with torch.no_grad():
-        readings = read_words(model.eval().views(canvas, points, images), SMALL["charset"], decoder)
+        readings = model.eval().decode(model.views(canvas, points, images))
     assert [reading.text for reading in readings] == texts
     assert min(reading.score for reading in readings) > 0.5

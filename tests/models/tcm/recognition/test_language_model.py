@@ -14,7 +14,7 @@ from transformers_tcm.models.tcm.recognition.language_model import (
     LanguageModelConfig,
     fold_character,
 )
-from transformers_tcm.models.tcm.recognition.reading import PRINTABLE_ASCII, char_classes, read_words
+from transformers_tcm.models.tcm.recognition.reading import PRINTABLE_ASCII, char_classes, ctc_steps, read_words
 
 SMALL: dict[str, Any] = {"context": 4, "embedding_size": 8, "hidden_size": 32}
 
@@ -115,8 +115,8 @@ def test_joint_training_leaves_it_alone() -> None:
 
 def test_spelling_decides_what_looks_alike() -> None:
     logits = logits_of("SALE", {1: ("O", 1.0)})
-    [seen] = read_words(logits, PRINTABLE_ASCII, "ctc")
-    [chosen] = read_words(logits, PRINTABLE_ASCII, "ctc", taught(["sale", "open", "exit"]))
+    [seen] = read_words(logits, PRINTABLE_ASCII, ctc_steps)
+    [chosen] = read_words(logits, PRINTABLE_ASCII, ctc_steps, taught(["sale", "open", "exit"]))
     assert (seen.text, chosen.text) == ("SOLE", "SALE")
     # The score says how clear the letters are; probabilities are those at the chosen letters.
     assert chosen.score == seen.score
@@ -128,31 +128,42 @@ def test_views_vote() -> None:
     model = taught(["sale", "sole"], weight=0)
     sale, sole = logits_of("SALE", {1: ("O", -0.5)}), logits_of("SOLE", {1: ("A", -0.5)})
     views = torch.cat([sale, sole, sole], dim=1)
-    [seen], [elected] = read_words(views, PRINTABLE_ASCII, "ctc"), read_words(views, PRINTABLE_ASCII, "ctc", model)
+    [seen], [elected] = (
+        read_words(views, PRINTABLE_ASCII, ctc_steps),
+        read_words(views, PRINTABLE_ASCII, ctc_steps, model),
+    )
     assert (seen.text, elected.text) == ("SALE", "SOLE")
     clear = torch.cat([logits_of("SALE", {}), sole, sole], dim=1)
-    assert read_words(clear, PRINTABLE_ASCII, "ctc", model)[0].text == "SALE"
+    assert read_words(clear, PRINTABLE_ASCII, ctc_steps, model)[0].text == "SALE"
     words = torch.cat([views, views[:, [1, 0, 0]]])
-    assert [word.text for word in read_words(words, PRINTABLE_ASCII, "ctc", model)] == ["SOLE", "SALE"]
+    assert [word.text for word in read_words(words, PRINTABLE_ASCII, ctc_steps, model)] == ["SOLE", "SALE"]
 
 
 def test_what_is_clear_stays() -> None:
-    [word] = read_words(logits_of("SOLE", {}), PRINTABLE_ASCII, "ctc", taught(["sale", "open", "exit"]))
+    [word] = read_words(logits_of("SOLE", {}), PRINTABLE_ASCII, ctc_steps, taught(["sale", "open", "exit"]))
     assert word.text == "SOLE"
+
+
+def test_words_that_look_unclear_are_not_searched_for() -> None:
+    model, logits = taught(["sale", "open", "exit"]), logits_of("SALE", {1: ("O", 1.0)})
+    [seen] = read_words(logits, PRINTABLE_ASCII, ctc_steps)
+    assert 0.9 < seen.score < 1
+    for threshold, text in ((seen.score - 1e-6, "SALE"), (seen.score + 1e-6, "SOLE")):
+        assert read_words(logits, PRINTABLE_ASCII, ctc_steps, model, threshold)[0].text == text
 
 
 def test_without_weight_only_looks_count() -> None:
     model = taught(["sale", "open", "exit"], weight=0, length_bonus=0)
-    [word] = read_words(logits_of("SALE", {1: ("O", 1.0)}), PRINTABLE_ASCII, "ctc", model)
+    [word] = read_words(logits_of("SALE", {1: ("O", 1.0)}), PRINTABLE_ASCII, ctc_steps, model)
     assert word.text == "SOLE"
 
 
 def test_no_words_and_nothing_seen() -> None:
     model = language_model()
-    assert read_words(torch.zeros(0, 1, 6, len(PRINTABLE_ASCII) + 2), PRINTABLE_ASCII, "ctc", model) == []
+    assert read_words(torch.zeros(0, 1, 6, len(PRINTABLE_ASCII) + 2), PRINTABLE_ASCII, ctc_steps, model) == []
     nothing = torch.zeros(1, 1, 6, len(PRINTABLE_ASCII) + 2)
     nothing[..., -1] = 50.0
-    [word] = read_words(nothing, PRINTABLE_ASCII, "ctc", model)
+    [word] = read_words(nothing, PRINTABLE_ASCII, ctc_steps, model)
     assert (word.text, word.score, word.probabilities.shape) == ("", 0.0, (0, len(PRINTABLE_ASCII)))
 
 

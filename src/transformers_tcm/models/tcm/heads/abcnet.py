@@ -5,9 +5,9 @@ detector of Tian et al., "FCOS: Fully Convolutional One-Stage Object Detection",
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,24 +15,23 @@ from huggingface_hub.dataclasses import strict
 from torch import nn
 from torch.nn import functional
 from transformers import initialization as init
+from transformers.utils import ModelOutput
 
 from .... import geometry
 from ....bezier import bezier_points
 from ....instances import TextInstances
 from ..recognition.proposals import words_to_bezier
-from .base import DetectionHead, HeadOutput, stack_targets
+from .base import DecodingSettings, DetectionHead, HeadInputs, Regions, check_range, split_by_image, stacked
 from .boxes import focal_loss, generalized_box_iou, nms
 from .necks import FeaturePyramid
 
-__all__ = ["ABCNetConfig", "ABCNetHead", "ABCNetOutput"]
+__all__ = ["ABCNetConfig", "ABCNetDecoding", "ABCNetHead", "ABCNetOutput"]
 
 FINEST_INPUT = 2  # the pyramid handed to a head starts with C2
 # Where the smooth L1 loss turns linear, in strides: about the pixel or two that an outline should be exact to.
 SMOOTH_L1_BETA = 1 / 9
 # Boxes end at most this far from their location, as a logarithm of strides: beyond any image, short of an overflow.
 MAX_LOG_DISTANCE = 8.0
-# Words whose boxes overlap by more than this IoU are taken for the same one.
-MAX_OVERLAP = 0.5
 MIN_AREA = 1.0
 CORNERS = [0, 3, 4, 7]
 POINTS_PER_SIDE = 10
@@ -109,8 +108,28 @@ class ABCNetConfig:
         return [2**level for level in range(self.finest_level, self.coarsest_level + 1)]
 
 
+@strict
+@dataclass(frozen=True)
+class ABCNetDecoding(DecodingSettings):
+    """Which locations' words are taken.
+
+    A score is the geometric mean of class probability and centre-ness, which `box_threshold` bounds from below;
+    `max_candidates` takes the best locations; `polygon` gives outlines of 20 points, ten on each side, otherwise the
+    quad of the curves' four ends. There is no map of text pixels and nothing to grow.
+
+    Args:
+        nms_threshold: words whose boxes overlap a better one's by more than this IoU are left out.
+    """
+
+    nms_threshold: float | int = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range(self, nms_threshold=(0, 1))
+
+
 @dataclass
-class ABCNetOutput(HeadOutput):
+class ABCNetOutput(ModelOutput):
     """What the ABCNet head sees at each of the L locations of all levels, in pixels of the network's input.
 
     Locations are ordered from the finest level to the coarsest and row by row within a level.
@@ -123,8 +142,6 @@ class ABCNetOutput(HeadOutput):
         locations: (B, L, 3) x, y and stride of the location.
     """
 
-    halves_are_sides: ClassVar[bool] = True
-
     class_logits: torch.Tensor
     # Always there: `ModelOutput` takes but one field without a default.
     centerness_logits: torch.Tensor = None  # type: ignore[assignment]
@@ -132,47 +149,22 @@ class ABCNetOutput(HeadOutput):
     control_points: torch.Tensor = None  # type: ignore[assignment]
     locations: torch.Tensor = None  # type: ignore[assignment]
 
-    def decode(
-        self,
-        valid_sizes: torch.Tensor,
-        threshold: float,
-        box_threshold: float,
-        unclip_ratio: float,
-        max_candidates: int,
-        min_size: float,
-        polygon: bool,
-    ) -> list[TextInstances]:
-        """See `HeadOutput.decode`: the best words of the locations within the `valid_sizes` (B, 2) of the images.
-
-        A score is the geometric mean of class probability and centre-ness, which `box_threshold` bounds from below;
-        `max_candidates` is the number of locations looked at, the best first. Words that overlap better ones are left
-        out. `polygon` gives outlines of 20 points, ten on each side, otherwise the quad of the curves' four ends. There
-        is no map of text pixels and nothing to grow: `threshold` and `unclip_ratio` have no meaning here.
-        """
-        scores = (self.class_logits.sigmoid() * self.centerness_logits.sigmoid()).sqrt().detach()
-        decoded = []
-        for index, (height, width) in enumerate(valid_sizes.tolist()):
-            x, y, _ = self.locations[index].unbind(dim=-1)
-            found = torch.nonzero((scores[index] >= box_threshold) & (x < width) & (y < height))[:, 0]
-            found = found[scores[index, found].topk(min(max_candidates, len(found))).indices]
-            seen = (scores[index, found], self.boxes[index, found], self.control_points[index, found])
-            arrays = [values.detach().cpu().numpy() for values in seen]
-            kept_scores, control_points = _distinct_words(arrays[0], arrays[1], arrays[2], min_size)
-            outlines = _outlines(control_points, polygon)
-            large = np.array([geometry.signed_area(outline) >= MIN_AREA for outline in outlines], dtype=bool)
-            decoded.append(TextInstances(outlines, scores=kept_scores).select(large))
-        return decoded
-
 
 class ABCNetHead(DetectionHead):
     """Pyramid with its levels sharing two towers: one for the class, one for box, centre-ness and curves."""
 
     config_class = ABCNetConfig
+    decoding_class = ABCNetDecoding
+    presets = {
+        "tiny": {"channels": 64, "num_convs": 2, "num_groups": 16},
+        "small": {"channels": 128, "num_convs": 3},
+    }
+    display_name = "ABCNet"
+    paper = "Liu et al., ABCNet: Real-time Scene Text Spotting with Adaptive Bezier-Curve Network, CVPR 2020"
     score_map_loss = "dice"
 
-    def __init__(self, settings: ABCNetConfig, in_channels: Sequence[int]):
-        super().__init__()
-        self.settings = settings
+    def __init__(self, settings: ABCNetConfig, in_channels: Sequence[int], num_classes: int = 1):
+        super().__init__(settings, in_channels, num_classes)
         channels, num_levels = settings.channels, len(settings.strides)
         self.neck = FeaturePyramid(in_channels[settings.finest_level - FINEST_INPUT :], channels, num_levels)
         self.class_tower, self.box_tower = _tower(settings), _tower(settings)
@@ -192,8 +184,8 @@ class ABCNetHead(DetectionHead):
         init.constant_(self.classifier.get_parameter("bias"), math.log(prior / (1 - prior)))
         init.ones_(self.box_scales)
 
-    def forward(self, pyramid: Sequence[torch.Tensor], with_training_maps: bool = True) -> ABCNetOutput:
-        levels = self.neck(pyramid[self.settings.finest_level - FINEST_INPUT :])
+    def forward(self, inputs: HeadInputs, with_training_maps: bool = True) -> ABCNetOutput:
+        levels = self.neck(inputs.pyramid[self.settings.finest_level - FINEST_INPUT :])
         predictions = [
             self._predict(features, stride, scale)
             for features, stride, scale in zip(levels, self.settings.strides, self.box_scales, strict=True)
@@ -216,29 +208,29 @@ class ABCNetHead(DetectionHead):
             functional.pad(locations, (0, 1), value=stride).expand(len(features), -1, -1),
         )
 
-    def loss(self, output: ABCNetOutput, labels: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    def loss(self, maps: ABCNetOutput, labels: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Focal loss over all locations, the other terms over those that words are assigned to.
 
         Raises:
             ValueError: if the labels were made for another head or other sizes.
         """
-        assigned = stack_targets(labels, "assigned_words")[:, 0].long()  # (B, L)
-        if assigned.shape != output.class_logits.shape:
+        assigned = stacked(labels, "assigned_words").long()  # (B, L)
+        if assigned.shape != maps.class_logits.shape:
             raise ValueError(
                 f"`labels` assign words to {tuple(assigned.shape)} locations, the head has "
-                f"{tuple(output.class_logits.shape)}; build them with the collator for the padded size of the batch"
+                f"{tuple(maps.class_logits.shape)}; build them with the collator for the padded size of the batch"
             )
         positive = assigned >= 0
-        counts = positive | _mask_at(output.locations, stack_targets(labels, "text_mask"))
-        focal = focal_loss(output.class_logits, positive.float())
+        counts = positive | _mask_at(maps.locations, stacked(labels, "text_mask")[:, None])
+        focal = focal_loss(maps.class_logits, positive.float())
         boxes, curves = _targets_of(assigned, positive, labels)  # (P, 4) and (P, 8, 2)
-        x, y, stride = output.locations[positive].unbind(dim=-1)  # (P,) each
+        x, y, stride = maps.locations[positive].unbind(dim=-1)  # (P,) each
         centerness = _centerness(x, y, boxes)
         cross_entropy = functional.binary_cross_entropy_with_logits(
-            output.centerness_logits[positive], centerness, reduction="sum"
+            maps.centerness_logits[positive], centerness, reduction="sum"
         )
-        overlap = generalized_box_iou(output.boxes[positive], boxes)
-        errors = (output.control_points[positive] - curves) / stride[:, None, None]
+        overlap = generalized_box_iou(maps.boxes[positive], boxes)
+        errors = (maps.control_points[positive] - curves) / stride[:, None, None]
         distance = functional.smooth_l1_loss(errors, torch.zeros_like(errors), reduction="none", beta=SMOOTH_L1_BETA)
         num_positive, total = positive.sum().clamp(min=1), centerness.sum().clamp(min=1e-6)
         return {
@@ -250,7 +242,7 @@ class ABCNetHead(DetectionHead):
 
     @staticmethod
     def targets(
-        instances: TextInstances, height: int, width: int, settings: ABCNetConfig | None = None
+        instances: TextInstances, size: tuple[int, int], valid_size: tuple[int, int], settings: ABCNetConfig
     ) -> dict[str, np.ndarray]:
         """Targets of one image with N words, L locations on all levels.
 
@@ -261,24 +253,44 @@ class ABCNetHead(DetectionHead):
         """
         import cv2
 
-        settings = settings or ABCNetConfig()
         curves, usable = words_to_bezier(instances.polygons, instances.texts or [None] * len(instances))
         usable &= ~instances.ignored & (_short_sides(curves) >= settings.min_short_side)
-        text_map = np.zeros((height, width), np.uint8)
-        text_mask = np.ones((height, width), np.uint8)
+        text_map, text_mask = np.zeros(size, np.uint8), np.ones(size, np.uint8)
         for polygon, used in zip(instances.polygons, usable, strict=True):
             cv2.fillPoly(text_map if used else text_mask, [polygon.astype(np.int32)], int(used))
+        text_mask[valid_size[0] :], text_mask[:, valid_size[1] :] = 0, 0
         return {
             "text_map": text_map,
             "text_mask": text_mask,
             "word_boxes": instances.boxes,
             "word_curves": curves,
-            "assigned_words": _assign(instances.boxes, usable, height, width, settings),
+            "assigned_words": _assign(instances.boxes, usable, *size, settings),
         }
 
     @staticmethod
-    def score_map_targets(labels: list[dict[str, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
-        return stack_targets(labels, "text_map"), stack_targets(labels, "text_mask")
+    def score_map_targets(labels: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        return stacked(labels, "text_map").float()[:, None], stacked(labels, "text_mask").float()[:, None]
+
+    @staticmethod
+    def decode(maps: Mapping[str, Any], valid_sizes: torch.Tensor, decoding: ABCNetDecoding) -> Regions:
+        """The best words of the locations within the `valid_sizes`, those that overlap better ones left out."""
+        fields = {name: torch.as_tensor(value).detach().float().cpu() for name, value in maps.items()}
+        scores = (fields["class_logits"].sigmoid() * fields["centerness_logits"].sigmoid()).sqrt()  # (B, L)
+        if not bool(scores.isfinite().all()):
+            raise ValueError("the scores are NaN or infinite; run the model in float32 or bfloat16")
+        outlines, kept_scores, curves = [], [], []
+        for index, (height, width) in enumerate(valid_sizes.tolist()):
+            x, y, _ = fields["locations"][index].unbind(dim=-1)
+            found = torch.nonzero((scores[index] >= decoding.box_threshold) & (x < width) & (y < height))[:, 0]
+            found = found[scores[index, found].topk(min(decoding.max_candidates, len(found))).indices]
+            boxes, curves_found = (fields[name][index, found].numpy() for name in ("boxes", "control_points"))
+            best, control_points = _distinct_words(scores[index, found].numpy(), boxes, curves_found, decoding)
+            words = _outlines(control_points, decoding.polygon)
+            large = np.array([geometry.signed_area(outline) >= MIN_AREA for outline in words], dtype=bool)
+            outlines.append([words[place] for place in np.flatnonzero(large)])
+            kept_scores.append(best[large])
+            curves.append(control_points[large])
+        return Regions.from_outlines(outlines, kept_scores, control_points=curves)
 
 
 def _tower(settings: ABCNetConfig) -> nn.Sequential:
@@ -311,15 +323,13 @@ def _mask_at(locations: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 
 def _targets_of(
-    assigned: torch.Tensor, positive: torch.Tensor, labels: list[dict[str, torch.Tensor]]
+    assigned: torch.Tensor, positive: torch.Tensor, labels: Mapping[str, torch.Tensor]
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Boxes (P, 4) and control points (P, 8, 2) of the words at the P positive of all locations (B, L)."""
-    boxes = torch.cat([label["word_boxes"] for label in labels])
-    curves = torch.cat([label["word_curves"] for label in labels])
-    sizes = [0, *(len(label["word_boxes"]) for label in labels[:-1])]
-    first = torch.tensor(sizes, device=assigned.device).cumsum(0)  # (B,) each image's first word among those of all
-    words = (assigned + first[:, None])[positive]
-    return boxes[words], curves[words]
+    boxes, curves = split_by_image(labels, "word_boxes"), split_by_image(labels, "word_curves")
+    counts = torch.tensor([0, *(len(image) for image in boxes[:-1])], device=assigned.device)
+    words = (assigned + counts.cumsum(0)[:, None])[positive]  # among the words of all images
+    return torch.cat(boxes)[words], torch.cat(curves)[words]
 
 
 def _centerness(x: torch.Tensor, y: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
@@ -382,15 +392,15 @@ def _central(
 
 
 def _distinct_words(
-    scores: np.ndarray, boxes: np.ndarray, control_points: np.ndarray, min_size: float
+    scores: np.ndarray, boxes: np.ndarray, control_points: np.ndarray, decoding: ABCNetDecoding
 ) -> tuple[np.ndarray, np.ndarray]:
     """Those of words, the best first, that are sound and large and overlap no better one.
 
     Takes scores (N,), boxes (N, 4) and control points (N, 8, 2), gives scores (M,) and control points (M, 8, 2).
     """
     sound = np.flatnonzero(np.isfinite(control_points).all(axis=(1, 2)))
-    large = sound[_short_sides(control_points[sound]) >= min_size]
-    kept = large[nms(boxes[large], scores[large], MAX_OVERLAP)]
+    large = sound[_short_sides(control_points[sound]) >= decoding.min_size]
+    kept = large[nms(boxes[large], scores[large], decoding.nms_threshold)]
     return scores[kept], control_points[kept]
 
 

@@ -50,11 +50,11 @@ def nms(boxes: np.ndarray, scores: np.ndarray, iou_threshold: float) -> np.ndarr
 
 
 def focal_loss(logits: torch.Tensor, targets: torch.Tensor, alpha: float = 0.25, gamma: float = 2.0) -> torch.Tensor:
-    """Cross-entropy that well-classified places hardly add to, not reduced; all of one shape.
+    """Cross-entropy that well-classified places hardly add to, not reduced (…).
 
     Args:
-        logits: any shape.
-        targets: 0 or 1.
+        logits: (…) of any shape.
+        targets: (…) of the same shape, 0 or 1.
         alpha: weight of the positives; the negatives weigh 1 - alpha.
         gamma: how fast well-classified places stop to count.
     """

@@ -4,21 +4,23 @@ References: Liao et al., "Real-time Scene Text Detection with Differentiable Bin
 "Real-Time Scene Text Detection with Differentiable Binarization and Adaptive Scale Fusion" (DBNet++), TPAMI 2022.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from huggingface_hub.dataclasses import strict
 from torch import nn
+from transformers.utils import ModelOutput
 
 from .... import geometry
 from ....instances import TextInstances
 from ..losses_tcm import balanced_binary_cross_entropy, dice_loss
-from .base import DetectionHead, HeadOutput, stack_targets
+from .base import DecodingSettings, DetectionHead, HeadInputs, Regions, check_range, stacked, valid_parts
 from .necks import ConcatenatedFPN
 
-__all__ = ["DBNetConfig", "DBNetHead", "DBNetOutput"]
+__all__ = ["DBNetConfig", "DBNetDecoding", "DBNetHead", "DBNetOutput"]
 
 
 @strict
@@ -67,8 +69,26 @@ class DBNetConfig:
             )
 
 
+@strict
+@dataclass(frozen=True)
+class DBNetDecoding(DecodingSettings):
+    """How words are read from the probability map; `max_candidates` takes the largest regions.
+
+    Args:
+        threshold: a pixel of the probability map above this is text, in [0, 1].
+        unclip_ratio: how far the shrunk text regions are grown again, as a multiple of area / perimeter.
+    """
+
+    threshold: float | int = 0.3
+    unclip_ratio: float | int = 1.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_range(self, threshold=(0, 1), unclip_ratio=(0, None))
+
+
 @dataclass
-class DBNetOutput(HeadOutput):
+class DBNetOutput(ModelOutput):
     """Maps of the DBNet head at the network's input size, all in [0, 1].
 
     Args:
@@ -81,72 +101,58 @@ class DBNetOutput(HeadOutput):
     threshold_map: torch.Tensor | None = None
     binary_map: torch.Tensor | None = None
 
-    def decode(
-        self,
-        valid_sizes: torch.Tensor,
-        threshold: float,
-        box_threshold: float,
-        unclip_ratio: float,
-        max_candidates: int,
-        min_size: float,
-        polygon: bool,
-    ) -> list[TextInstances]:
-        """See `HeadOutput.decode`: regions of the binarised probability map (B, 1, H, W), grown back to words."""
-        decoded = []
-        for prob_map, (height, width) in zip(self.prob_map[:, 0], valid_sizes.tolist(), strict=True):
-            probabilities = np.ascontiguousarray(prob_map[:height, :width].detach().float().cpu().numpy())
-            regions = _find_regions(probabilities, threshold, box_threshold, max_candidates, min_size)
-            grow = _grow_polygon if polygon else _grow_quad
-            grown = [(grow(outline, unclip_ratio), score) for outline, score in regions]
-            kept = [(outline, score) for outline, score in grown if outline is not None]
-            outlines, scores = [outline for outline, _ in kept], np.array([score for _, score in kept])
-            decoded.append(TextInstances(outlines, scores=scores))
-        return decoded
-
 
 class DBNetHead(DetectionHead):
     """Pyramid, probability branch and threshold branch."""
 
     config_class = DBNetConfig
+    decoding_class = DBNetDecoding
+    presets = {
+        "tiny": {"neck_channels": 128, "hidden_channels": 32},
+        "small": {"neck_channels": 192, "hidden_channels": 48},
+    }
+    display_name = "DBNet"
+    paper = "Liao et al., Real-time Scene Text Detection with Differentiable Binarization, AAAI 2020"
     score_map_loss = "bce"
 
-    def __init__(self, settings: DBNetConfig, in_channels: Sequence[int]):
-        super().__init__()
-        self.settings = settings
+    def __init__(self, settings: DBNetConfig, in_channels: Sequence[int], num_classes: int = 1):
+        super().__init__(settings, in_channels, num_classes)
         self.neck = ConcatenatedFPN(in_channels, settings.neck_channels, settings.adaptive_scale_fusion)
         self.probability = _map_branch(settings.neck_channels, settings.hidden_channels)
         self.threshold = _map_branch(settings.neck_channels, settings.hidden_channels)
 
-    def forward(self, pyramid: Sequence[torch.Tensor], with_training_maps: bool = True) -> DBNetOutput:
-        features = self.neck(pyramid)
+    def forward(self, inputs: HeadInputs, with_training_maps: bool = True) -> DBNetOutput:
+        features = self.neck(inputs.pyramid)
         # Sigmoids in float32: the steep step function would turn the rounding of half precision into noise.
-        prob_map = self.probability(features).float().sigmoid()
+        prob_map = _logits(self.probability, features).sigmoid()
         if not with_training_maps:
             return DBNetOutput(prob_map=prob_map)
-        threshold_map = self.threshold(features).float().sigmoid()
+        threshold_map = _logits(self.threshold, features).sigmoid()
         binary_map = torch.sigmoid(self.settings.steepness * (prob_map - threshold_map))
         return DBNetOutput(prob_map=prob_map, threshold_map=threshold_map, binary_map=binary_map)
 
-    def loss(self, output: DBNetOutput, labels: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    def loss(self, maps: DBNetOutput, labels: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Cross-entropy with hard negatives, dice and L1 terms, all over the batch as a whole."""
-        assert output.threshold_map is not None  # `forward` makes both maps where there are labels
-        assert output.binary_map is not None
-        shrink_map, shrink_mask = stack_targets(labels, "shrink_map"), stack_targets(labels, "shrink_mask")
-        threshold_map = stack_targets(labels, "threshold_map")
-        threshold_mask = stack_targets(labels, "threshold_mask")
-        probability_loss = balanced_binary_cross_entropy(
-            output.prob_map, shrink_map, shrink_mask, self.settings.negative_ratio
+        assert maps.threshold_map is not None  # `forward` makes both maps where there are labels
+        assert maps.binary_map is not None
+        names = ("shrink_map", "shrink_mask", "threshold_map", "threshold_mask")
+        shrink_map, shrink_mask, threshold_map, threshold_mask = (
+            stacked(labels, name).float()[:, None]  # (B, H, W) -> (B, 1, H, W)
+            for name in names
         )
-        distance = (output.threshold_map - threshold_map).abs() * threshold_mask
+        probability_loss = balanced_binary_cross_entropy(
+            maps.prob_map, shrink_map, shrink_mask, self.settings.negative_ratio
+        )
+        distance = (maps.threshold_map - threshold_map).abs() * threshold_mask
         return {
             "loss_prob": self.settings.prob_weight * probability_loss,
-            "loss_binary": dice_loss(output.binary_map, shrink_map, shrink_mask),
+            "loss_binary": dice_loss(maps.binary_map, shrink_map, shrink_mask),
             "loss_threshold": self.settings.threshold_weight * distance.sum() / threshold_mask.sum().clamp(min=1e-6),
         }
 
     @staticmethod
     def targets(
-        instances: TextInstances, height: int, width: int, settings: DBNetConfig | None = None
+        instances: TextInstances, size: tuple[int, int], valid_size: tuple[int, int], settings: DBNetConfig
     ) -> dict[str, np.ndarray]:
         """Target maps (height, width) of one image.
 
@@ -156,12 +162,10 @@ class DBNetHead(DetectionHead):
         """
         import cv2
 
-        settings = settings or DBNetConfig()
         low, high = settings.threshold_min, settings.threshold_max
-        shrink_map = np.zeros((height, width), np.uint8)
-        shrink_mask = np.ones((height, width), np.uint8)
-        closeness = np.zeros((height, width), np.float32)
-        threshold_mask = np.zeros((height, width), np.uint8)
+        shrink_map, threshold_mask = np.zeros(size, np.uint8), np.zeros(size, np.uint8)
+        shrink_mask = np.ones(size, np.uint8)
+        closeness = np.zeros(size, np.float32)
         for polygon, ignore in zip(instances.polygons, instances.ignored, strict=True):
             distance = _shrink_distance(polygon, settings.shrink_ratio)
             shrunk = [] if ignore or _is_tiny(polygon, settings) else _offset_in_pixels(polygon, -int(distance + 0.5))
@@ -170,6 +174,8 @@ class DBNetHead(DetectionHead):
                 continue
             cv2.fillPoly(shrink_map, [shrunk[0].astype(np.int32)], 1)
             _draw_border(polygon, distance, closeness, threshold_mask)
+        for mask in (shrink_mask, threshold_mask):
+            mask[valid_size[0] :], mask[:, valid_size[1] :] = 0, 0
         return {
             "shrink_map": shrink_map,
             "shrink_mask": shrink_mask,
@@ -178,8 +184,21 @@ class DBNetHead(DetectionHead):
         }
 
     @staticmethod
-    def score_map_targets(labels: list[dict[str, torch.Tensor]]) -> tuple[torch.Tensor, torch.Tensor]:
-        return stack_targets(labels, "shrink_map"), stack_targets(labels, "shrink_mask")
+    def score_map_targets(labels: Mapping[str, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        return stacked(labels, "shrink_map").float()[:, None], stacked(labels, "shrink_mask").float()[:, None]
+
+    @staticmethod
+    def decode(maps: Mapping[str, Any], valid_sizes: torch.Tensor, decoding: DBNetDecoding) -> Regions:
+        """Regions of the binarised probability map (B, 1, H, W), grown back to words."""
+        grow = _grow_polygon if decoding.polygon else _grow_quad
+        outlines: list[list[np.ndarray]] = []
+        scores = []
+        for probabilities in valid_parts(maps["prob_map"], valid_sizes, "prob_map"):
+            regions = _find_regions(probabilities[0], decoding)
+            grown = [(grow(outline, decoding.unclip_ratio), score) for outline, score in regions]
+            outlines.append([outline for outline, _ in grown if outline is not None])
+            scores.append(np.array([score for outline, score in grown if outline is not None]))
+        return Regions.from_outlines(outlines, scores)
 
 
 def _map_branch(in_channels: int, hidden_channels: int) -> nn.Sequential:
@@ -193,6 +212,20 @@ def _map_branch(in_channels: int, hidden_channels: int) -> nn.Sequential:
         nn.ReLU(inplace=True),
         nn.ConvTranspose2d(hidden_channels, 1, 2, 2),
     )
+
+
+def _logits(branch: nn.Sequential, features: torch.Tensor) -> torch.Tensor:
+    """The map (B, 1, H, W) float32 of a branch.
+
+    Its first convolution leaves the reach of float16, and so do the statistics of its norm: models in float16 keep
+    both in float32, see `TCMForTextDetection._keep_in_fp32_modules`.
+    """
+    start, rest = branch[:2], branch[2:]
+    if features.dtype == torch.float16 and branch.get_parameter("0.weight").dtype == torch.float32:
+        with torch.autocast(features.device.type, enabled=False):
+            hidden = start(features.float())
+        return rest(hidden.to(branch.get_parameter("3.weight").dtype)).float()
+    return branch(features).float()
 
 
 def _shrink_distance(polygon: np.ndarray, ratio: float) -> float:
@@ -246,20 +279,19 @@ def _distance_to_outline(polygon: np.ndarray, columns: np.ndarray, rows: np.ndar
     return np.sqrt(nearest)
 
 
-def _find_regions(
-    probabilities: np.ndarray, threshold: float, box_threshold: float, max_candidates: int, min_size: float
-) -> list[tuple[np.ndarray, float]]:
+def _find_regions(probabilities: np.ndarray, decoding: DBNetDecoding) -> list[tuple[np.ndarray, float]]:
     """Outlines (K, 2) of text regions in a (H, W) map and their mean probability."""
     import cv2
 
-    contours, _ = cv2.findContours((probabilities > threshold).astype(np.uint8), cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
-    if len(contours) > max_candidates:
-        contours = sorted(contours, key=cv2.contourArea, reverse=True)[:max_candidates]
+    text = (probabilities > decoding.threshold).astype(np.uint8)
+    contours, _ = cv2.findContours(text, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
+    if len(contours) > decoding.max_candidates:
+        contours = sorted(contours, key=cv2.contourArea, reverse=True)[: decoding.max_candidates]
     regions = []
     for contour in contours:
-        if min(cv2.minAreaRect(contour)[1]) >= min_size:
+        if min(cv2.minAreaRect(contour)[1]) >= decoding.min_size:
             score = _mean_inside(probabilities, contour)
-            if score >= box_threshold:
+            if score >= decoding.box_threshold:
                 regions.append((contour[:, 0].astype(np.float32), score))
     return regions
 

@@ -1,17 +1,18 @@
 """From outlines of words to the control points that the recogniser takes."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from .... import geometry
 from ....bezier import fit_bezier, outline_to_bezier
-from ....instances import TextInstances
+from ..heads.base import Regions
 from ..heads.boxes import box_iou
 from .sampling import quads_to_bezier
 
-__all__ = ["proposals_to_bezier", "with_matched_proposals", "words_to_bezier"]
+__all__ = ["LabelledWords", "outlines_to_bezier", "regions_to_bezier", "words_to_bezier"]
 
 # A proposal is taken for a word if both boxes share at least half of their union.
 MATCH_IOU = 0.5
@@ -32,47 +33,88 @@ def words_to_bezier(polygons: Sequence[np.ndarray], texts: Sequence[str | None])
     return control_points, fitted
 
 
-def proposals_to_bezier(polygons: Sequence[np.ndarray], halves_are_sides: bool) -> np.ndarray:
-    """Control points (N, 8, 2) float32 of proposed outlines (K_i, 2); see `HeadOutput.halves_are_sides`."""
-    fitted = [_proposal_to_bezier(polygon, halves_are_sides) for polygon in polygons]
-    return np.stack(fitted) if fitted else np.zeros((0, 8, 2), np.float32)
+def regions_to_bezier(regions: Regions) -> torch.Tensor:
+    """Control points (N, 8, 2) float32 of what a head found: its own where it knows the sides, else fitted ones."""
+    if regions.control_points is not None:
+        return regions.control_points.float()
+    return outlines_to_bezier(regions.polygons()).to(regions.points.device)
 
 
-def _proposal_to_bezier(polygon: np.ndarray, halves_are_sides: bool) -> np.ndarray:
+def outlines_to_bezier(polygons: Sequence[np.ndarray]) -> torch.Tensor:
+    """Control points (N, 8, 2) float32 of outlines (K_i, 2): quads as they are, others split into sides anew."""
+    fitted = [_outline_to_bezier(polygon) for polygon in polygons]
+    return torch.stack(fitted) if fitted else torch.zeros(0, 8, 2)
+
+
+def _outline_to_bezier(polygon: np.ndarray) -> torch.Tensor:
     quad = polygon
     if len(polygon) != 4:
         try:
-            return (fit_bezier if halves_are_sides else outline_to_bezier)(polygon)
+            return torch.from_numpy(outline_to_bezier(polygon))
         except ValueError:
             quad = geometry.min_area_quad(polygon)  # something has to be read: proposals have no other flaw
-    return quads_to_bezier(torch.from_numpy(np.ascontiguousarray(quad, np.float32))).numpy()
+    return quads_to_bezier(torch.from_numpy(np.ascontiguousarray(quad, np.float32)))
 
 
-def with_matched_proposals(
-    label: dict[str, torch.Tensor], proposals: TextInstances, halves_are_sides: bool
-) -> dict[str, torch.Tensor]:
-    """A label whose words are followed by the proposals that lie on them, as if each were labelled twice.
+@dataclass(frozen=True)
+class LabelledWords:
+    """The M words of a batch that a recogniser can learn from.
 
     Args:
-        label: of one image, with `control_points`, `char_ids` and `ignore`.
-        proposals: what the detector found in it, in the same pixels.
-        halves_are_sides: see `HeadOutput`.
+        control_points: (M, 8, 2) pixels of the network's input.
+        batch_indices: (M,) the image that each word is in.
+        char_ids: (M, L) Unicode code points, zeros after the end of each word.
     """
-    control_points = label["control_points"]
-    if not len(control_points) or not len(proposals):
-        return label
-    iou = box_iou(_boxes(control_points.float().cpu().numpy()), proposals.boxes)  # (N, M)
-    words, matched = iou.argmax(axis=0), iou.max(axis=0) >= MATCH_IOU
-    chosen = proposals.select(matched)
-    extra = torch.from_numpy(proposals_to_bezier(chosen.polygons, halves_are_sides)).to(control_points)
-    twice = torch.from_numpy(words[matched]).to(control_points.device)
-    return {
-        **label,
-        "control_points": torch.cat([control_points, extra]),
-        **{name: torch.cat([label[name], label[name][twice]]) for name in ("char_ids", "ignore")},
-    }
+
+    control_points: torch.Tensor
+    batch_indices: torch.Tensor
+    char_ids: torch.Tensor
+
+    @classmethod
+    def from_labels(cls, labels: Mapping[str, torch.Tensor]) -> "LabelledWords":
+        """Those with a transcription that are not ignored.
+
+        Raises:
+            ValueError: if the labels hold no words.
+        """
+        missing = [name for name in ("control_points", "char_ids", "ignore", "word_counts") if name not in labels]
+        if missing:
+            raise ValueError(
+                f"`labels` lack {', '.join(missing)}; build them with the collator of transformers_tcm.data for a "
+                "configuration with a recogniser"
+            )
+        counts = labels["word_counts"]
+        images = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
+        readable = ~labels["ignore"] & (labels["char_ids"] > 0).any(dim=1)
+        return cls(labels["control_points"][readable], images[readable], labels["char_ids"][readable])
+
+    def in_images(self, places: torch.Tensor) -> "LabelledWords":
+        """The same words where image b of the batch is now image `places[b]`; places (B,)."""
+        return replace(self, batch_indices=places[self.batch_indices])
+
+    def with_matched(self, regions: Regions) -> "LabelledWords":
+        """Followed by the regions that lie on a word, as if that was labelled twice: proposals are not exact."""
+        proposed = regions_to_bezier(regions).to(self.control_points)
+        words, chosen = [], []
+        for image in regions.batch_indices.unique().tolist():
+            here = (self.batch_indices == image).nonzero()[:, 0].cpu()
+            found = (regions.batch_indices == image).nonzero()[:, 0].cpu()
+            if len(here):
+                iou = box_iou(_boxes(self.control_points[here]), _boxes(proposed[found]))  # (N, M)
+                matched = iou.max(axis=0) >= MATCH_IOU
+                words.append(here[iou.argmax(axis=0)[matched]])
+                chosen.append(found[matched])
+        if not words:
+            return self
+        twice = torch.cat(words).to(self.batch_indices.device)
+        extra = proposed[torch.cat(chosen)]
+        return LabelledWords(
+            torch.cat([self.control_points, extra]),
+            torch.cat([self.batch_indices, self.batch_indices[twice]]),
+            torch.cat([self.char_ids, self.char_ids[twice]]),
+        )
 
 
-def _boxes(control_points: np.ndarray) -> np.ndarray:
+def _boxes(control_points: torch.Tensor) -> np.ndarray:
     """Boxes (N, 4) around control points (N, 8, 2)."""
-    return np.concatenate([control_points.min(axis=1), control_points.max(axis=1)], axis=1)
+    return torch.cat([control_points.amin(dim=1), control_points.amax(dim=1)], dim=1).float().cpu().numpy()

@@ -1,7 +1,7 @@
 """From characters to classes and back: what a recogniser is taught, and the words its logits stand for."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +10,15 @@ import torch
 from .ctc_search import Word, aligned_steps, likely_words
 from .language_model import CharacterLanguageModel
 
-__all__ = ["PRINTABLE_ASCII", "UNKNOWN_CHARACTER", "WordReading", "char_classes", "read_words"]
+__all__ = [
+    "PRINTABLE_ASCII",
+    "UNKNOWN_CHARACTER",
+    "WordReading",
+    "attention_steps",
+    "char_classes",
+    "ctc_steps",
+    "read_words",
+]
 
 PRINTABLE_ASCII = "".join(map(chr, range(32, 127)))
 # What the class of all characters outside the charset is read as.
@@ -46,27 +54,30 @@ def char_classes(char_ids: torch.Tensor, charset: str) -> torch.Tensor:
 def read_words(
     char_logits: torch.Tensor,
     charset: str,
-    decoder: str,
+    steps_of: Callable[[np.ndarray], np.ndarray],
     language_model: CharacterLanguageModel | None = None,
+    text_threshold: float = 0.0,
 ) -> list[WordReading]:
     """The N most probable words of logits (N, V, T, C) with C = len(charset) + 2.
 
     Args:
-        char_logits: in V views of every class at each step: the charset, unknown, and last blank (`"ctc"`) or end
-            (`"attention"`).
+        char_logits: in V views of every class at each step: the charset, unknown, and last blank (CTC) or end
+            (attention).
         charset: the characters.
-        decoder: `"ctc"`: a character is what a run of equal steps says, and blanks separate them; `"attention"`: each
-            step is a character until the end.
+        steps_of: which steps of (T, C) stand for characters: `ctc_steps` or `attention_steps`.
         language_model: weighs how words that a CTC recogniser thinks likely are spelled, and the views vote; without it
             each character is the one that looks most probable in the first view.
+        text_threshold: words whose characters look less clear than this score keep their first look, since searching
+            is what takes the time.
     """
     probabilities = char_logits.detach().float().softmax(dim=-1).cpu().numpy()
-    steps_of = _ctc_steps if decoder == "ctc" else _attention_steps
-    looks = [_most_probable(word[steps_of(word)], charset) for word in probabilities[:, 0]]
-    if language_model is None:
-        return looks
-    words = _elected_words(probabilities, language_model)
-    return [_respelled(*each, charset) for each in zip(looks, probabilities[:, 0], words, strict=True)]
+    readings = [_most_probable(word[steps_of(word)], charset) for word in probabilities[:, 0]]
+    clear = [] if language_model is None else [i for i, look in enumerate(readings) if look.score >= text_threshold]
+    if language_model is not None and clear:
+        words = _elected_words(probabilities[clear], language_model)
+        for index, word in zip(clear, words, strict=True):
+            readings[index] = _respelled(readings[index], probabilities[index, 0], word, charset)
+    return readings
 
 
 def _elected_words(probabilities: np.ndarray, language_model: CharacterLanguageModel) -> list[Word]:
@@ -90,7 +101,7 @@ def _respelled(seen: WordReading, probabilities: np.ndarray, word: Word, charset
     return WordReading(text, seen.score, probabilities[aligned_steps(probabilities, word), : len(charset)])
 
 
-def _ctc_steps(probabilities: np.ndarray) -> np.ndarray:
+def ctc_steps(probabilities: np.ndarray) -> np.ndarray:
     """The steps that stand for characters in (T, classes): the surest of each run of equal classes but blank."""
     best, blank = probabilities.argmax(axis=1), probabilities.shape[1] - 1
     starts = np.flatnonzero(np.diff(best, prepend=-1))
@@ -99,7 +110,7 @@ def _ctc_steps(probabilities: np.ndarray) -> np.ndarray:
     return np.array(surest, dtype=np.int64)
 
 
-def _attention_steps(probabilities: np.ndarray) -> np.ndarray:
+def attention_steps(probabilities: np.ndarray) -> np.ndarray:
     """The steps before the first end in (T, classes)."""
     ends = np.flatnonzero(probabilities.argmax(axis=1) == probabilities.shape[1] - 1)
     return np.arange(ends[0] if len(ends) else len(probabilities))

@@ -4,14 +4,16 @@ Reference: Liu et al., "ABCNet: Real-time Scene Text Spotting with Adaptive Bezi
 2.2 (BezierAlign).
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
+from torch.nn import functional
 
 from ....bezier import bernstein_basis
 
-__all__ = ["BezierAlign", "quads_to_bezier"]
+__all__ = ["BezierAlign", "WordSampler", "quads_to_bezier", "with_margin", "word_heights"]
 
 
 def quads_to_bezier(quads: torch.Tensor) -> torch.Tensor:
@@ -91,7 +93,7 @@ class BezierAlign(nn.Module):
         """Crops (n, C, out_h, out_w) of one image (1, C, H, W), its grids (n, out_h, out_w, 2) stacked into one."""
         count, height, width, _ = grids.shape
         tall = grids.reshape(1, count * height, width, 2)
-        sampled = F.grid_sample(image, tall, mode="bilinear", padding_mode="border", align_corners=False)
+        sampled = functional.grid_sample(image, tall, mode="bilinear", padding_mode="border", align_corners=False)
         return sampled.unflatten(2, (count, height))[0].transpose(0, 1)  # (1, C, n x h, w) -> (n, C, h, w)
 
 
@@ -109,3 +111,66 @@ def _checked_images(features: torch.Tensor, control_points: torch.Tensor, batch_
     if ((images < 0) | (images >= len(features))).any():
         raise ValueError(f"batch indices must lie in 0 … {len(features) - 1}, got {images.min()} … {images.max()}")
     return images
+
+
+class WordSampler(nn.Module):
+    """Straightens words of any size into crops of one size.
+
+    A map is halved again and again by average pooling, and each word is cut out of the level at which a crop cell
+    covers about one cell of the map: sampled too sparsely, large words would lose their strokes. Columns are sampled
+    twice as densely and averaged, because words are more often too wide for the crop than too high.
+
+    Args:
+        crop_size: rows and columns of the crops.
+        stride: of the map, in pixels of the network's input.
+        num_levels: maps to choose from, the given one included.
+    """
+
+    def __init__(self, crop_size: Sequence[int], stride: int, num_levels: int):
+        super().__init__()
+        rows, columns = crop_size
+        self.sampled_size = (rows, 2 * columns)
+        self.stride = stride
+        self.levels = nn.ModuleList(BezierAlign(self.sampled_size, stride * 2**level) for level in range(num_levels))
+
+    def forward(
+        self, features: torch.Tensor, control_points: torch.Tensor, batch_indices: torch.Tensor
+    ) -> torch.Tensor:
+        """Maps (B, C, H, W), control points (N, 8, 2) in pixels of the input, images (N,) to crops (N, C, h, w)."""
+        chosen = self.choose_levels(control_points)
+        crops, order = [], []
+        # A map that no word is cut out of is not made.
+        for level, align in enumerate(self.levels[: int(chosen.max()) + 1]):
+            if level:
+                features = functional.avg_pool2d(features, 2, ceil_mode=True)
+            here = (chosen == level).nonzero()[:, 0]
+            if len(here):
+                crops.append(align(features, control_points[here], batch_indices[here]))
+                order.append(here)
+        sampled = torch.cat(crops)[torch.cat(order).argsort()]
+        return functional.avg_pool2d(sampled, (1, 2))
+
+    def choose_levels(self, control_points: torch.Tensor) -> torch.Tensor:
+        """The level (N,) whose cells come closest to a word's samples."""
+        rows, columns = self.sampled_size
+        sides = control_points[:, [0, 1, 2, 4, 5, 6]] - control_points[:, [1, 2, 3, 5, 6, 7]]  # (N, 6, 2)
+        widths = sides.norm(dim=-1).sum(dim=1) / 2
+        cells = torch.maximum(word_heights(control_points) / rows, widths / columns) / self.stride
+        return cells.clamp(min=1).log2().round().long().clamp(max=len(self.levels) - 1)
+
+
+def word_heights(control_points: torch.Tensor) -> torch.Tensor:
+    """Heights (N,) of words (N, 8, 2), the mean of both ends."""
+    return (control_points[:, [0, 3]] - control_points[:, [7, 4]]).norm(dim=-1).mean(dim=1)
+
+
+def with_margin(control_points: torch.Tensor, margin: float) -> torch.Tensor:
+    """Words (N, 8, 2), enlarged on all sides by a share of their height."""
+    upper, lower = control_points[:, :4], control_points[:, 4:].flip(1)  # (N, 4, 2), both along the word
+    middle = upper + lower
+    ends = functional.normalize(torch.stack([middle[:, 0] - middle[:, 1], middle[:, 3] - middle[:, 2]], dim=1), dim=-1)
+    steps = torch.linspace(0, 1, 4, dtype=upper.dtype, device=upper.device)[:, None]  # (4, 1)
+    # Points between the ends follow them, so that letters keep their places.
+    outward = torch.lerp(ends[:, :1], ends[:, 1:], steps) * word_heights(control_points)[:, None, None]  # (N, 4, 2)
+    upward = upper - lower
+    return torch.cat([upper + margin * (outward + upward), (lower + margin * (outward - upward)).flip(1)], dim=1)

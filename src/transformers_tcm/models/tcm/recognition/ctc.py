@@ -1,0 +1,59 @@
+"""The CTC recogniser: classes at every step, with a language model that guides the search for words.
+
+References: CTC, Graves et al., ICML 2006; ABCNet, Liu et al., CVPR 2020; the search is in `ctc_search`.
+
+Shapes: N words, V views, T steps, D the hidden size, L characters of the longest word.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from .base import Recognizer, RecognizerConfig
+from .reading import WordReading, ctc_steps, read_words
+
+__all__ = ["CTCRecognizer"]
+
+
+class TCMCTCDecoder(nn.Linear):
+    """Classes at every step, blank last."""
+
+    def __init__(self, settings: RecognizerConfig):
+        super().__init__(settings.hidden_size, settings.num_classes)
+
+    def forward(self, states: torch.Tensor, classes: torch.Tensor | None = None) -> torch.Tensor:
+        """States (N, T, D) to logits (N, T, classes); what the words are (`classes`) makes no difference."""
+        return super().forward(states)
+
+    def loss(self, char_logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+        """Mean over the words of the loss per character; words too long for the steps count nothing."""
+        lengths = (classes >= 0).sum(dim=1)
+        steps = lengths.new_full((len(classes),), char_logits.shape[1])
+        log_probabilities = char_logits.float().log_softmax(dim=-1).transpose(0, 1)  # (T, N, classes)
+        return functional.ctc_loss(
+            log_probabilities,
+            classes.clamp(min=0),
+            steps,
+            lengths,
+            blank=char_logits.shape[2] - 1,
+            zero_infinity=True,
+        )
+
+
+class CTCRecognizer(Recognizer):
+    """A character is what a run of equal steps says, and blanks separate them."""
+
+    display_name = "CTC"
+
+    def make_decoder(self, settings: RecognizerConfig) -> nn.Module:
+        return TCMCTCDecoder(settings)
+
+    @property
+    def num_steps(self) -> int:
+        return self.settings.num_steps
+
+    def decode(
+        self, char_logits: torch.Tensor, use_language_model: bool = True, text_threshold: float = 0.0
+    ) -> list[WordReading]:
+        language_model = self.language_model if use_language_model else None
+        return read_words(char_logits, self.settings.charset, ctc_steps, language_model, text_threshold)
