@@ -53,8 +53,8 @@ def focal_loss(logits: torch.Tensor, targets: torch.Tensor, alpha: float = 0.25,
     """Cross-entropy that well-classified places hardly add to, not reduced (…).
 
     Args:
-        logits: (…) of any shape.
-        targets: (…) of the same shape, 0 or 1.
+        logits: (N, …) of any shape.
+        targets: (N, …) of the same shape, 0 or 1.
         alpha: weight of the positives; the negatives weigh 1 - alpha.
         gamma: how fast well-classified places stop to count.
     """
