@@ -1,4 +1,4 @@
-"""`TextInstances`: validation, selection, moves, and the two file formats."""
+"""`Instances` and `TextInstances`: validation, selection, moves, and the two file formats."""
 
 import json
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transformers_tcm.instances import TextInstances
+from transformers_tcm.instances import Instances, TextInstances
 
 SQUARE = [[0, 0], [10, 0], [10, 4], [0, 4]]
 
@@ -151,3 +151,26 @@ def test_empty() -> None:
     assert empty.to_icdar() == ""
     assert empty.to_json() == {"polygons": []}
     assert len(empty.clip(5, 5).select([])) == 0
+
+
+def test_what_is_no_text_has_classes_and_keeps_its_own_class() -> None:
+    ships = Instances([SQUARE, np.add(SQUARE, 50)], scores=[0.5, 0.75], labels=[3, 1], ignore=[False, True])
+    assert ships.labels.dtype == np.int64
+    moved = ships.scale(2, 2).transform(np.eye(3)).select([1, 0]).clip(1000, 1000)
+    assert type(moved) is Instances
+    assert (moved.labels.tolist(), moved.ignored.tolist()) == ([1, 3], [True, False])
+    read = Instances.from_json(json.loads(json.dumps(ships.to_json())))
+    assert type(read) is Instances
+    assert read.to_json() == ships.to_json()
+    assert type(TextInstances([SQUARE], labels=[0]).scale(2, 2)) is TextInstances
+
+
+@pytest.mark.parametrize("labels", [["ship"], [0.5], [True], 3])
+def test_labels_are_class_indices(labels) -> None:
+    with pytest.raises(TypeError, match="`labels` is"):
+        Instances([SQUARE], labels=labels)
+
+
+def test_only_the_outlines_are_given_by_position() -> None:
+    with pytest.raises(TypeError, match="positional"):
+        TextInstances([SQUARE], [0.5])

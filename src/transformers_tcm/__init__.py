@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from .images import load_image
-from .instances import TextInstances
+from .instances import Instances, TextInstances
 from .lexicon import Lexicon
 from .models.auto import AutoModelForTextDetection, AutoModelForTextSpotting, register_models
 from .models.bundled import bundled_model_path
@@ -31,6 +31,7 @@ __version__ = "0.1.0"
 __all__ = [
     "AutoModelForTextDetection",
     "AutoModelForTextSpotting",
+    "Instances",
     "Lexicon",
     "TCMConfig",
     "TCMForTextDetection",

@@ -1,28 +1,27 @@
-"""`TextInstances`: the text in one image, the one currency of the package."""
+"""`Instances`, and `TextInstances` with their words: what is in one image, the one currency outside of models."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, Self
 
 import numpy as np
 
 from . import geometry
 
-__all__ = ["TextInstances"]
+__all__ = ["Instances", "TextInstances"]
 
 ILLEGIBLE = "###"
 
 
 @dataclass
-class TextInstances:
-    """The text instances of one image.
+class Instances:
+    """The instances of one image: outlines, and what is known of each.
 
     Args:
         polygons: one (K_i, 2) float32 array of x, y pixels for each instance, K_i >= 3, clockwise from the top-left
             corner of the reading direction.
         scores: detection confidence (N,) in [0, 1].
-        texts: one string for each instance, `None` where the transcription is unknown.
-        text_scores: recognition confidence (N,) in [0, 1].
+        labels: (N,) int64 class indices.
         ignore: (N,) bool, `True` for regions that neither count as found nor as missed.
 
     Raises:
@@ -31,24 +30,23 @@ class TextInstances:
     """
 
     polygons: list[np.ndarray]
-    scores: np.ndarray | None = None
-    texts: list[str | None] | None = None
-    text_scores: np.ndarray | None = None
-    ignore: np.ndarray | None = None
+    scores: np.ndarray | None = field(default=None, kw_only=True)
+    labels: np.ndarray | None = field(default=None, kw_only=True)
+    ignore: np.ndarray | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         _check_sequence("polygons", self.polygons)
         self.polygons = [_checked_polygon(index, polygon) for index, polygon in enumerate(self.polygons)]
-        for name in ("scores", "text_scores"):
-            if getattr(self, name) is not None:
-                setattr(self, name, _checked_scores(name, getattr(self, name)))
-        if self.ignore is not None:
-            self.ignore = _checked_flags(self.ignore)
-        if self.texts is not None:
-            self.texts = _checked_texts(self.texts)
+        for name, values in self._per_instance():
+            setattr(self, name, self._checked(name, values))
         for name, values in self._per_instance():
             if len(values) != len(self.polygons):
                 raise ValueError(f"`{name}` has {len(values)} entries for {len(self.polygons)} polygons")
+
+    def _checked(self, name: str, values: Any) -> Any:
+        """A field as it is kept, or an error that names it."""
+        checks = {"labels": _checked_labels, "ignore": _checked_flags}
+        return checks[name](values) if name in checks else _checked_scores(name, values)
 
     def _per_instance(self) -> list[tuple[str, Any]]:
         """The fields that are present, polygons left out."""
@@ -68,28 +66,28 @@ class TextInstances:
         """`ignore`, or (N,) `False` where it is not given."""
         return np.zeros(len(self), dtype=bool) if self.ignore is None else self.ignore
 
-    def select(self, which: Sequence[int] | np.ndarray) -> "TextInstances":
+    def select(self, which: Sequence[int] | np.ndarray) -> Self:
         """The instances of a list of indices or of a boolean mask (N,), in that order."""
         indices = np.flatnonzero(which) if np.asarray(which).dtype == bool else np.asarray(which, dtype=np.int64)
         chosen: dict[str, Any] = {
             name: values[indices] if isinstance(values, np.ndarray) else [values[i] for i in indices]
             for name, values in self._per_instance()
         }
-        return TextInstances([self.polygons[i] for i in indices], **chosen)
+        return type(self)([self.polygons[i] for i in indices], **chosen)
 
-    def with_polygons(self, polygons: list[np.ndarray]) -> "TextInstances":
+    def with_polygons(self, polygons: list[np.ndarray]) -> Self:
         """The same instances with other outlines, each (K, 2)."""
-        return TextInstances(polygons, **dict(self._per_instance()))
+        return type(self)(polygons, **dict(self._per_instance()))
 
-    def scale(self, x: float, y: float) -> "TextInstances":
+    def scale(self, x: float, y: float) -> Self:
         """Multiply the coordinates, as a resize of the image does."""
         return self.with_polygons([polygon * np.array([x, y], np.float32) for polygon in self.polygons])
 
-    def transform(self, matrix: np.ndarray) -> "TextInstances":
+    def transform(self, matrix: np.ndarray) -> Self:
         """Apply an affine (2, 3) or projective (3, 3) matrix."""
         return self.with_polygons([geometry.transform_points(polygon, matrix) for polygon in self.polygons])
 
-    def clip(self, width: float, height: float) -> "TextInstances":
+    def clip(self, width: float, height: float) -> Self:
         """Cut polygons at the image's border and drop those that lie outside."""
         clipped = [geometry.clip_polygon(polygon, width, height) for polygon in self.polygons]
         inside = np.array([polygon is not None for polygon in clipped], dtype=bool)
@@ -103,7 +101,7 @@ class TextInstances:
         return plain
 
     @classmethod
-    def from_json(cls, plain: dict[str, Any]) -> "TextInstances":
+    def from_json(cls, plain: Mapping[str, Any]) -> Self:
         """The inverse of `to_json`; other keys (`image`, …) are left alone.
 
         Raises:
@@ -116,6 +114,27 @@ class TextInstances:
             raise ValueError(f"expected `polygons`, got {sorted(plain)}")
         names = [field.name for field in fields(cls)]
         return cls(**{name: plain[name] for name in names if plain.get(name) is not None})
+
+
+@dataclass
+class TextInstances(Instances):
+    """The text instances of one image.
+
+    Args:
+        polygons, scores, labels, ignore: as in `Instances`.
+        texts: one string for each instance, `None` where the transcription is unknown.
+        text_scores: recognition confidence (N,) in [0, 1].
+
+    Raises:
+        ValueError: as in `Instances`.
+        TypeError: as in `Instances`, and for texts that are no strings.
+    """
+
+    texts: list[str | None] | None = field(default=None, kw_only=True)
+    text_scores: np.ndarray | None = field(default=None, kw_only=True)
+
+    def _checked(self, name: str, values: Any) -> Any:
+        return _checked_texts(values) if name == "texts" else super()._checked(name, values)
 
     @classmethod
     def from_detections(cls, detections: Sequence[Mapping[str, Any]]) -> "TextInstances":
@@ -216,6 +235,17 @@ def _checked_scores(name: str, values: Any) -> np.ndarray:
     if scores.ndim != 1 or not np.isfinite(scores).all():
         raise ValueError(f"`{name}` is {_shortened(values)}; expected one finite number for each instance")
     return scores
+
+
+def _checked_labels(values: Any) -> np.ndarray:
+    """Class indices (N,) int64; floats and booleans are none."""
+    _check_sequence("labels", values)
+    labels = np.asarray(values)
+    if labels.ndim != 1:
+        raise ValueError(f"`labels` has shape {labels.shape}; expected one class index for each instance")
+    if labels.size and labels.dtype.kind not in "iu":
+        raise TypeError(f"`labels` is {_shortened(values)}; expected one class index for each instance")
+    return labels.astype(np.int64)
 
 
 def _checked_flags(values: Any) -> np.ndarray:
