@@ -28,7 +28,9 @@ def import_labels(
     ] = None,
     ignore: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Label, choice or checkbox of words that do not count; can be repeated."),
+        typer.Option(
+            metavar="NAME", help="Label, choice, NAME=VALUE or checkbox of words that do not count; can be repeated."
+        ),
     ] = None,
     reorder: Annotated[bool, typer.Option("--reorder", help="Start every outline where upright text starts.")] = False,
 ) -> None:
@@ -37,7 +39,7 @@ def import_labels(
     \b
       label-studio  project exported as JSON: rectangles and polygons, with a text area for each region
       cvat          annotations.xml of "CVAT for images 1.1": boxes and polygons, the word in a text attribute
-                    (the only one, or the one named transcription, text or word)
+                    (the only one, or the one named transcription, text or word), also without <meta>
       paddleocr     Label.txt of PPOCRLabel, or another list of labels for PaddleOCR's detection
 
     Words that read ### do not count, nor do those that PPOCRLabel calls difficult. Outlines that run counter-clockwise
@@ -58,6 +60,9 @@ def import_labels(
         photos = read_export(source, form, text_field, ignore or ())
         # `None` shows the bar on a terminal only.
         labels = import_photos(tqdm(photos, unit="photo", disable=None), images, reorder)
+        if unmatched := labels.unmatched(ignore or ()):
+            known = ", ".join(sorted(labels.marks)) or "none"
+            labels.problems.append(f"--ignore {', '.join(unmatched)}: no word is marked so; the marks are: {known}")
         for problem in labels.problems:
             typer.echo(f"error: {source}, {problem}", err=True)
         if not labels.images:
