@@ -181,10 +181,11 @@ def test_any_text_is_read_or_named(lines: list[str]) -> None:
 
 
 def test_quotes_are_put_only_where_they_are_needed() -> None:
-    assert [quoted(word) for word in ("OPEN", "a, b", '5" pipe', "2015", "1,000")] == [
+    assert [quoted(word) for word in ("OPEN", "a, b", '5" pipe', "2015", "1,5 EUR", "1,000")] == [
         "OPEN",
         "a, b",
         '5" pipe',
         "2015",
+        "1,5 EUR",
         '"1,000"',
     ]

@@ -112,9 +112,10 @@ def is_illegible(word: str) -> bool:
 
 def quoted(word: str) -> str:
     """A word as `parse_icdar` reads it back: in quotes where it would be taken for something else without."""
-    first, comma, _ = word.partition(",")
-    field = first.strip()
-    looks_otherwise = bool(comma) and (_is_number(field) or field in "01" or field.casefold() in SCRIPTS)
+    first, _, rest = word.partition(",")
+    field, second = first.strip(), rest.partition(",")[0].strip()
+    numbers = _is_number(field) and _is_number(second)
+    looks_otherwise = bool(rest) and (numbers or field.casefold() in SCRIPTS or rest.lstrip().startswith('"'))
     if looks_otherwise or word != word.strip().lstrip("\ufeff") or word.startswith((_SEPARATOR, '"')):
         escaped = word.replace("\\", "\\\\").replace('"', '\\"')
         return f'"{escaped}"'

@@ -5,6 +5,7 @@ import binascii
 import io
 import os
 import re
+import unicodedata
 import urllib.request
 from collections.abc import Mapping
 from functools import lru_cache
@@ -20,6 +21,7 @@ __all__ = [
     "MAX_PIXELS",
     "MAX_PIXELS_VARIABLE",
     "ImageSource",
+    "find_file",
     "image_suffixes",
     "is_image_name",
     "list_images",
@@ -91,6 +93,12 @@ def is_image_name(path: str | os.PathLike[str]) -> bool:
     """
     path = Path(path)
     return path.suffix.lower() in image_suffixes() | _HEIF_SUFFIXES and not path.name.startswith("._")
+
+
+def find_file(path: str | os.PathLike[str]) -> Path | None:
+    """The file of that name, its accents composed or decomposed, as systems differ in; `None` where there is none."""
+    forms = [str(path), *(unicodedata.normalize(form, str(path)) for form in ("NFC", "NFD"))]
+    return next((Path(name) for name in forms if _is_file(name)), None)
 
 
 def list_images(folder: str | os.PathLike[str]) -> list[Path]:
@@ -176,6 +184,7 @@ def _open_address(address: str, scheme: str, timeout: float | None) -> tuple[str
 
 
 def _open_path(path: Path) -> tuple[str, IO[bytes]]:
+    path = find_file(path) or path
     if not _exists(path):
         raise FileNotFoundError(f"no such image file: {_shortened(str(path))}")
     if not path.is_file():
@@ -184,15 +193,20 @@ def _open_path(path: Path) -> tuple[str, IO[bytes]]:
 
 
 def _exists(path: Path) -> bool:
-    """Also for texts that no file can be called."""
+    """Whether it is there; a name that no file can have is an error that says why."""
     try:
         return path.exists()
-    except (OSError, ValueError):
-        return False
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"no such image file: {_shortened(str(path))}: {reason}") from error
 
 
 def _is_file(name: str) -> bool:
-    return _exists(Path(name)) and Path(name).is_file()
+    """Whether it is a file, also for texts that no file can be called."""
+    try:
+        return Path(name).is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def _from_data_uri(address: str) -> bytes:

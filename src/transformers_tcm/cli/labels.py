@@ -93,12 +93,14 @@ def validate_dataset(
 
     \b
     Photos    missing-photo unreadable-photo missing-labels duplicate-photo
-    Labels    unreadable-labels empty-word missing-word duplicate-word
+    Labels    unreadable-labels other-layout empty-word missing-word odd-word duplicate-word
     Outlines  too-few-points not-finite too-many-points zero-area self-intersection outside-photo
     Order     counter-clockwise reading-start
 
     Outlines run clockwise from the corner where the word starts. That another corner was taken is found where geometry
     tells it: a first side that is the short one of a longer word, or that points left.
+
+    Files of labels may have more points than four, boxes, or a column for the script: it is told how they are read.
 
     The exit code is 0 if nothing was found, 1 if something was, 2 if there is nothing to look at.
 
