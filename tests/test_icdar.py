@@ -64,8 +64,8 @@ def test_lines_end_as_on_any_system_and_files_may_be_joined(end: str) -> None:
 
 def test_more_points_are_an_outline_and_not_a_word() -> None:
     assert shapes(line(ARC, "OPEN")) == [(14, "OPEN")]
-    assert shapes(line(ARC)) == [(14, None)]
-    assert shapes(line(ARC, "")) == [(14, None)]
+    assert shapes(line(ARC)) == [(14, "")]
+    assert shapes(line(ARC, "")) == [(14, "")]
     assert shapes(line(ARC, "####OPEN")) == [(14, "OPEN")]
     assert shapes(line(ARC, "2015")) == [(14, "2015")]
     assert shapes(line(ARC, "OPEN, 24 h")) == [(14, "OPEN, 24 h")]
@@ -84,8 +84,8 @@ def test_words_of_digits_stay_words(word: str) -> None:
 
 def test_one_pair_too_many_is_settled_by_the_other_lines_or_an_error() -> None:
     five = [*CORNERS, [55, 53]]
-    assert shapes(line(five) + line(ARC)) == [(5, None), (14, None)]
-    assert shapes(line(five) + line(CORNERS)) == [(5, None), (4, None)]
+    assert shapes(line(five) + line(ARC)) == [(5, ""), (14, "")]
+    assert shapes(line(five) + line(CORNERS)) == [(5, ""), (4, None)]
     assert shapes(line(five, "A") + line(five, "B")) == [(5, "A"), (5, "B")]
     for text in (line(five), line(five, "SHOP")):
         with pytest.raises(ValueError, match=r"line 2: five points, or four and a word with a comma: put the word in"):

@@ -153,7 +153,8 @@ class TextInstances(Instances):
     def from_icdar(cls, text: str) -> "TextInstances":
         """Parse an ICDAR ground truth: a line `x1,y1,…,x4,y4,transcription` for each word, `###` = do not care.
 
-        Without anything after the coordinates the transcription is unknown (`None`). Outlines of more points, boxes,
+        Without anything after the coordinates the transcription is unknown (`None`), after more than four points it is
+        empty. Outlines of more points, boxes,
         and the columns of MLT and RCTW-17 are understood too: see `transformers_tcm.icdar`.
 
         Raises:
@@ -165,7 +166,9 @@ class TextInstances(Instances):
                 problem = line.problem or f"expected `x1,y1,…` of finite numbers, got {line.polygon.tolist()}"
                 raise ValueError(f"line {line.number}: {problem}")
         ignore = np.array([line.ignore for line in lines], dtype=bool)
-        return cls([line.polygon for line in lines], texts=[line.text for line in lines], ignore=ignore)
+        # Files of curved outlines alone hold no words at all, while a quad's word may just be unknown.
+        texts = ["" if line.text is None and len(line.polygon) != 4 else line.text for line in lines]
+        return cls([line.polygon for line in lines], texts=texts, ignore=ignore)
 
     def to_icdar(self) -> str:
         """A line `x1,y1,…,transcription` for each instance; `###` where it is ignored, nothing where unknown.

@@ -191,9 +191,11 @@ def _read_icdar(path: Path, image: Path) -> TextInstances:
         raise FileNotFoundError(f"no annotation file for {image}: expected {path}")
     text = _read_text(found)
     try:
-        return TextInstances.from_icdar(text)
+        instances = TextInstances.from_icdar(text)
     except ValueError as error:
         raise ValueError(f"{path}, {error}") from error
+    instances.texts = [word or None for word in instances.texts or []]
+    return instances
 
 
 def _parse_json_line(line: str) -> tuple[str, TextInstances]:

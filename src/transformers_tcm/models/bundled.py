@@ -32,11 +32,15 @@ def bundled_model_path(name: str = DEFAULT_MODEL) -> Path:
 
 
 def folder_of_bundled(name: Any) -> Any:
-    """The folder of a bundled model for its name, unless a folder here is called so; anything else as it is."""
-    if not isinstance(name, str) or "/" in name or not name or Path(name).is_dir():
+    """The folder of a bundled model for its name, unless a folder here is called so; anything else as it is.
+
+    Raises:
+        ValueError: for `fasttcm-…` that is none of them.
+    """
+    if not isinstance(name, str) or "/" in name or not name or Path(name).exists():
         return name
-    folder = BUNDLED_MODELS / name
-    return str(folder) if (folder / "config.json").is_file() else name
+    # Names on the Hub have an owner in front; what only looks like one of ours is an error that says which there are.
+    return str(bundled_model_path(name)) if name.startswith("fasttcm-") else name
 
 
 def take_bundled_names(owner: Any, name: str) -> None:
