@@ -16,7 +16,7 @@ from ..instances import TextInstances
 if TYPE_CHECKING:
     import datasets
 
-__all__ = ["load_icdar2015", "load_jsonl", "row_to_instances", "save_jsonl", "text_features"]
+__all__ = ["build_dataset", "load_icdar2015", "load_jsonl", "row_to_instances", "save_jsonl", "text_features"]
 
 
 def text_features() -> "datasets.Features":
@@ -88,7 +88,7 @@ def load_icdar2015(
             f"{len(unreadable)} photos in {images} are HEIC, which Pillow reads with a plug-in: `pip install "
             f"pillow-heif` and register it, convert them, or leave them out with `exclude`: {', '.join(unreadable[:5])}"
         )
-    return _build(chosen, [_read_icdar(annotations / f"gt_{path.stem}.txt", path) for path in chosen])
+    return build_dataset(chosen, [_read_icdar(annotations / f"gt_{path.stem}.txt", path) for path in chosen])
 
 
 def _nothing_chosen(images: Path, there: int) -> str:
@@ -126,7 +126,7 @@ def load_jsonl(path: str | os.PathLike[str]) -> "datasets.Dataset":
                 raise FileNotFoundError(f"{path}, line {number}: no such image: {path.parent / image}")
             images.append(photo)
             annotations.append(instances)
-    return _build(images, annotations)
+    return build_dataset(images, annotations)
 
 
 def save_jsonl(
@@ -140,7 +140,8 @@ def save_jsonl(
             file.write(json.dumps({"image": name, **instances.to_json()}, ensure_ascii=False) + "\n")
 
 
-def _build(images: list[Path], annotations: list[TextInstances]) -> "datasets.Dataset":
+def build_dataset(images: list[Path], annotations: list[TextInstances]) -> "datasets.Dataset":
+    """A dataset with the columns of `text_features` of photos and what is written in them."""
     features = text_features()  # first, because it says what to install where datasets is missing
     import datasets
 
