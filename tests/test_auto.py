@@ -1,6 +1,7 @@
 """Importing the package makes the auto classes of transformers know its models."""
 
 import logging
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,7 @@ from transformers_tcm import (
     bundled_model_path,
 )
 from transformers_tcm.models.auto import register_models
+from transformers_tcm.models.bundled import folder_of_bundled
 from transformers_tcm.models.tcm.backends import torchvision_works
 from transformers_tcm.pipelines import register_pipelines
 
@@ -197,3 +199,44 @@ def test_import_loads_nothing_heavy() -> None:
     packages = set(run.stdout.split())
     assert "transformers_tcm" in packages
     assert not heavy & packages
+
+
+BY_NAME = """
+import socket, sys
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoProcessor, pipeline  # before the package
+
+def refuse(*arguments, **kwargs):
+    raise AssertionError("asked the network")
+
+socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
+import transformers_tcm as tcm
+
+for name, task in (("fasttcm-dbnet-tiny", "text-detection"), ("fasttcm-spotter-tiny", "text-spotting")):
+    for loader in (AutoConfig, AutoImageProcessor, AutoModel, AutoProcessor, tcm.TCMConfig, tcm.TCMImageProcessorPil):
+        loader.from_pretrained(name)
+    assert pipeline(task, model=name).model.name_or_path == str(tcm.bundled_model_path(name))
+tcm.AutoModelForTextSpotting.from_pretrained(pretrained_model_name_or_path=name)
+tcm.TCMForTextDetection.from_pretrained("fasttcm-dbnet-tiny")
+try:
+    AutoModel.from_pretrained("fasttcm-huge")
+except ValueError as error:
+    print(error)
+"""
+
+
+def test_bundled_models_load_by_name_without_the_network() -> None:
+    """A new place where transformers asks the Hub for a name shows here: see `models.auto._accept_bundled_names`."""
+    run = subprocess.run([sys.executable, "-c", BY_NAME], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "no bundled model is called 'fasttcm-huge'; there are: fasttcm-dbnet-tiny" in run.stdout
+
+
+def test_a_folder_called_like_a_bundled_model_is_taken(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(checkpoint, tmp_path / "fasttcm-dbnet-tiny")
+    monkeypatch.chdir(tmp_path)
+    loaded = AutoModel.from_pretrained("fasttcm-dbnet-tiny")
+    assert loaded.config.vision_config.width == AutoConfig.from_pretrained(checkpoint).vision_config.width
+    assert folder_of_bundled(Path("fasttcm-spotter-tiny")) == Path("fasttcm-spotter-tiny")
+    assert folder_of_bundled("someone/fasttcm-dbnet-tiny") == "someone/fasttcm-dbnet-tiny"

@@ -1,10 +1,13 @@
 """`load_image`: every kind of picture comes out as upright RGB; everything else is refused by name."""
 
+import base64
 import functools
 import http.server
 import io
+import textwrap
 import threading
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -235,3 +238,75 @@ def test_no_pixels() -> None:
 def test_other_types_are_refused(source) -> None:
     with pytest.raises(TypeError, match=f"got {type(source).__name__}"):
         load_image(source)
+
+
+def sources(data: bytes, path: Path) -> dict[str, object]:
+    """The same file in every form that stands for it."""
+    text = base64.b64encode(data).decode()
+    return {
+        "bytearray": bytearray(data),
+        "memoryview": memoryview(data),
+        "base64": text,
+        "base64 in lines, without padding": "\n".join(textwrap.wrap(text.rstrip("="), 76)),
+        "base64 for addresses": base64.urlsafe_b64encode(data).decode(),
+        "data URI": f"data:image/png;base64,{text}",
+        "data URI in capitals": f"DATA:image/png;BASE64,{text}",
+        "data URI without base64": "data:image/png," + quote(data),
+        "file URI": path.as_uri(),
+        "file URI in capitals": path.as_uri().replace("file:", "FILE:"),
+        "file URI with host": path.as_uri().replace("file://", "file://localhost"),
+        "undecoded bytes": {"bytes": data, "path": None},
+        "undecoded path": {"bytes": None, "path": str(path)},
+        "row": {"image": {"bytes": data, "path": "elsewhere.png"}, "label": 1},
+    }
+
+
+def test_every_form_of_a_file_gives_the_same(tmp_path, gradient) -> None:
+    path = tmp_path / "a photo \u00e9.png"
+    gradient.save(path)
+    for name, source in sources(path.read_bytes(), path).items():
+        np.testing.assert_array_equal(np.asarray(load_image(source)), np.asarray(gradient), err_msg=name)
+
+
+def test_accents_in_names_of_files_are_composed_or_not(tmp_path, gradient) -> None:
+    gradient.save(tmp_path / "cafe\u0301.png")
+    assert load_image(tmp_path / "caf\u00e9.png").size == gradient.size
+    assert images.find_file(tmp_path / "tea.png") is None
+
+
+@pytest.mark.parametrize(
+    ("source", "error", "message"),
+    [
+        ("a" * 4000, ValueError, "read as base64: not an image"),
+        ("x." * 4000, ValueError, "no such image file: .*8000 characters.*too long"),
+        ("a\0b", FileNotFoundError, "no such image file"),
+        ("data:image/png;base64,@@", ValueError, "no base64"),
+        ("data:nothing", ValueError, "expected data:image"),
+        ("file://server/photo.png", ValueError, "on another machine"),
+        ("file:///nowhere/photo.png", FileNotFoundError, "nowhere"),
+        ("s3://bucket/photo.png", ValueError, "addresses of s3 cannot be read; expected one of http"),
+        ("HTTP://127.0.0.1:9/photo.png", ValueError, "download failed"),
+        ({"label": 3}, TypeError, r"expected a dict with `image`.*\['label'\]"),
+        (bytearray(), ValueError, "empty file"),
+    ],
+)
+def test_what_stands_for_no_picture_is_named_in_short(source, error, message) -> None:
+    with pytest.raises(error, match=message) as raised:
+        load_image(source, timeout=2)
+    assert len(str(raised.value)) < 500
+
+
+def test_heic_is_named_with_its_remedy() -> None:
+    with pytest.raises(ValueError, match="pip install pillow-heif"):
+        load_image(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
+
+
+def test_pictures_in_a_folder_are_all_that_can_be_read(tmp_path, gradient) -> None:
+    names = ["a.jfif", "b.JPE", "c.jp2", "d.tga", "e.ppm", "f.webp", "g.heic", "h.qoi"]
+    for name in [*names, "._a.jpg", "notes.txt", "drawing.eps", "Thumbs.db"]:
+        (tmp_path / name).touch()
+    (tmp_path / "folder.png").mkdir()
+    assert [path.name for path in images.list_images(tmp_path)] == names
+    assert images.subfolders_with_images(tmp_path) == []
+    (tmp_path / "folder.png" / "x.png").touch()
+    assert images.subfolders_with_images(tmp_path) == [tmp_path / "folder.png"]

@@ -171,6 +171,6 @@ def test_labels_are_class_indices(labels) -> None:
         Instances([SQUARE], labels=labels)
 
 
-def test_only_the_outlines_are_given_by_position() -> None:
-    with pytest.raises(TypeError, match="positional"):
-        TextInstances([SQUARE], [0.5])
+def test_scores_and_words_can_be_given_by_position() -> None:
+    word = TextInstances([SQUARE], [0.5], ["SALE"], [0.25])
+    assert (word.scores.tolist(), word.texts, word.text_scores.tolist()) == ([0.5], ["SALE"], [0.25])

@@ -250,7 +250,8 @@ def test_lexicon_per_image() -> None:
         ("words.txt", TypeError, "from_file"),
         (5, TypeError, "expected a list of words, got 5"),
         (["a", ["b"]], TypeError, "both, with 'a'"),
-        ([["a"], [1]], TypeError, "expected strings, got 1"),
+        ([["a"], [1.5]], TypeError, "expected strings, got 1.5"),
+        ([["a"], [True]], TypeError, "expected strings, got True"),
     ],
 )
 def test_bad_lexicons(lexicon: LexiconArgument, error: type[Exception], message: str) -> None:
@@ -275,3 +276,32 @@ def test_bad_lexicons(lexicon: LexiconArgument, error: type[Exception], message:
 def test_bad_arguments(options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Lexicon(["abc"]).match_all(["abb"], **options)
+
+
+def test_blanks_around_words_are_no_part_of_them() -> None:
+    lexicon = Lexicon([" OPEN ", "SHOP\t", "\u00a0Two words "])
+    assert list(lexicon) == ["OPEN", "SHOP", "Two words"]
+    assert lexicon.match_all(["open", "SHOP ", "two words"], "within", max_distance=0.5) == [
+        "OPEN",
+        "SHOP",
+        "Two words",
+    ]
+    assert list(Lexicon({" A ": " b "})) == ["b"]
+
+
+def test_whole_numbers_are_words() -> None:
+    lexicon = Lexicon([2015, np.int64(7), "A"])
+    assert lexicon.match("2O15") == "2015"
+    assert not is_per_image([2015, "A"])
+    assert [len(one) for one in lexicon_per_image([2015, "A"], 2)] == [2, 2]
+    assert [list(one) for one in lexicon_per_image([[1], ["a"]], 2)] == [["1"], ["a"]]
+
+
+@pytest.mark.parametrize(("listed", "read"), [("Cafe\u0301", "CAF\u00c9"), ("CAF\u00c9", "cafe\u0301")])
+def test_composed_and_decomposed_letters_are_one(listed: str, read: str) -> None:
+    lexicon = Lexicon([listed, "CAFF"])
+    assert lexicon.match(read, "within", max_distance=0.5) == listed
+    lexicon.check_charset("CAF\u00c9")
+    lexicon.check_charset("CAFE\u0301")
+    with pytest.raises(ValueError, match="cannot read"):
+        lexicon.check_charset("CAFE")

@@ -20,7 +20,10 @@ class ModelArguments:
 
     model_name_or_path: str | None = field(
         default=None,
-        metadata={"help": 'Checkpoint to start from: a folder, a name on the Hub, or "bundled". Default: a new model.'},
+        metadata={
+            "help": "Checkpoint to start from: a folder, a name on the Hub, or a bundled model such as "
+            '"fasttcm-dbnet-tiny", for which "bundled" stands too. Default: a new model.'
+        },
     )
     preset: str = field(default="tiny", metadata={"help": "Size of a new model: tiny, small or base."})
     config_overrides: str = field(
@@ -30,7 +33,7 @@ class ModelArguments:
         default=None,
         metadata={
             "help": "Checkpoint whose weights a new model starts with, as far as it has them: a folder, a name on the "
-            'Hub, or "bundled".'
+            'Hub, a bundled model, or "bundled".'
         },
     )
     processor_overrides: str = field(

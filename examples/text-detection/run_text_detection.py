@@ -13,7 +13,7 @@ from detection_recipe import ModelArguments, save_fused
 from transformers import set_seed
 
 from transformers_tcm.data.datasets import TextPhotos
-from transformers_tcm.training import PhotoArguments, TCMTrainer, TCMTrainingArguments, parse_recipe
+from transformers_tcm.training import PhotoArguments, TCMTrainer, TCMTrainingArguments, parse_recipe, stop_evaluation
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +29,8 @@ def main() -> None:
     crops = photos.training_crops(image_processor, arguments.num_items, arguments.seed)
     logger.info("training photos: %s", [len(rows) for rows in crops.sources])
     rows = photos.evaluation_rows()
+    if rows is None:
+        stop_evaluation(arguments)
     trainer = TCMTrainer(
         model=model,
         args=arguments,

@@ -13,7 +13,7 @@ from transformers import set_seed
 
 from transformers_tcm.data.collation import TextDetectionCollator
 from transformers_tcm.data.datasets import TextPhotos
-from transformers_tcm.training import PhotoArguments, TCMTrainingArguments, TrainingLoop, parse_recipe
+from transformers_tcm.training import PhotoArguments, TCMTrainingArguments, TrainingLoop, parse_recipe, stop_evaluation
 
 
 def main() -> None:
@@ -23,11 +23,13 @@ def main() -> None:
     model, image_processor = detector.load()
     model.to(memory_format=torch.channels_last)
     set_seed(arguments.seed)  # again, because a new model draws numbers and a loaded one does not
-    loop = TrainingLoop(arguments, model, image_processor, TextDetectionCollator(model.config))
     crops = None
     if arguments.do_train:
         crops = photos.training_crops(image_processor, arguments.num_items, arguments.seed)
     rows = photos.evaluation_rows()
+    if rows is None:
+        stop_evaluation(arguments)
+    loop = TrainingLoop(arguments, model, image_processor, TextDetectionCollator(model.config))
     loop.run(crops, None if rows is None else TextPhotos(rows, image_processor))
     if (
         arguments.do_train

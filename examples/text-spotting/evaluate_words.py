@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from transformers_tcm import TCMForTextSpotting, TCMImageProcessor, bundled_model_path
+from transformers_tcm import TCMForTextSpotting, TCMImageProcessor
 from transformers_tcm.data.collation import TextDetectionCollator
 from transformers_tcm.data.word_crops import WordCrop, WordPhotos, load_word_crops
 from transformers_tcm.evaluation import WordRecognition
@@ -40,7 +40,6 @@ def main() -> None:
     parser.add_argument("--show", action="store_true", help="print the words that are read wrongly")
     arguments = parser.parse_args()
     name = arguments.model
-    name = bundled_model_path(name) if name.startswith("fasttcm-") and not Path(name).exists() else name
     model = TCMForTextSpotting.from_pretrained(name, dtype="float32").eval()
     words = load_word_crops(arguments.words)
     readings = read_words(model, TCMImageProcessor.from_pretrained(name), words)

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from spotting_recipe import folder_or_name
 from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
@@ -47,7 +46,7 @@ class LanguageArguments:
 
     def load(self) -> tuple[TCMForTextSpotting, TCMImageProcessor]:
         """The spotter with a language model, and its image processor."""
-        name = folder_or_name(self.model_name_or_path)
+        name = self.model_name_or_path
         config = TCMConfig.from_pretrained(name)
         if config.recognizer is None:
             raise ValueError(f"{self.model_name_or_path} is a detector; run_text_spotting.py trains a recogniser on it")

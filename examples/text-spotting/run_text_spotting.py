@@ -16,12 +16,13 @@ from spotting_recipe import (
     check,
     collator,
     evaluation_data,
+    report_unreadable_words,
     save_fused,
     training_data,
 )
 from transformers import set_seed
 
-from transformers_tcm.training import TCMTrainer, TCMTrainingArguments, parse_recipe
+from transformers_tcm.training import TCMTrainer, TCMTrainingArguments, parse_recipe, stop_evaluation
 
 
 def main() -> None:
@@ -35,12 +36,17 @@ def main() -> None:
     set_seed(arguments.seed)
     model, image_processor = spotter.load()
     model.to(memory_format=torch.channels_last)
+    data = training_data(photos, words, image_processor, arguments.num_items, arguments.seed)
+    report_unreadable_words(data, model)
+    evaluated = evaluation_data(spotter, photos, words, image_processor)
+    if evaluated is None:
+        stop_evaluation(arguments)
     trainer = TCMTrainer(
         model=model,
         args=arguments,
         data_collator=collator(spotter, model),
-        train_dataset=training_data(photos, words, image_processor, arguments.num_items, arguments.seed),
-        eval_dataset=evaluation_data(spotter, photos, words, image_processor),
+        train_dataset=data,
+        eval_dataset=evaluated,
         image_processor=image_processor,
     )
     if arguments.do_train:

@@ -15,12 +15,13 @@ from spotting_recipe import (
     check,
     collator,
     evaluation_data,
+    report_unreadable_words,
     save_fused,
     training_data,
 )
 from transformers import set_seed
 
-from transformers_tcm.training import TCMTrainingArguments, TrainingLoop, parse_recipe
+from transformers_tcm.training import TCMTrainingArguments, TrainingLoop, parse_recipe, stop_evaluation
 
 
 def main() -> None:
@@ -33,11 +34,15 @@ def main() -> None:
     model, image_processor = spotter.load()
     model.to(memory_format=torch.channels_last)
     set_seed(arguments.seed)  # again, because a new model draws numbers and a loaded one does not
-    loop = TrainingLoop(arguments, model, image_processor, collator(spotter, model))
     data = None
     if arguments.do_train:
         data = training_data(photos, words, image_processor, arguments.num_items, arguments.seed)
-    loop.run(data, evaluation_data(spotter, photos, words, image_processor))
+        report_unreadable_words(data, model)
+    evaluated = evaluation_data(spotter, photos, words, image_processor)
+    if evaluated is None:
+        stop_evaluation(arguments)
+    loop = TrainingLoop(arguments, model, image_processor, collator(spotter, model))
+    loop.run(data, evaluated)
     if arguments.do_train and spotter.fuse and model.config.prompting == "fasttcm" and loop.accelerator.is_main_process:
         save_fused(arguments.output_dir)
 

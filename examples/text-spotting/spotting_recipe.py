@@ -1,16 +1,19 @@
 """What `run_text_spotting.py` and `run_text_spotting_no_trainer.py` share: the model and the data of one recipe."""
 
 import json
+import logging
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from transformers_tcm import TCMConfig, TCMForTextSpotting, TCMImageProcessor, bundled_model_path
+from transformers_tcm import TCMConfig, TCMForTextSpotting, TCMImageProcessor
 from transformers_tcm.data.collation import TextDetectionCollator
 from transformers_tcm.data.datasets import TextPhotos
 from transformers_tcm.data.photometric import PhotometricJitter
 from transformers_tcm.data.word_crops import MixedDataset, WordCollages, WordPhotos, load_word_crops
-from transformers_tcm.training import PhotoArguments, freeze_detector
+from transformers_tcm.training import PhotoArguments, freeze_detector, unreadable_words, words_of_rows
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -48,7 +51,7 @@ class SpotterArguments:
             model = TCMForTextSpotting(TCMConfig.from_preset(self.preset, **{"recognizer": {}, **overrides}))
             image_processor = TCMImageProcessor(**processing).for_model(model.config)
         else:
-            name = folder_or_name(self.model_name_or_path)
+            name = self.model_name_or_path
             recognizer = TCMConfig.from_pretrained(name).recognizer or {}
             overrides["recognizer"] = {**recognizer, **overrides.get("recognizer", {})}
             model = TCMForTextSpotting.from_pretrained(name, dtype="float32", **overrides)
@@ -58,11 +61,6 @@ class SpotterArguments:
         if self.freeze_detector:
             freeze_detector(model)
         return model, image_processor
-
-
-def folder_or_name(name: str) -> str | Path:
-    """A bundled model's folder for its name, unless there is a folder of that name."""
-    return bundled_model_path(name) if name.startswith("fasttcm-") and not Path(name).exists() else name
 
 
 @dataclass
@@ -105,6 +103,26 @@ def training_data(photos: PhotoArguments, words: WordArguments, image_processor:
         return collages
     crops = photos.training_crops(image_processor, length, seed)
     return MixedDataset([crops, collages], [1 - words.word_weight, words.word_weight], length, seed)
+
+
+def training_words(data: Any) -> Iterator[str]:
+    """The words of all photos and lists of a training set that are to be read."""
+    if isinstance(data, MixedDataset):
+        for part in data.datasets:
+            yield from training_words(part)
+    elif isinstance(data, WordCollages):
+        yield from (word.text for word in data.words)
+    else:
+        for rows in data.sources:
+            yield from words_of_rows(rows)
+
+
+def report_unreadable_words(data: Any, model: TCMForTextSpotting) -> None:
+    """Log how many words hold characters that the recogniser has no class for, before it is trained on them."""
+    if data is not None and model.config.recognizer is not None:
+        report = unreadable_words(training_words(data), model.config.recognizer_settings.charset)
+        if report is not None:
+            logger.warning("%s", report)
 
 
 def word_collages(canvas_size: int, words: WordArguments, image_processor: Any, length: int, seed: int) -> MixedDataset:

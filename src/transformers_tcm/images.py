@@ -1,21 +1,59 @@
 """Any picture becomes an upright RGB `PIL.Image`, or an error that says why not."""
 
+import base64
+import binascii
 import io
 import os
+import re
+import unicodedata
 import urllib.request
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, TypeAlias
+from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.request import url2pathname
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-__all__ = ["MAX_PIXELS", "MAX_PIXELS_VARIABLE", "load_image", "max_pixels"]
+__all__ = [
+    "MAX_PIXELS",
+    "MAX_PIXELS_VARIABLE",
+    "ImageSource",
+    "find_file",
+    "image_suffixes",
+    "is_image_name",
+    "list_images",
+    "load_image",
+    "max_pixels",
+    "subfolders_with_images",
+]
+
+ImageSource: TypeAlias = (
+    str | os.PathLike[str] | bytes | bytearray | memoryview | IO[bytes] | np.ndarray | Image.Image | Mapping[str, Any]
+)
 
 # A small file can claim any size. Where nothing else is set, the limit is that at which Pillow itself refuses a file.
 MAX_PIXELS = 178_956_970
 MAX_PIXELS_VARIABLE = "TRANSFORMERS_TCM_MAX_PIXELS"
 # Pillow has other programs draw these, from whatever commands the file holds.
 _DRAWN_BY_PROGRAMS = ("EPS", "WMF")
+# Pillow tells these by their first bytes, and has no decoder.
+_WITHOUT_DECODER = ("BUFR", "GRIB", "HDF5", "MPEG")
+# Of JPEG files, which Pillow does not register.
+_MORE_SUFFIXES = frozenset((".jfi", ".jif", ".mpo"))
+# What phones write; Pillow reads them with a plug-in.
+_HEIF_SUFFIXES = frozenset((".heic", ".heif", ".hif"))
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+_HEIF_REMEDY = (
+    "HEIC or HEIF, which Pillow reads with a plug-in: `pip install pillow-heif`, then in Python `import pillow_heif; "
+    "pillow_heif.register_heif_opener()`; or convert the file to JPEG"
+)
+# Two letters or more: "C:" is the drive of a path.
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):", re.IGNORECASE)
+# Shorter texts are names of files.
+_SHORTEST_BASE64 = 64
 
 
 def max_pixels() -> int:
@@ -34,17 +72,57 @@ def max_pixels() -> int:
     return int(given)
 
 
-def load_image(
-    source: str | os.PathLike[str] | bytes | IO[bytes] | np.ndarray | Image.Image, timeout: float | None = None
-) -> Image.Image:
+@lru_cache
+def _pillow_suffixes(formats: int) -> frozenset[str]:
+    """Suffixes of all formats that can be decoded; `formats` is their number, which plug-ins raise."""
+    without = (*_DRAWN_BY_PROGRAMS, *_WITHOUT_DECODER)
+    known = Image.registered_extensions().items()
+    return _MORE_SUFFIXES.union(suffix for suffix, form in known if form in Image.OPEN and form not in without)
+
+
+def image_suffixes() -> frozenset[str]:
+    """The suffixes, in lower case with their dot, of all files that `load_image` can decode."""
+    Image.init()
+    return _pillow_suffixes(len(Image.OPEN))
+
+
+def is_image_name(path: str | os.PathLike[str]) -> bool:
+    """Whether a file's name is that of a picture, HEIC among them even where it cannot be decoded.
+
+    `._NAME.jpg`, which macOS leaves beside `NAME.jpg` on foreign drives, is none.
+    """
+    path = Path(path)
+    return path.suffix.lower() in image_suffixes() | _HEIF_SUFFIXES and not path.name.startswith("._")
+
+
+def find_file(path: str | os.PathLike[str]) -> Path | None:
+    """The file of that name, its accents composed or decomposed, as systems differ in; `None` where there is none."""
+    forms = [str(path), *(unicodedata.normalize(form, str(path)) for form in ("NFC", "NFD"))]
+    return next((Path(name) for name in forms if _is_file(name)), None)
+
+
+def list_images(folder: str | os.PathLike[str]) -> list[Path]:
+    """The pictures in a folder, not those in its subfolders, sorted by name."""
+    return sorted(path for path in Path(folder).iterdir() if is_image_name(path) and path.is_file())
+
+
+def subfolders_with_images(folder: str | os.PathLike[str]) -> list[Path]:
+    """The subfolders, one level down, that hold pictures, sorted by name."""
+    folders = sorted(path for path in Path(folder).iterdir() if path.is_dir() and not path.name.startswith("."))
+    return [path for path in folders if any(is_image_name(file) for file in path.iterdir())]
+
+
+def load_image(source: ImageSource, timeout: float | None = None) -> Image.Image:
     """Read a picture as 8-bit RGB, turned upright as its EXIF orientation asks.
 
     Transparency is composited on white, 16-bit samples are scaled to 8 bits, of an animation the first frame is taken.
     The size that a file claims is held against `max_pixels` before anything is decoded.
 
     Args:
-        source: a path, an http(s) URL, the bytes of an image file or an open binary file, a `PIL.Image`, or an array of
-            shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4) that is uint8, uint16, bool, or float in [0, 1].
+        source: a path, an address (`http:`, `https:`, `file:`, `data:`), the bytes of an image file (also a
+            `bytearray`, a `memoryview`, or base64 text), an open binary file, a `PIL.Image`, a dict with `bytes` or
+            `path` as `datasets` stores images, a row of a dataset with an `image`, or an array of shape (H, W),
+            (H, W, 1), (H, W, 3) or (H, W, 4) that is uint8, uint16, bool, or float in [0, 1].
         timeout: seconds to wait for a URL; `None` waits as long as the system does.
 
     Raises:
@@ -56,28 +134,115 @@ def load_image(
         return _to_rgb(_from_array(source))
     if isinstance(source, Image.Image):
         return _upright_rgb(source, getattr(source, "filename", "") or "the given PIL image")
+    if isinstance(source, Mapping):
+        return load_image(_stored(source), timeout)
     name, file = _open(source, timeout)
     with file:
         return _decode(name, file)
 
 
-def _open(source: str | os.PathLike[str] | bytes | IO[bytes], timeout: float | None) -> tuple[str, IO[bytes]]:
+def _stored(row: Mapping[str, Any]) -> Any:
+    """The picture of a row of a dataset, or of an image that `datasets` has not decoded."""
+    for name in ("image", "bytes", "path"):
+        if row.get(name) is not None:
+            return row[name]
+    raise TypeError(
+        f"expected a dict with `image`, `bytes` or `path` as an image, got one with {sorted(map(str, row))}"
+    )
+
+
+def _open(source: Any, timeout: float | None) -> tuple[str, IO[bytes]]:
     """A name for messages, and the binary file."""
-    if isinstance(source, str) and source.startswith(("http://", "https://")):
-        return source, _download(source, timeout)
+    if isinstance(source, str) and (scheme := _SCHEME.match(source)) and not _is_file(source):
+        return _open_address(source, scheme[1].lower(), timeout)
+    if isinstance(source, str) and not _is_file(source) and (decoded := _from_base64(source)):
+        return "the given text, no file and hence read as base64", io.BytesIO(decoded)
     if isinstance(source, str | os.PathLike):
-        path = Path(source)
-        if not path.exists():
-            raise FileNotFoundError(f"no such image file: {str(source)!r}")
-        if not path.is_file():
-            raise ValueError(f"{str(source)!r} is not a file; expected an image file")
-        return str(path), path.open("rb")
-    if isinstance(source, bytes):
-        return "the given bytes", io.BytesIO(source)
+        return _open_path(Path(source))
+    if isinstance(source, bytes | bytearray | memoryview):
+        return "the given bytes", io.BytesIO(bytes(source))
     if hasattr(source, "read"):
         # A copy, so that the caller's file stays open.
         return str(getattr(source, "name", "the given file")), io.BytesIO(source.read())
     raise TypeError(f"expected a path, URL, bytes, PIL image or array as an image, got {type(source).__name__}")
+
+
+def _open_address(address: str, scheme: str, timeout: float | None) -> tuple[str, IO[bytes]]:
+    if scheme in ("http", "https"):
+        return address, _download(address, timeout)
+    if scheme == "data":
+        return "the given data: URI", io.BytesIO(_from_data_uri(address))
+    if scheme == "file":
+        parts = urlsplit(address)
+        if parts.netloc.lower() not in ("", "localhost"):
+            raise ValueError(f"{_shortened(address)}: a file on another machine; expected file:///path")
+        return _open_path(Path(url2pathname(parts.path)))
+    if "://" in address:
+        known = "http, https, file, data"
+        raise ValueError(f"{_shortened(address)}: addresses of {scheme} cannot be read; expected one of {known}")
+    return _open_path(Path(address))
+
+
+def _open_path(path: Path) -> tuple[str, IO[bytes]]:
+    path = find_file(path) or path
+    if not _exists(path):
+        raise FileNotFoundError(f"no such image file: {_shortened(str(path))}")
+    if not path.is_file():
+        raise ValueError(f"{str(path)!r} is not a file; expected an image file")
+    return str(path), path.open("rb")
+
+
+def _exists(path: Path) -> bool:
+    """Whether it is there; a name that no file can have is an error that says why."""
+    try:
+        return path.exists()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ValueError(f"no such image file: {_shortened(str(path))}: {reason}") from error
+
+
+def _is_file(name: str) -> bool:
+    """Whether it is a file, also for texts that no file can be called."""
+    try:
+        return Path(name).is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _from_data_uri(address: str) -> bytes:
+    """The bytes of `data:[type][;base64],…`."""
+    head, comma, data = address.partition(",")
+    if not comma:
+        raise ValueError(f"{_shortened(address)}: expected data:image/…;base64,…")
+    raw = unquote_to_bytes(data)
+    if not head.lower().rstrip().endswith(";base64"):
+        return raw
+    if (decoded := _decoded_base64(raw)) is None:
+        raise ValueError(f"{_shortened(address)}: what follows the comma is no base64")
+    return decoded
+
+
+def _from_base64(text: str) -> bytes | None:
+    """The bytes that a long text stands for; `None` where it is none, as names of files are not."""
+    if len(text) < _SHORTEST_BASE64:
+        return None
+    try:
+        return _decoded_base64(text.encode("ascii"))
+    except UnicodeEncodeError:
+        return None
+
+
+def _decoded_base64(text: bytes) -> bytes | None:
+    """Of either alphabet, with or without line ends and padding."""
+    packed = b"".join(text.split()).translate(bytes.maketrans(b"-_", b"+/")).rstrip(b"=")
+    try:
+        return base64.b64decode(packed + b"=" * (-len(packed) % 4), validate=True)
+    except binascii.Error:
+        return None
+
+
+def _shortened(text: str) -> str:
+    return repr(text) if len(text) <= 200 else f"{text[:120]!r}… ({len(text)} characters)"
 
 
 def _download(url: str, timeout: float | None) -> IO[bytes]:
@@ -102,11 +267,17 @@ def _decode(name: str, file: IO[bytes]) -> Image.Image:
             f"PIL.Image.MAX_IMAGE_PIXELS and the environment variable {MAX_PIXELS_VARIABLE}"
         ) from error
     except UnidentifiedImageError as error:
-        raise ValueError(f"{name}: not an image, or of a format that Pillow cannot read") from error
+        file.seek(0)
+        what = _HEIF_REMEDY if _is_heif(file.read(32)) else "not an image, or of a format that Pillow cannot read"
+        raise ValueError(f"{name}: {what}") from error
     # Damaged data makes Pillow's decoders raise anything from SyntaxError to struct.error.
     except Exception as error:
         raise ValueError(f"{name}: cannot read this image: {error}") from error
     return _upright_rgb(image, name)
+
+
+def _is_heif(start: bytes) -> bool:
+    return start[4:8] == b"ftyp" and b"avif" not in start and any(brand in start[8:] for brand in _HEIF_BRANDS)
 
 
 def _upright_rgb(image: Image.Image, name: str) -> Image.Image:

@@ -7,10 +7,9 @@ from typing import Any, Self
 import numpy as np
 
 from . import geometry
+from .icdar import ILLEGIBLE, parse_icdar, quoted
 
-__all__ = ["Instances", "TextInstances"]
-
-ILLEGIBLE = "###"
+__all__ = ["ILLEGIBLE", "Instances", "TextInstances"]
 
 
 @dataclass
@@ -30,7 +29,7 @@ class Instances:
     """
 
     polygons: list[np.ndarray]
-    scores: np.ndarray | None = field(default=None, kw_only=True)
+    scores: np.ndarray | None = None
     labels: np.ndarray | None = field(default=None, kw_only=True)
     ignore: np.ndarray | None = field(default=None, kw_only=True)
 
@@ -130,8 +129,8 @@ class TextInstances(Instances):
         TypeError: as in `Instances`, and for texts that are no strings.
     """
 
-    texts: list[str | None] | None = field(default=None, kw_only=True)
-    text_scores: np.ndarray | None = field(default=None, kw_only=True)
+    texts: list[str | None] | None = None
+    text_scores: np.ndarray | None = None
 
     def _checked(self, name: str, values: Any) -> Any:
         return _checked_texts(values) if name == "texts" else super()._checked(name, values)
@@ -152,29 +151,30 @@ class TextInstances(Instances):
 
     @classmethod
     def from_icdar(cls, text: str) -> "TextInstances":
-        """Parse an ICDAR-2015 ground truth: a line `x1,y1,…,x4,y4,transcription` for each word, `###` = do not care.
+        """Parse an ICDAR ground truth: a line `x1,y1,…,x4,y4,transcription` for each word, `###` = do not care.
 
-        Without anything after the eighth comma the transcription is unknown (`None`).
+        Without anything after the coordinates the transcription is unknown (`None`), after more than four points it is
+        empty. Outlines of more points, boxes,
+        and the columns of MLT and RCTW-17 are understood too: see `transformers_tcm.icdar`.
 
         Raises:
             ValueError: naming the line that is not of this form.
         """
-        polygons, texts = [], []
-        # Not `splitlines`, which takes rare characters of a word for the end of a line.
-        for number, line in enumerate(text.lstrip("\ufeff").replace("\r\n", "\n").split("\n"), start=1):
-            if line.strip():
-                try:
-                    polygon, word = _parse_icdar_line(line)
-                except ValueError as error:
-                    raise ValueError(
-                        f"line {number}: expected `x1,y1,x2,y2,x3,y3,x4,y4,transcription`, got {line!r}"
-                    ) from error
-                polygons.append(polygon)
-                texts.append(word)
-        return cls(polygons, texts=texts, ignore=np.array([word == ILLEGIBLE for word in texts], dtype=bool))
+        lines = parse_icdar(text).lines
+        for line in lines:
+            if line.problem is not None or not np.isfinite(line.polygon).all():
+                problem = line.problem or f"expected `x1,y1,…` of finite numbers, got {line.polygon.tolist()}"
+                raise ValueError(f"line {line.number}: {problem}")
+        ignore = np.array([line.ignore for line in lines], dtype=bool)
+        # Files of curved outlines alone hold no words at all, while a quad's word may just be unknown.
+        texts = ["" if line.text is None and len(line.polygon) != 4 else line.text for line in lines]
+        return cls([line.polygon for line in lines], texts=texts, ignore=ignore)
 
     def to_icdar(self) -> str:
-        """A line `x1,y1,…,transcription` for each instance; `###` where it is ignored, nothing where unknown."""
+        """A line `x1,y1,…,transcription` for each instance; `###` where it is ignored, nothing where unknown.
+
+        Words that would be taken for something else, such as `1,000`, are in quotes.
+        """
         texts = self.texts or [None] * len(self)
         lines = []
         for polygon, word, ignore in zip(self.polygons, texts, self.ignored, strict=True):
@@ -183,7 +183,7 @@ class TextInstances(Instances):
                     f"the ICDAR format takes polygons of four points, not {len(polygon)}: use `to_json`, or "
                     "`geometry.min_area_quad` first"
                 )
-            word = (word or "").replace("\n", " ")
+            word = quoted((word or "").replace("\r", " ").replace("\n", " "))
             coordinates = ",".join(f"{value:.2f}".rstrip("0").rstrip(".") for value in polygon.reshape(-1))
             lines.append(f"{coordinates},{ILLEGIBLE if ignore else word}\n")
         return "".join(lines)
@@ -267,15 +267,3 @@ def _checked_texts(values: Any) -> list[str | None]:
         found = texts[others[0]]
         raise TypeError(f"entry {others[0]} of `texts` is {_shortened(found)}; expected a string, or null if unknown")
     return texts
-
-
-def _parse_icdar_line(line: str) -> tuple[np.ndarray, str | None]:
-    """Eight numbers, then the word, which may itself hold commas."""
-    parts = line.split(",", 8)
-    if len(parts) < 8:
-        raise ValueError("fewer than four points")
-    polygon = np.array([float(part) for part in parts[:8]], dtype=np.float32).reshape(4, 2)
-    if not np.isfinite(polygon).all():
-        raise ValueError("not a finite number")
-    word = parts[8] if len(parts) == 9 else ""
-    return polygon, word or None

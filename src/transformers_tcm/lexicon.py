@@ -7,11 +7,14 @@ Three rules are in use, and a figure "with lexicon" means nothing without the na
   DeepSolo, 2.5 in TESTR and TCM for the strong and weak lexicons of ICDAR 2015);
 - `weighted`: edits cost what the recogniser's own probabilities say of them (Mask TextSpotter v3, Liao et al., 2020).
 
-Words are compared in upper case and come back as the list wrote them.
+Words are compared in upper case, with composed accents (Unicode NFC) and without the blanks around them, and come back
+as the list wrote them, without those blanks.
 """
 
 import os
+import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
@@ -47,25 +50,26 @@ class Lexicon:
     """A list of words, indexed once for any number of readings.
 
     Args:
-        words: the words, or a mapping from the form that is compared to the form that is returned. Of words that differ
-            in case only the first stays.
+        words: the words, whole numbers among them, or a mapping from the form that is compared to the form that is
+            returned. Of words that differ in case only the first stays.
 
     Raises:
-        TypeError: if `words` is a single string, a path or something else than words, or holds anything but strings.
+        TypeError: if `words` is a single string, a path or something else than words, or holds anything but strings
+            and whole numbers.
         ValueError: if there are no words, or one is blank.
     """
 
-    def __init__(self, words: Iterable[str] | Mapping[str, str]) -> None:
+    def __init__(self, words: Iterable[str | int] | Mapping[str | int, str | int]) -> None:
         if isinstance(words, str) or not isinstance(words, Iterable):
             raise TypeError(f"expected a list of words, got {words!r}; `Lexicon.from_file` reads a file")
         pairs = words.items() if isinstance(words, Mapping) else ((word, word) for word in words)
         self._returned: dict[str, str] = {}
         for number, (compared, returned) in enumerate(pairs):
-            if not isinstance(compared, str) or not isinstance(returned, str):
+            if not _is_word(compared) or not _is_word(returned):
                 raise TypeError(f"expected strings, got {compared!r} -> {returned!r} as word {number} of the lexicon")
-            if not compared.strip():
+            if not str(compared).strip():
                 raise ValueError(f"word {number} of the lexicon is blank; leave it out")
-            self._returned.setdefault(compared.upper(), returned)
+            self._returned.setdefault(_compared_form(str(compared)), str(returned).strip())
         if not self._returned:
             raise ValueError("the lexicon is empty; give at least one word, or no lexicon at all")
         self._compared = list(self._returned)
@@ -116,6 +120,8 @@ class Lexicon:
             ValueError: naming the characters that it cannot read, and words with them.
         """
         known = {upper for character in charset for upper in character.upper()}
+        # A charset may hold accents of their own.
+        known |= {word for word in self._characters if known.issuperset(unicodedata.normalize("NFD", word))}
         unknown = sorted(self._characters - known)
         if unknown:
             affected = [word for word, key in zip(self, self._compared, strict=True) if not known.issuperset(key)]
@@ -165,9 +171,9 @@ class Lexicon:
         """
         _check_limit(rule, max_distance)
         weighted = _checked_probabilities(words, probabilities, charset) if rule == "weighted" else None
-        matches = [self._returned.get(word.upper()) for word in words]
+        matches = [self._returned.get(_compared_form(word)) for word in words]
         unlisted = [index for index, match in enumerate(matches) if match is None]
-        plain = self._plain_distances([words[index].upper() for index in unlisted])
+        plain = self._plain_distances([_compared_form(words[index]) for index in unlisted])
         for index, distances in zip(unlisted, plain, strict=True):
             candidates = self._compared
             if weighted is not None:
@@ -188,7 +194,7 @@ class Lexicon:
             yield from cdist(chunk, self._compared, scorer=Levenshtein.distance, dtype=np.int32)
 
 
-_OneLexicon: TypeAlias = Lexicon | Mapping[str, str] | Sequence[str]
+_OneLexicon: TypeAlias = Lexicon | Mapping[str | int, str | int] | Sequence[str | int]
 LexiconArgument: TypeAlias = _OneLexicon | Sequence[_OneLexicon | None] | None
 
 
@@ -196,7 +202,7 @@ def is_per_image(lexicon: LexiconArgument) -> bool:
     """Whether it is a list with a lexicon for each image, and not one lexicon for all."""
     if isinstance(lexicon, str | Mapping | Lexicon) or not isinstance(lexicon, Collection):
         return False
-    return any(not isinstance(entry, str) for entry in lexicon)
+    return any(not _is_word(entry) for entry in lexicon)
 
 
 def lexicon_per_image(lexicon: LexiconArgument, images: int) -> list[Lexicon | None]:
@@ -215,11 +221,20 @@ def lexicon_per_image(lexicon: LexiconArgument, images: int) -> list[Lexicon | N
         return [lexicon] * images
     if not is_per_image(lexicon):
         return [Lexicon(lexicon)] * images  # type: ignore[arg-type]  # what is not, is one lexicon
-    if words := [entry for entry in lexicon if isinstance(entry, str)]:
+    if words := [entry for entry in lexicon if _is_word(entry)]:
         raise TypeError(f"expected a list of words or a list of lexicons, got a list of both, with {_some(words)}")
     if len(lexicon) != images:
         raise ValueError(f"{len(lexicon)} lexicons for {images} images; expected one for each, or a single one for all")
-    return [entry if entry is None or isinstance(entry, Lexicon) else Lexicon(entry) for entry in lexicon]
+    return [entry if entry is None or isinstance(entry, Lexicon) else Lexicon(entry) for entry in lexicon]  # type: ignore[arg-type]  # words are told above
+
+
+def _is_word(value: object) -> bool:
+    """A string, or a whole number such as that of a house; 12.50 would lose its last digit."""
+    return isinstance(value, str | Integral) and not isinstance(value, bool)
+
+
+def _compared_form(word: str) -> str:
+    return unicodedata.normalize("NFC", word.strip().upper())
 
 
 def checked_limit(rule: LexiconRule, max_distance: float | None) -> float | None:
@@ -335,6 +350,6 @@ def _checked_probabilities(
     return checked
 
 
-def _some(values: Sequence[str]) -> str:
+def _some(values: Sequence[object]) -> str:
     """The first few of a list, quoted."""
     return ", ".join(map(repr, values[:8])) + (f" and {len(values) - 8} more" if len(values) > 8 else "")

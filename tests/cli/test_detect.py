@@ -287,3 +287,42 @@ def test_the_command_in_a_process_of_its_own(model: Path, tmp_path: Path) -> Non
     assert done.stdout == "1 text instances in 1 of 2 images; results in out\n"
     assert done.stderr == "error: no such image file: 'missing.png'\n"
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["street.json", "street_text.png"]
+
+
+def test_folders_give_every_picture_and_nothing_that_is_none(run: Run) -> None:
+    photo("photos/a.png"), photo("photos/b.png")
+    Path("photos/b.png").rename("photos/b.jfif")
+    Path("photos/._a.png").write_bytes(b"\x00\x05\x16\x07" + bytes(100))
+    result = run("photos")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert sorted(path.name for path in Path("out").iterdir()) == ["a.json", "b.json"]
+
+
+def test_pictures_of_phones_are_reported_with_the_remedy(run: Run) -> None:
+    photo("photos/a.png")
+    Path("photos/b.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100))
+    result = run("photos")
+    assert result.exit_code == 1
+    assert "b.HEIC: HEIC or HEIF" in result.stderr
+    assert "pip install pillow-heif" in result.stderr
+    assert Path("out/a.json").exists()
+
+
+def test_subfolders_are_hinted_at(run: Run) -> None:
+    photo("photos/deep/a.png")
+    result = run("photos")
+    assert result.exit_code == 1
+    assert "no images in 'photos'; there are images in its subfolders, such as 'photos/deep'" in result.stderr
+    assert "'photos/**/*.png'" in result.stderr
+    photo("photos/b.png")
+    result = run("photos")
+    assert result.exit_code == 0
+    assert result.stderr.startswith("note: photos: there are images in its subfolders")
+
+
+def test_addresses_of_files_are_files_and_others_are_named(run: Run) -> None:
+    photo("a.png")
+    assert run(Path("a.png").resolve().as_uri()).exit_code == 0
+    result = run("HTTPS://example.org/a.png?size=3")
+    assert result.exit_code == 1
+    assert "is an address; the commands read files" in result.stderr

@@ -87,6 +87,13 @@ def test_missing_photos_are_named(arguments: list[str], message: str) -> None:
     assert message in done.output
 
 
+def test_files_without_photos_are_named(tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").write_text("\n")
+    done = evaluate("--jsonl", tmp_path / "empty.jsonl")
+    assert done.exit_code == 2
+    assert f"nothing to evaluate on: there is no photo in {tmp_path / 'empty.jsonl'}" in done.output
+
+
 def test_a_damaged_photo_is_one_line_and_not_a_traceback(photos: Path, found: list) -> None:
     (photos / "images" / "a.png").write_bytes(b"no picture")
     done = evaluate("--jsonl", photos / "photos.jsonl")

@@ -218,3 +218,24 @@ def test_nothing_to_import_is_exit_code_2(
     assert done.exit_code == 2
     assert message in done.stderr
     assert not (tmp_path / "labels.jsonl").exists()
+
+
+def test_names_to_ignore_that_mark_nothing_are_told(exported: Path) -> None:
+    output = exported / "labels.jsonl"
+    source = EXPORTS / "cvat_images_1.1.xml"
+    done = import_labels(source, "--images", exported, "--output", output, "--ignore", "ilegible", "--ignore", "PLATE")
+    assert done.exit_code == 1
+    assert "--ignore ilegible: no word is marked so; the marks are: illegible, illegible=false" in done.stderr
+    assert load_jsonl(output)[0]["ignore"] == [True, True, True]
+
+
+def test_labels_of_another_form_are_told_with_how_they_are_read(photos: Path) -> None:
+    arc = [(20 + 10 * i, 20) for i in range(7)] + [(80 - 10 * i, 50) for i in range(7)]
+    line = ",".join(f"{x},{y}" for x, y in arc)
+    (photos / "gt" / "gt_a.txt").write_text(f"{line},SALE\n", encoding="utf-8")
+    (photos / "gt" / "gt_b.txt").write_text("20,20,80,50,SALE\n20,60,80,70,NOW\n", encoding="utf-8")
+    done = run("validate-dataset", *folders(photos))
+    assert done.exit_code == 1
+    assert f"{photos / 'gt' / 'gt_a.txt'}: read as outlines of 14 points" in done.stdout
+    assert f"{photos / 'gt' / 'gt_b.txt'}: read as boxes `left,top,right,bottom`" in done.stdout
+    assert run("validate-dataset", *folders(photos), "--allow", "other-layout").exit_code == 0

@@ -67,3 +67,16 @@ def test_words_in_json_lines_are_what_the_loader_reads(write, words: list[str] |
     row = load_jsonl(file)[0]
     assert row["texts"] == (words or [None] * 3)
     assert ("text_scores" in json.loads(file.read_text(encoding="utf-8"))) == (words is not None)
+
+
+@pytest.mark.parametrize("words", [["1,000", '"quoted"', "Latin,a"], None])
+def test_icdar_lines_are_read_back_as_they_were_found(write, words: list[str] | None) -> None:
+    read = TextInstances.from_icdar(write("icdar", detections(words)).read_text(encoding="utf-8"))
+    assert read.texts == (words or [None, None, ""])
+    assert [len(polygon) for polygon in read.polygons] == ([4, 4, 4] if words else [4, 4, 5])
+
+
+def test_triangles_are_no_form_of_any_competition(write) -> None:
+    found = [{"score": 0.5, "label": "text", "box": {}, "polygon": QUAD[:3]}]
+    [polygon] = TextInstances.from_icdar(write("icdar", found).read_text(encoding="utf-8")).polygons
+    assert len(polygon) == 4

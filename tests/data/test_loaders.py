@@ -161,3 +161,45 @@ def test_missing_photos_of_json_lines_are_named(photos) -> None:
         load_jsonl(photos / "words.jsonl")
     with pytest.raises(FileNotFoundError, match=r"absent\.jsonl"):
         load_jsonl(photos / "absent.jsonl")
+
+
+def test_other_forms_of_lines_are_told_from_the_file(photos) -> None:
+    arc = ",".join(f"{x},{y}" for x, y in [(i, 2) for i in range(7)] + [(6 - i, 6) for i in range(7)])
+    (photos / "gt" / "gt_img_1.txt").write_bytes(f"{arc},OPEN\r{arc}\r\ufeff{arc},####SHOP\r".encode())
+    (photos / "gt" / "gt_img_2.txt").write_text('1, 2, 11, 6, "A"\n', encoding="utf-8")
+    dataset = load(photos)
+    assert [len(polygon) for polygon in dataset[0]["polygons"]] == [14, 14, 14]
+    assert dataset[0]["texts"] == ["OPEN", None, "SHOP"]
+    assert dataset[1]["polygons"] == [[[1, 2], [11, 2], [11, 6], [1, 6]]]
+    assert dataset[1]["texts"] == ["A"]
+
+
+def test_hidden_files_of_macos_are_no_photos_and_heic_is_named(photos) -> None:
+    (photos / "images" / "._img_1.jpg").write_bytes(b"\x00\x05\x16\x07")
+    assert len(load(photos)) == 3
+    (photos / "images" / "img_4.heic").touch()
+    with pytest.raises(ValueError, match=r"1 photos in .* are HEIC.*pillow-heif.*img_4\.heic"):
+        load(photos)
+    assert len(load(photos, exclude=["img_4"])) == 3
+
+
+def test_photos_in_subfolders_are_hinted_at(photos) -> None:
+    with pytest.raises(FileNotFoundError, match=r"0 there; there are some in its subfolders, such as .*images"):
+        load_icdar2015(photos, photos / "gt")
+
+
+def test_accents_are_composed_in_names_and_words(photos) -> None:
+    (photos / "images" / "img_1.jpg").rename(photos / "images" / "cafe\u0301.jpg")
+    (photos / "gt" / "gt_caf\u00e9.txt").write_text("1,2,11,2,11,6,1,6,cafe\u0301\n", encoding="utf-8")
+    [row] = load(photos, include=["caf\u00e9"])
+    assert row_to_instances(row).texts == ["caf\u00e9"]
+    line = json.dumps({"image": "images/caf\u00e9.jpg", "polygons": []}, ensure_ascii=False)
+    (photos / "words.jsonl").write_text(f"{line}\r\ufeff{line}", encoding="utf-8")
+    assert len(load_jsonl(photos / "words.jsonl")) == 2
+
+
+def test_illegible_words_of_json_lines_do_not_count_unless_it_is_said(photos) -> None:
+    row = {"image": "images/img_1.jpg", "polygons": [[[0, 0], [5, 0], [5, 5]]] * 2, "texts": ["### ", "A"]}
+    lines = [json.dumps(row), json.dumps({**row, "ignore": [False, False]})]
+    (photos / "words.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    assert load_jsonl(photos / "words.jsonl")["ignore"][:] == [[True, False], [False, False]]

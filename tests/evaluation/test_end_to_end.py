@@ -2,7 +2,7 @@
 
 import pytest
 
-from transformers_tcm.evaluation import DetectionIoU, EndToEnd, ImageResult, WordSpotting
+from transformers_tcm.evaluation import DetectionIoU, EndToEnd, ImageResult, WordRecognition, WordSpotting
 from transformers_tcm.evaluation.words import dictionary_form, same_but_for_ends
 from transformers_tcm.instances import TextInstances
 
@@ -107,3 +107,17 @@ def test_missing_transcriptions():
         EndToEnd().update(unread, unread)
     ignored = TextInstances([box(0, 0)], ignore=[True])
     assert EndToEnd().update(ignored, unread).hmean == 1.0
+
+
+@pytest.mark.parametrize(
+    ("truth", "read"), [("CAFE\u0301", "caf\u00c9"), ("caf\u00e9", "cafe\u0301 "), (" caf\u00e9", "CAF\u00c9")]
+)
+def test_accents_may_be_composed_or_not_and_blanks_around_words_do_not_count(truth, read):
+    for protocol in (EndToEnd, WordSpotting):
+        assert spot(protocol, [truth], [read]).pairs == [(0, 0)]
+
+
+def test_recognition_composes_accents():
+    metric = WordRecognition()
+    metric.update(["cafe\u0301"], ["caf\u00e9"])
+    assert metric.compute().character_error_rate == 0

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pytest
 import torch
 from detection_fakes import CONFIG, BrightPixels, box_of, photo
 from PIL import Image
+from torch.utils.data import IterableDataset
 from transformers import pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
@@ -101,6 +102,16 @@ def test_photo_is_turned_upright(detector: TextDetectionPipeline, tmp_path: Path
     assert detector(tmp_path / "turned.png") == detector(PHOTOS[0])
 
 
+class Stream(IterableDataset):
+    """A dataset without a length."""
+
+    def __init__(self, images: list[Image.Image]):
+        self.images = images
+
+    def __iter__(self) -> Iterator[Image.Image]:
+        return iter(self.images)
+
+
 CONTAINERS: dict[str, Callable[[list[Image.Image]], Any]] = {
     "list": list,
     "tuple": tuple,
@@ -108,6 +119,19 @@ CONTAINERS: dict[str, Callable[[list[Image.Image]], Any]] = {
     "iterator": iter,
     "map": lambda images: map(np.asarray, images),
     "dataset": lambda images: datasets.Dataset.from_dict({"image": images}).cast_column("image", datasets.Image()),
+    "column of a dataset": lambda images: datasets.Dataset.from_dict({"photo": images}).cast_column(
+        "photo", datasets.Image()
+    )["photo"],
+    "column of a streamed dataset": lambda images: (
+        datasets.Dataset.from_dict({"photo": images})
+        .cast_column("photo", datasets.Image())
+        .to_iterable_dataset()["photo"]
+    ),
+    "undecoded dataset": lambda images: datasets.Dataset.from_dict({"image": images}).cast_column(
+        "image", datasets.Image(decode=False)
+    ),
+    "torch stream": lambda images: Stream(images),
+    "rows": lambda images: [{"image": image} for image in images],
     "key of a dataset": lambda images: KeyDataset([{"photo": image} for image in images], "photo"),
     "streamed dataset": lambda images: (
         datasets.Dataset.from_dict({"image": images}).cast_column("image", datasets.Image()).to_iterable_dataset()
@@ -236,3 +260,11 @@ def test_default_model_is_the_bundled_one(warnings_of_transformers: list[logging
     assert Path(default.model.name_or_path) == bundled_model_path()
     assert default(PHOTOS[3]) == []
     assert warnings_of_transformers == []
+
+
+def test_datasets_without_a_column_of_images_are_named(detector: TextDetectionPipeline) -> None:
+    rows = datasets.Dataset.from_dict({"photo": [1]})
+    with pytest.raises(ValueError, match=r'no column "image" among \[\'photo\'\]: pass the column'):
+        detector(rows)
+    with pytest.raises(ValueError, match="choose one of 'train'"):
+        detector(datasets.DatasetDict({"train": rows}))

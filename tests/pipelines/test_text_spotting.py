@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from spotting_fakes import BrightWords, photo, tiny_spotter_config
 from tiny_settings import SETTINGS
+from torch.utils.data import IterableDataset
 from transformers import pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
@@ -80,12 +81,35 @@ def test_words_come_in_reading_order_and_not_by_score(spotter: TextSpottingPipel
     np.testing.assert_allclose([word["score"] for word in found], [0.5, 0.9, 0.5], atol=0.03)
 
 
+class Stream(IterableDataset):
+    """A dataset without a length."""
+
+    def __init__(self, images: list[Image.Image]):
+        self.images = images
+
+    def __iter__(self) -> Iterator[Image.Image]:
+        return iter(self.images)
+
+
 CONTAINERS: dict[str, Callable[[list[Image.Image]], Any]] = {
     "list": list,
     "tuple": tuple,
     "generator": lambda images: (image for image in images),
     "iterator": iter,
     "dataset": lambda images: datasets.Dataset.from_dict({"image": images}).cast_column("image", datasets.Image()),
+    "column of a dataset": lambda images: datasets.Dataset.from_dict({"photo": images}).cast_column(
+        "photo", datasets.Image()
+    )["photo"],
+    "column of a streamed dataset": lambda images: (
+        datasets.Dataset.from_dict({"photo": images})
+        .cast_column("photo", datasets.Image())
+        .to_iterable_dataset()["photo"]
+    ),
+    "undecoded dataset": lambda images: datasets.Dataset.from_dict({"image": images}).cast_column(
+        "image", datasets.Image(decode=False)
+    ),
+    "torch stream": lambda images: Stream(images),
+    "rows": lambda images: [{"image": image} for image in images],
     "key of a dataset": lambda images: KeyDataset([{"photo": image} for image in images], "photo"),
     "streamed dataset": lambda images: (
         datasets.Dataset.from_dict({"image": images}).cast_column("image", datasets.Image()).to_iterable_dataset()
@@ -196,6 +220,8 @@ def test_lexicons_and_images_of_a_generator_are_counted(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         list(spotter((image for image in PHOTOS[:2]), lexicon=[["b1"]] * count))
+    with pytest.raises(ValueError, match=message):
+        list(spotter(Stream(PHOTOS[:2]), lexicon=[["b1"]] * count))
 
 
 def test_lexicons_of_single_images_cannot_be_given_beforehand() -> None:

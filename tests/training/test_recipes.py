@@ -11,7 +11,15 @@ import pytest
 
 from transformers_tcm import TCMImageProcessor, TextInstances
 from transformers_tcm.data.loaders import save_jsonl
-from transformers_tcm.training import PhotoArguments, TCMTrainingArguments, few_shot_subset, parse_recipe
+from transformers_tcm.training import (
+    PhotoArguments,
+    TCMTrainingArguments,
+    few_shot_subset,
+    parse_recipe,
+    stop_evaluation,
+    unreadable_words,
+    words_of_rows,
+)
 
 WORD = np.float32([[40, 30], [90, 30], [90, 50], [40, 50]])
 
@@ -216,3 +224,55 @@ def test_pasted_words_come_from_training_photos_and_lists(photos: Path) -> None:
     alone = {"train_images": [], "train_annotations": [], "copy_paste_words": []}
     with pytest.raises(ValueError, match="no word to paste"):
         patches(**alone)
+
+
+RECIPE = {
+    "output_dir": "out",
+    "dataloader_num_workers": 2,
+    "dataloader_persistent_workers": True,
+    "dataloader_prefetch_factor": 3,
+    "eval_strategy": "steps",
+    "eval_steps": 5,
+    "save_strategy": "steps",
+    "save_steps": 5,
+    "load_best_model_at_end": True,
+    "metric_for_best_model": "eval_hmean",
+    "max_steps": 5,
+}
+
+
+@pytest.mark.parametrize("override", [["--dataloader_num_workers", "0"], ["--dataloader-num-workers=0"]])
+def test_recipes_run_without_workers(tmp_path: Path, override: list[str]) -> None:
+    (tmp_path / "recipe.json").write_text(json.dumps(RECIPE))
+    common = [str(tmp_path / "recipe.json"), "--use_cpu"]
+    [training] = parse_recipe(TCMTrainingArguments, arguments=common)
+    assert (training.dataloader_persistent_workers, training.dataloader_prefetch_factor) == (True, 3)
+    [training] = parse_recipe(TCMTrainingArguments, arguments=[*common, *override])
+    assert training.dataloader_num_workers == 0
+    assert (training.dataloader_persistent_workers, training.dataloader_prefetch_factor) == (False, None)
+
+
+def test_recipes_run_without_data_to_evaluate_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "recipe.json").write_text(json.dumps(RECIPE))
+    [training] = parse_recipe(TCMTrainingArguments, arguments=[str(tmp_path / "recipe.json"), "--use_cpu"])
+    stop_evaluation(training)
+    assert (training.eval_strategy, training.do_eval, training.load_best_model_at_end) == ("no", False, False)
+    assert "the last model is kept: there are no data to evaluate on" in caplog.text
+
+
+def test_empty_sources_are_named(tmp_path: Path) -> None:
+    (tmp_path / "empty.jsonl").write_text("\n")
+    path = str(tmp_path / "empty.jsonl")
+    with pytest.raises(ValueError, match=r"empty\.jsonl holds no photo"):
+        PhotoArguments(train_jsonl=[path]).training_crops(TCMImageProcessor(), 5, 0)
+    with pytest.raises(ValueError, match=r"empty\.jsonl holds no photo"):
+        PhotoArguments(eval_jsonl=path).evaluation_rows()
+
+
+def test_words_outside_the_charset_are_counted() -> None:
+    assert unreadable_words(["SALE", "Cafe\u0301"], "SALECafe\u00e9") is None
+    report = unreadable_words(["\u51fa\u53e3", "SALE", "\u51fa"], "SALE")
+    assert report.startswith("2 of 3 words to train on hold characters that the recogniser cannot read")
+    assert "charset of 4 characters: '\u51fa' (2), '\u53e3' (1)." in report
+    rows = [{"texts": ["a", "b", None], "ignore": [False, True, False]}, {"texts": ["c"], "ignore": [False]}]
+    assert list(words_of_rows(rows)) == ["a", "c"]

@@ -28,7 +28,9 @@ def import_labels(
     ] = None,
     ignore: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Label, choice or checkbox of words that do not count; can be repeated."),
+        typer.Option(
+            metavar="NAME", help="Label, choice, NAME=VALUE or checkbox of words that do not count; can be repeated."
+        ),
     ] = None,
     reorder: Annotated[bool, typer.Option("--reorder", help="Start every outline where upright text starts.")] = False,
 ) -> None:
@@ -37,7 +39,7 @@ def import_labels(
     \b
       label-studio  project exported as JSON: rectangles and polygons, with a text area for each region
       cvat          annotations.xml of "CVAT for images 1.1": boxes and polygons, the word in a text attribute
-                    (the only one, or the one named transcription, text or word)
+                    (the only one, or the one named transcription, text or word), also without <meta>
       paddleocr     Label.txt of PPOCRLabel, or another list of labels for PaddleOCR's detection
 
     Words that read ### do not count, nor do those that PPOCRLabel calls difficult. Outlines that run counter-clockwise
@@ -58,6 +60,9 @@ def import_labels(
         photos = read_export(source, form, text_field, ignore or ())
         # `None` shows the bar on a terminal only.
         labels = import_photos(tqdm(photos, unit="photo", disable=None), images, reorder)
+        if unmatched := labels.unmatched(ignore or ()):
+            known = ", ".join(sorted(labels.marks)) or "none"
+            labels.problems.append(f"--ignore {', '.join(unmatched)}: no word is marked so; the marks are: {known}")
         for problem in labels.problems:
             typer.echo(f"error: {source}, {problem}", err=True)
         if not labels.images:
@@ -88,12 +93,14 @@ def validate_dataset(
 
     \b
     Photos    missing-photo unreadable-photo missing-labels duplicate-photo
-    Labels    unreadable-labels empty-word missing-word duplicate-word
+    Labels    unreadable-labels other-layout empty-word missing-word odd-word duplicate-word
     Outlines  too-few-points not-finite too-many-points zero-area self-intersection outside-photo
     Order     counter-clockwise reading-start
 
     Outlines run clockwise from the corner where the word starts. That another corner was taken is found where geometry
     tells it: a first side that is the short one of a longer word, or that points left.
+
+    Files of labels may have more points than four, boxes, or a column for the script: it is told how they are read.
 
     The exit code is 0 if nothing was found, 1 if something was, 2 if there is nothing to look at.
 

@@ -2,6 +2,7 @@
 
 import glob
 import os
+import re
 import statistics
 import sys
 import time
@@ -10,11 +11,13 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import typer
 from tqdm import tqdm
 
-from ..images import load_image
+from ..images import is_image_name, list_images, load_image, subfolders_with_images
 from ..instances import TextInstances
 from ..lexicon import Lexicon, LexiconRule, checked_limit
 from .result_files import ResultWriter
@@ -38,7 +41,7 @@ __all__ = [
     "write_failure_report",
 ]
 
-IMAGE_SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+_ADDRESS = re.compile(r"(https?|data|ftp|s3|gs|hf)://|data:", re.IGNORECASE)
 
 
 def complain(message: object) -> None:
@@ -67,15 +70,35 @@ def find_images(arguments: Sequence[str]) -> tuple[list[Path], int]:
 def _expand(argument: str) -> list[Path]:
     """A file as it is, which need not exist; the images in a folder; the files that match a pattern."""
     if os.path.isdir(argument):
-        found = [path for path in Path(argument).iterdir() if path.suffix.lower() in IMAGE_SUFFIXES]
-    elif glob.has_magic(argument) and not os.path.exists(argument):
-        found = [Path(path) for path in glob.glob(argument, recursive=True)]
-    else:
+        return _images_of_folder(argument)
+    if argument.lower().startswith("file://"):
+        return [Path(url2pathname(urlsplit(argument).path))]
+    if _ADDRESS.match(argument):
+        raise FileNotFoundError(f"{argument[:100]!r} is an address; the commands read files: download it first")
+    if not glob.has_magic(argument) or os.path.exists(argument):
         return [Path(argument)]
-    files = sorted(path for path in found if path.is_file())
+    files = sorted(path for path in map(Path, glob.glob(argument, recursive=True)) if path.is_file())
     if not files:
         raise FileNotFoundError(f"no images in {argument!r}")
     return files
+
+
+def _images_of_folder(folder: str) -> list[Path]:
+    """The images in it; those of its subfolders are hinted at."""
+    files, below = list_images(folder), subfolders_with_images(folder)
+    hint = ""
+    if below:
+        pattern = os.path.join(folder, "**", f"*{_an_image_in(below[0]).suffix}")
+        hint = f"there are images in its subfolders, such as {str(below[0])!r}, which the pattern {pattern!r} reads"
+    if not files:
+        raise FileNotFoundError(f"no images in {folder!r}" + (f"; {hint}" if hint else ""))
+    if hint:
+        tqdm.write(f"note: {folder}: {hint}", file=sys.stderr)
+    return files
+
+
+def _an_image_in(folder: Path) -> Path:
+    return next(path for path in sorted(folder.iterdir()) if is_image_name(path))
 
 
 @contextmanager
@@ -200,6 +223,8 @@ def annotated_rows(
         rows = load_icdar2015(images, annotations, include=include)
     else:
         raise ValueError("nothing to evaluate on: give --images and --annotations, or --jsonl")
+    if not len(rows):
+        raise ValueError(f"nothing to evaluate on: there is no photo in {jsonl or images}")
     for name, texts, ignore in zip(rows["image_id"], rows["texts"], rows["ignore"], strict=True) if with_words else ():
         if any(text is None and not skip for text, skip in zip(texts, ignore, strict=True)):
             raise ValueError(

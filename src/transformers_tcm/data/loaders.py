@@ -2,18 +2,21 @@
 
 import json
 import os
+import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from ..icdar import is_illegible
+from ..images import find_file, image_suffixes, list_images, subfolders_with_images
 from ..instances import TextInstances
 
 if TYPE_CHECKING:
     import datasets
 
-__all__ = ["IMAGE_SUFFIXES", "load_icdar2015", "load_jsonl", "row_to_instances", "save_jsonl", "text_features"]
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp")
+__all__ = ["build_dataset", "load_icdar2015", "load_jsonl", "row_to_instances", "save_jsonl", "text_features"]
 
 
 def text_features() -> "datasets.Features":
@@ -41,8 +44,9 @@ def text_features() -> "datasets.Features":
 
 
 def row_to_instances(row: Mapping[str, Any]) -> TextInstances:
-    """The annotation of one row of a dataset with `text_features`."""
-    return TextInstances(list(row["polygons"]), texts=list(row["texts"]), ignore=row["ignore"])
+    """The annotation of one row of a dataset with `text_features`, the accents of its words composed (Unicode NFC)."""
+    texts = [None if text is None else unicodedata.normalize("NFC", text) for text in row["texts"]]
+    return TextInstances(list(row["polygons"]), texts=texts, ignore=row["ignore"])
 
 
 def load_icdar2015(
@@ -57,7 +61,7 @@ def load_icdar2015(
         images: folder of the photos.
         annotations: folder of the annotations; that of `X.jpg` is `gt_X.txt`, with a line
             `x1,y1,x2,y2,x3,y3,x4,y4,word` for each word, `###` for illegible ones, nothing after the eighth comma
-            where the word is unknown.
+            where the word is unknown. The other forms of `transformers_tcm.icdar` are told from each file's lines.
         include: only these photos: a list of file names, with or without suffix, or the path of a text file with one
             name a line.
         exclude: all but these photos, in the same forms.
@@ -70,23 +74,36 @@ def load_icdar2015(
         ValueError: for a line that cannot be read; file and line are named.
     """
     images, annotations = _folder(images, "images"), _folder(annotations, "annotations")
-    paths = {path.name: path for path in sorted(images.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES}
+    paths = {path.name: path for path in list_images(images)}
     names = set(paths)
     if include is not None:
         names &= _listed_names(include, paths, images)
     if exclude is not None:
         names -= _listed_names(exclude, paths, images)
     if not names:
-        raise FileNotFoundError(f"no photo to load from {images}: {len(paths)} there, all left out by include/exclude")
+        raise FileNotFoundError(_nothing_chosen(images, len(paths)))
     chosen = [path for name, path in paths.items() if name in names]
-    return _build(chosen, [_read_icdar(annotations / f"gt_{path.stem}.txt", path) for path in chosen])
+    if unreadable := [path.name for path in chosen if path.suffix.lower() not in image_suffixes()]:
+        raise ValueError(
+            f"{len(unreadable)} photos in {images} are HEIC, which Pillow reads with a plug-in: `pip install "
+            f"pillow-heif` and register it, convert them, or leave them out with `exclude`: {', '.join(unreadable[:5])}"
+        )
+    return build_dataset(chosen, [_read_icdar(annotations / f"gt_{path.stem}.txt", path) for path in chosen])
+
+
+def _nothing_chosen(images: Path, there: int) -> str:
+    if there:
+        return f"no photo to load from {images}: {there} there, all left out by include/exclude"
+    below = subfolders_with_images(images)
+    hint = f"; there are some in its subfolders, such as {below[0]}: give one of these" if below else ""
+    return f"no photo to load from {images}: 0 there{hint}"
 
 
 def load_jsonl(path: str | os.PathLike[str]) -> "datasets.Dataset":
     """Photos with annotations in a JSON-lines file, polygons of any number of points.
 
     A line is `{"image": path, "polygons": [[[x, y], …], …], "texts": [str or null, …], "ignore": [bool, …]}`, the path
-    relative to the file. Without `texts` all words are unknown, without `ignore` all count.
+    relative to the file. Without `texts` all words are unknown, without `ignore` all but `###` count.
 
     Returns:
         A dataset with the columns of `text_features`, in the order of the file.
@@ -104,11 +121,12 @@ def load_jsonl(path: str | os.PathLike[str]) -> "datasets.Dataset":
                 image, instances = _parse_json_line(line)
             except (ValueError, TypeError) as error:
                 raise ValueError(f"{path}, line {number}: {error}") from error
-            if not (path.parent / image).is_file():
+            photo = find_file(path.parent / image)
+            if photo is None:
                 raise FileNotFoundError(f"{path}, line {number}: no such image: {path.parent / image}")
-            images.append(path.parent / image)
+            images.append(photo)
             annotations.append(instances)
-    return _build(images, annotations)
+    return build_dataset(images, annotations)
 
 
 def save_jsonl(
@@ -122,7 +140,8 @@ def save_jsonl(
             file.write(json.dumps({"image": name, **instances.to_json()}, ensure_ascii=False) + "\n")
 
 
-def _build(images: list[Path], annotations: list[TextInstances]) -> "datasets.Dataset":
+def build_dataset(images: list[Path], annotations: list[TextInstances]) -> "datasets.Dataset":
+    """A dataset with the columns of `text_features` of photos and what is written in them."""
     features = text_features()  # first, because it says what to install where datasets is missing
     import datasets
 
@@ -146,29 +165,38 @@ def _listed_names(names: str | os.PathLike[str] | Iterable[str], known: Mapping[
     """The file names meant by a list or a text file, which may leave out the suffix; all have to be `known`."""
     if isinstance(names, str | os.PathLike):
         names = [line.strip() for line in _read_text(Path(names)).splitlines()]
-    by_stem = {path.stem: name for name, path in known.items()}
-    listed = {name if name in known else by_stem.get(name, name) for name in names if name}
+    # Accents in names of files are composed on some systems, decomposed on others.
+    by_name = {_composed(path.stem): name for name, path in known.items()} | {_composed(name): name for name in known}
+    listed = {by_name.get(_composed(name), name) for name in names if name}
     if missing := sorted(listed - set(known)):
         raise FileNotFoundError(f"{len(missing)} listed photos are not in {folder}: {', '.join(missing[:5])}")
     return listed
 
 
+def _composed(name: str) -> str:
+    return unicodedata.normalize("NFC", name)
+
+
 def _read_text(path: Path) -> str:
-    """UTF-8, with or without a byte order mark."""
+    """UTF-8, with or without byte order marks, which joined files have at any line, and with any line ends."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not a UTF-8 text file ({error})") from error
+    return text.replace("\r\n", "\n").replace("\r", "\n").replace("\n\ufeff", "\n")
 
 
 def _read_icdar(path: Path, image: Path) -> TextInstances:
-    if not path.is_file():
+    found = find_file(path)
+    if found is None:
         raise FileNotFoundError(f"no annotation file for {image}: expected {path}")
-    text = _read_text(path)
+    text = _read_text(found)
     try:
-        return TextInstances.from_icdar(text)
+        instances = TextInstances.from_icdar(text)
     except ValueError as error:
         raise ValueError(f"{path}, {error}") from error
+    instances.texts = [word or None for word in instances.texts or []]
+    return instances
 
 
 def _parse_json_line(line: str) -> tuple[str, TextInstances]:
@@ -179,4 +207,6 @@ def _parse_json_line(line: str) -> tuple[str, TextInstances]:
     instances = TextInstances.from_json({key: row.get(key) for key in ("polygons", "texts", "ignore")})
     if any(not isinstance(word, str | None) for word in instances.texts or []):
         raise ValueError(f'"texts" holds {instances.texts}; expected strings and nulls')
+    if instances.ignore is None and instances.texts is not None:
+        instances.ignore = np.array([is_illegible(word or "") for word in instances.texts], dtype=bool)
     return row["image"], instances

@@ -28,7 +28,7 @@ import numpy as np
 from ..instances import TextInstances
 from .matching import intersection_area, shapes
 from .scores import EvaluationResult, ImageResult
-from .words import required_texts
+from .words import read_texts, required_texts
 
 __all__ = ["CLEval", "CLEvalResult"]
 
@@ -106,7 +106,7 @@ class CLEval:
         """
         image_id = len(self._detection) if image_id is None else image_id
         truths, quads = _quads(ground_truth, "ground truth"), _quads(detections, "detection")
-        words, read = _words(ground_truth, truths), [word or "" for word in detections.texts or [""] * len(quads)]
+        words, read = _words(ground_truth, truths), read_texts(detections)
         matches = _match(truths, quads, words, ground_truth.ignored)
         parts, merged = matches.linked.sum(axis=1), matches.linked.sum(axis=0)
         split_penalty, merge_penalty = int((parts - 1).clip(0).sum()), int((merged - 1).clip(0).sum())

@@ -12,7 +12,7 @@ import numpy as np
 from ..instances import TextInstances
 from .iou import DetectionIoU
 from .scores import ImageResult
-from .words import dictionary_form, required_texts, same_but_for_ends
+from .words import composed, dictionary_form, read_texts, required_texts, same_but_for_ends
 
 __all__ = ["EndToEnd", "WordSpotting"]
 
@@ -20,9 +20,9 @@ __all__ = ["EndToEnd", "WordSpotting"]
 class EndToEnd(DetectionIoU):
     """`DetectionIoU` in which a match counts only if the word was read.
 
-    Words are compared without case; one special character at either end of a ground truth need not be read. A match
-    with the wrong word uses up both sides. Ground truths need a transcription (ValueError), detections without one
-    count as read wrongly.
+    Words are compared without case, composed and decomposed accents alike, and one special character at either end of a
+    ground truth need not be read. A match with the wrong word uses up both sides. Ground truths need a transcription
+    (ValueError), detections without one count as read wrongly.
     """
 
     def evaluate_image(
@@ -30,8 +30,8 @@ class EndToEnd(DetectionIoU):
     ) -> ImageResult:
         """Judge one image, without adding it to the totals."""
         matched = super().evaluate_image(ground_truth, detections, image_id)
-        truths, words = required_texts(ground_truth), detections.texts or [None] * len(detections)
-        pairs = [(i, j) for i, j in matched.pairs if self.same_word(truths[i], words[j] or "")]
+        truths, words = required_texts(ground_truth), read_texts(detections)
+        pairs = [(i, j) for i, j in matched.pairs if self.same_word(truths[i], words[j])]
         return replace(matched, found=len(pairs), correct=len(pairs), pairs=pairs)
 
     def same_word(self, truth: str, read: str) -> bool:
@@ -57,4 +57,4 @@ class WordSpotting(EndToEnd):
 
     def same_word(self, truth: str, read: str) -> bool:
         """Equality without case."""
-        return truth.upper() == read.upper()
+        return composed(truth.upper()) == composed(read.upper())

@@ -4,6 +4,8 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from .words import composed
+
 __all__ = ["RecognitionResult", "WordRecognition", "letters_and_digits"]
 
 
@@ -32,7 +34,7 @@ class RecognitionResult:
 
 
 class WordRecognition:
-    """Compare read words with their references, one to one.
+    """Compare read words with their references, one to one; composed and decomposed accents are alike.
 
     Args:
         normalize: applied to both before comparing, such as `letters_and_digits` or `str.lower`; by default nothing.
@@ -55,7 +57,7 @@ class WordRecognition:
         if len(references) != len(predictions):
             raise ValueError(f"{len(references)} references for {len(predictions)} predictions; expected one for each")
         self.pairs += [
-            (self.normalize(reference), self.normalize(prediction))
+            (self.normalize(composed(reference)), self.normalize(composed(prediction)))
             for reference, prediction in zip(references, predictions, strict=True)
         ]
 

@@ -1,8 +1,10 @@
 """When two transcriptions are the same word: the rules of the Robust Reading Competition."""
 
+import unicodedata
+
 from ..instances import TextInstances
 
-__all__ = ["dictionary_form", "required_texts", "same_but_for_ends"]
+__all__ = ["composed", "dictionary_form", "read_texts", "required_texts", "same_but_for_ends"]
 
 SPECIAL_CHARACTERS = "'!?.:,*\"()·[]/"
 _LETTER_RANGES = (("a", "z"), ("A", "Z"), ("À", "ƿ"), ("Ǆ", "ɿ"), ("Ά", "Ͽ"), ("-", "-"))
@@ -10,8 +12,18 @@ _NOT_LETTERS = "×÷·"
 _SHORTEST_WORD = 3
 
 
+def composed(word: str) -> str:
+    """The word with composed accents (Unicode NFC); some systems write them composed, others decomposed."""
+    return unicodedata.normalize("NFC", word)
+
+
+def read_texts(detections: TextInstances) -> list[str]:
+    """Readings as they are compared, empty where there is none."""
+    return [composed(text or "").strip() for text in detections.texts or [None] * len(detections)]
+
+
 def required_texts(ground_truth: TextInstances) -> list[str]:
-    """Transcriptions of a ground truth, empty for ignored instances without one.
+    """Transcriptions of a ground truth as they are compared, empty for ignored instances without one.
 
     Raises:
         ValueError: if an instance that counts has no transcription.
@@ -20,7 +32,7 @@ def required_texts(ground_truth: TextInstances) -> list[str]:
     for index, (text, ignored) in enumerate(zip(texts, ground_truth.ignored, strict=True)):
         if text is None and not ignored:
             raise ValueError(f"ground truth {index} has no transcription; give its text or mark it as ignored")
-    return [text or "" for text in texts]
+    return [composed(text or "").strip() for text in texts]
 
 
 def same_but_for_ends(truth: str, read: str) -> bool:
@@ -28,7 +40,7 @@ def same_but_for_ends(truth: str, read: str) -> bool:
 
     An empty ground truth equals nothing.
     """
-    truth, read = truth.upper(), read.upper()
+    truth, read = composed(truth.upper()), composed(read.upper())
     starts = (0, 1) if truth[:1] in SPECIAL_CHARACTERS else (0,)
     ends = (0, 1) if truth[-1:] in SPECIAL_CHARACTERS else (0,)
     return bool(truth) and any(read == truth[start : len(truth) - end] for start in starts for end in ends)
@@ -40,6 +52,7 @@ def dictionary_form(word: str) -> str | None:
     Drops a final 's, hyphens at the ends and special characters. What then holds a space, anything but letters (digits
     among them) or fewer than three characters is no word.
     """
+    word = composed(word)
     word = word[:-2] if word.endswith(("'s", "'S")) else word
     word = word.strip("-").translate(dict.fromkeys(map(ord, SPECIAL_CHARACTERS), " ")).strip()
     return word if len(word) >= _SHORTEST_WORD and all(map(_is_letter, word)) else None

@@ -3,17 +3,26 @@
 from collections import OrderedDict
 from typing import Any
 
-from transformers import AutoBackbone, AutoConfig, AutoImageProcessor, AutoModel, AutoModelForObjectDetection
+import transformers.pipelines
+from transformers import (
+    AutoBackbone,
+    AutoConfig,
+    AutoImageProcessor,
+    AutoModel,
+    AutoModelForObjectDetection,
+    AutoProcessor,
+)
 
 # Private: a new auto class cannot be made in another way. Nothing else in the package imports from there.
 from transformers.models.auto.auto_factory import _BaseAutoModelClass, _LazyAutoMapping
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
 
+from .bundled import take_bundled_names
 from .tcm.backends import torchvision_works
 from .tcm.configuration_tcm import TCMConfig, TCMVisionConfig
 from .tcm.image_processing_pil_tcm import TCMImageProcessorPil
 from .tcm.modeling_clip_resnet import TCMVisionBackbone
-from .tcm.modeling_tcm import TCMForTextDetection, TCMModel
+from .tcm.modeling_tcm import TCMForTextDetection, TCMModel, TCMPreTrainedModel
 from .tcm.modeling_tcm_spotting import TCMForTextSpotting
 
 __all__ = ["AutoModelForTextDetection", "AutoModelForTextSpotting", "register_models"]
@@ -50,6 +59,22 @@ def register_models() -> None:
     # Where transformers keeps its own text detectors.
     AutoModelForObjectDetection.register(TCMConfig, TCMForTextDetection, exist_ok=True)
     AutoImageProcessor.register(TCMConfig, image_processor_classes=_image_processor_classes(), exist_ok=True)
+    _accept_bundled_names()
+
+
+def _accept_bundled_names() -> None:
+    """`from_pretrained("fasttcm-spotter-tiny")` and `pipeline(…, model=…)` of that name load what is installed.
+
+    transformers has no place to register names, and asks the Hub for any that is no folder. All its auto classes load
+    through these; `pipeline` looks a name up in two further functions before it loads anything.
+    """
+    processors = _image_processor_classes().values()
+    ours = (TCMConfig, TCMVisionConfig, TCMPreTrainedModel, TCMVisionBackbone, *processors)
+    for loader in (_BaseAutoModelClass, AutoConfig, AutoImageProcessor, AutoProcessor, *ours):
+        take_bundled_names(loader, "from_pretrained")
+    for function in ("resolve_revision", "find_adapter_config_file"):
+        if hasattr(transformers.pipelines, function):
+            take_bundled_names(transformers.pipelines, function)
 
 
 def _image_processor_classes() -> dict[str, type]:

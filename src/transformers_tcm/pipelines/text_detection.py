@@ -1,7 +1,7 @@
 """`pipeline("text-detection")`: photos in, outlines of words out."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from types import GeneratorType
 from typing import Any, ClassVar
@@ -312,13 +312,45 @@ class TextDetectionPipeline(Pipeline):
 
 
 def as_pipeline_inputs(inputs: Any) -> Any:
-    """One image as it is, many in a container that the base class of pipelines knows as such."""
-    if "image" in (getattr(inputs, "column_names", None) or ()):
+    """One image as it is, many in a container that the base class of pipelines knows as such.
+
+    Raises:
+        ValueError: for a dataset without a column "image".
+    """
+    names = getattr(inputs, "column_names", None)
+    if isinstance(names, Mapping):
+        raise ValueError(f"a dataset of several splits: choose one of {', '.join(map(repr, names))}")
+    if names:
+        if "image" not in names:
+            raise ValueError(f'no column "image" among {names}: pass the column of the images, as in dataset["photo"]')
         return KeyDataset(inputs, "image") if hasattr(inputs, "__len__") else (row["image"] for row in inputs)
-    if isinstance(inputs, Iterator) and not hasattr(inputs, "read"):
-        # The base class knows generators only. An open file iterates as well, but is one image.
-        return (image for image in inputs)
-    return list(inputs) if isinstance(inputs, (list, tuple)) else inputs
+    if isinstance(inputs, (list, tuple)):
+        return list(inputs)
+    if isinstance(inputs, Dataset) or not _holds_many(inputs):
+        return inputs
+    if isinstance(inputs, Sequence):
+        return _Items(inputs)  # such as a column of a dataset, which decodes an image when it is asked for it
+    # The base class knows generators only.
+    return (image for image in inputs)
+
+
+class _Items(Dataset[Any]):
+    """A sequence as the dataset that the base class of pipelines takes."""
+
+    def __init__(self, items: Sequence[Any]):
+        self.items = items
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.items[index]
+
+
+def _holds_many(inputs: Any) -> bool:
+    """Whether it is no image but iterates over some; files, texts, bytes and rows iterate over something else."""
+    one = (str, bytes, bytearray, memoryview, np.ndarray, torch.Tensor, Mapping)
+    return isinstance(inputs, Iterable) and not isinstance(inputs, one) and not hasattr(inputs, "read")
 
 
 def _without_tiles(params: dict[str, Any]) -> tuple[dict[str, Any], dict[str, int] | None]:

@@ -6,7 +6,7 @@ from types import GeneratorType
 from typing import Any, ClassVar
 
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, IterableDataset
 
 from ..instances import TextInstances
 from ..lexicon import Lexicon, LexiconArgument, is_per_image, lexicon_per_image
@@ -142,6 +142,8 @@ def _with_lexicons(inputs: Any, lexicons: LexiconArgument) -> Any:
         pairs = zip(inputs, lexicon_per_image(lexicons, len(inputs)), strict=True)
         return [_ImageWithLexicon(*pair) for pair in pairs]
     if isinstance(inputs, GeneratorType):
+        return _pairs(inputs, lexicons)
+    if isinstance(inputs, IterableDataset):
         return _pairs(inputs, lexicons)
     if isinstance(inputs, Dataset):
         count: int = len(inputs)  # type: ignore[arg-type]  # those of fixed length, as the base class takes them

@@ -5,7 +5,14 @@ from .initial_weights import load_initial_weights
 from .interruption import StopRequest, last_checkpoint
 from .loop import TrainingLoop
 from .parameter_groups import freeze_detector, freeze_text_encoder, parameter_groups
-from .recipes import PhotoArguments, few_shot_subset, parse_recipe
+from .recipes import (
+    PhotoArguments,
+    few_shot_subset,
+    parse_recipe,
+    stop_evaluation,
+    unreadable_words,
+    words_of_rows,
+)
 from .scoring import BatchScores, score_batch, summarize
 from .throughput import Throughput
 from .trainer import TCMTrainer, TCMTrainingArguments
@@ -27,5 +34,8 @@ __all__ = [
     "parameter_groups",
     "parse_recipe",
     "score_batch",
+    "stop_evaluation",
     "summarize",
+    "unreadable_words",
+    "words_of_rows",
 ]

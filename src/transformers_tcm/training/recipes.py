@@ -1,14 +1,18 @@
 """What the training scripts share: recipe files and annotated photos to train on."""
 
+import argparse
 import json
+import logging
 import sys
-from collections.abc import Sequence
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import HfArgumentParser
+from transformers import HfArgumentParser, IntervalStrategy, TrainingArguments
 
 from ..data.augmentation import TextAugmentation
 from ..data.copy_paste import CopyPaste, cut_words, patches_of_words
@@ -17,7 +21,19 @@ from ..data.loaders import load_icdar2015, load_jsonl, row_to_instances
 from ..data.word_crops import load_word_crops
 from ..images import load_image
 
-__all__ = ["PhotoArguments", "few_shot_subset", "parse_recipe"]
+__all__ = [
+    "PhotoArguments",
+    "few_shot_subset",
+    "parse_recipe",
+    "stop_evaluation",
+    "unreadable_words",
+    "words_of_rows",
+]
+
+logger = logging.getLogger(__name__)
+
+# Of a recipe, what means nothing, and is refused by torch or transformers, without processes that load the data.
+_OF_WORKERS = ("dataloader_persistent_workers", "dataloader_prefetch_factor")
 
 
 def parse_recipe(*argument_classes: type, arguments: Sequence[str] | None = None) -> tuple[Any, ...]:
@@ -37,7 +53,10 @@ def parse_recipe(*argument_classes: type, arguments: Sequence[str] | None = None
     recipe, *overrides = arguments
     given = {override[2:].split("=")[0].replace("-", "_") for override in overrides if override.startswith("--")}
     from_recipe: list[str] = []
-    for name, value in _read_recipe(Path(recipe)).items():
+    settings = _read_recipe(Path(recipe))
+    if _workers(overrides, settings) == 0:
+        settings = {name: value for name, value in settings.items() if name not in _OF_WORKERS}
+    for name, value in settings.items():
         if name not in given:
             values = value if isinstance(value, list) else [json.dumps(value) if isinstance(value, dict) else value]
             from_recipe += [f"--{name}", *map(str, values)]
@@ -56,6 +75,56 @@ def _read_recipe(path: Path) -> dict[str, Any]:
     return settings
 
 
+def _workers(overrides: Sequence[str], settings: Mapping[str, Any]) -> int | None:
+    """How many processes load the data, as the command line or the recipe says."""
+    options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    options.add_argument("--dataloader_num_workers", "--dataloader-num-workers", type=int)
+    given, _ = options.parse_known_args(overrides)
+    workers = given.dataloader_num_workers
+    return settings.get("dataloader_num_workers") if workers is None else workers
+
+
+def stop_evaluation(arguments: TrainingArguments) -> None:
+    """Take out of a recipe what needs data to evaluate on, where none is named; it is logged."""
+    if arguments.eval_strategy != "no" or arguments.load_best_model_at_end:
+        logger.warning("nothing is evaluated and the last model is kept: there are no data to evaluate on")
+    arguments.do_eval = False
+    arguments.eval_strategy = IntervalStrategy.NO
+    arguments.load_best_model_at_end = False
+    arguments.metric_for_best_model = None
+
+
+def words_of_rows(rows: Any) -> Iterator[str]:
+    """The words of annotated photos that count and are known, without decoding the photos."""
+    if hasattr(rows, "column_names"):
+        texts, ignored = rows["texts"], rows["ignore"]
+    else:
+        texts, ignored = [row["texts"] for row in rows], [row["ignore"] for row in rows]
+    for words, flags in zip(texts, ignored, strict=True):
+        yield from (word for word, ignore in zip(words, flags, strict=True) if word and not ignore)
+
+
+def unreadable_words(words: Iterable[str], charset: str) -> str | None:
+    """How many words hold characters that are not in the charset, which ones and how often; `None` if none do.
+
+    Accents are composed before, as in training.
+    """
+    known, counts, total, affected = set(charset), Counter[str](), 0, 0
+    for word in words:
+        outside = [character for character in unicodedata.normalize("NFC", word) if character not in known]
+        counts.update(outside)
+        total, affected = total + 1, affected + bool(outside)
+    if not affected:
+        return None
+    most = ", ".join(f"{character!r} ({count})" for character, count in counts.most_common(20))
+    more = f" and {len(counts) - 20} more" if len(counts) > 20 else ""
+    return (
+        f"{affected} of {total} words to train on hold characters that the recogniser cannot read, as they are outside "
+        f"of its charset of {len(charset)} characters: {most}{more}. It learns to call them unknown and leaves them "
+        'out; to read them, train a recogniser with another "charset"'
+    )
+
+
 def few_shot_subset(count: int, share: float, seed: int = 0) -> list[int]:
     """Indices of a share of `count` photos, in ascending order, at least one.
 
@@ -68,6 +137,12 @@ def few_shot_subset(count: int, share: float, seed: int = 0) -> list[int]:
         raise ValueError(f"--few_shot is a share of the training photos, above 0 and at most 1; got {share}")
     order = np.random.default_rng(seed).permutation(count)
     return sorted(order[: max(round(share * count), 1)].tolist())
+
+
+def _not_empty(rows: Any, path: str) -> Any:
+    if not len(rows):
+        raise ValueError(f"{path} holds no photo; expected a line of JSON for each")
+    return rows
 
 
 @dataclass
@@ -162,7 +237,8 @@ class PhotoArguments:
             rows = self._share_of(load_icdar2015(images, annotations, exclude=self._held_out(images)))
             sources.append(DecodedRows(rows) if self.decode_once else rows)
         for path in self.train_jsonl:
-            sources.append(self._share_of(load_jsonl(path)) if self.jsonl_photos else load_jsonl(path))
+            rows = _not_empty(load_jsonl(path), path)
+            sources.append(self._share_of(rows) if self.jsonl_photos else rows)
         if not sources:
             raise ValueError("nothing to train on: give --train_images and --train_annotations, or --train_jsonl")
         if self.few_shot < 1 and not self.train_images and not self.jsonl_photos:
@@ -198,7 +274,7 @@ class PhotoArguments:
     def evaluation_rows(self) -> Any:
         """Rows to evaluate on, `None` where none are named."""
         if self.eval_jsonl:
-            return load_jsonl(self.eval_jsonl)
+            return _not_empty(load_jsonl(self.eval_jsonl), self.eval_jsonl)
         if self.eval_images and self.eval_annotations:
             return load_icdar2015(self.eval_images, self.eval_annotations, include=self.eval_list)
         return None

@@ -130,3 +130,39 @@ def test_other_files_are_refused(tmp_path: Path, content: str, message: str) -> 
     (tmp_path / "other.xml").write_text(content, encoding="utf-8")
     with pytest.raises(ValueError, match=rf"other\.xml: {message}"):
         read_export(tmp_path / "other.xml")
+
+
+SELECTED = """<annotations><version>1.1</version>{meta}
+<image id="0" name="filename000.jpg" width="1600" height="1200">
+<box label="text" xtl="40" ytl="20" xbr="110" ybr="45">
+<attribute name="transcription">OPEN</attribute><attribute name="legibility">{value}</attribute>
+<attribute name="seen">{seen}</attribute></box></image></annotations>"""
+META = """<meta><job><labels><label><name>text</name><attributes>
+<attribute><name>transcription</name><input_type>text</input_type></attribute>
+<attribute><name>legibility</name><input_type>select</input_type><values>legible\nillegible</values></attribute>
+<attribute><name>seen</name><input_type>checkbox</input_type></attribute>
+</attributes></label></labels></job></meta>"""
+
+
+@pytest.mark.parametrize("meta", [META, "<meta></meta>", ""])
+@pytest.mark.parametrize("name", ["illegible", "Illegible", "legibility=illegible", "seen", "text", "seen=true"])
+def test_selections_mark_what_does_not_count_with_and_without_meta(
+    photos: Path, tmp_path: Path, meta: str, name: str
+) -> None:
+    path = tmp_path / "selected.xml"
+    path.write_text(SELECTED.format(meta=meta, value="illegible", seen="true"), encoding="utf-8")
+    labels = load(photos, path, ignore=[name])
+    assert labels.annotations[0].texts == ["OPEN"]
+    assert labels.annotations[0].ignored.tolist() == [True]
+    assert labels.unmatched([name, "OPEN"]) == ["OPEN"]
+    path.write_text(SELECTED.format(meta=meta, value="legible", seen="false"), encoding="utf-8")
+    assert load(photos, path, ignore=[name]).annotations[0].ignored.tolist() == [name == "text"]
+
+
+def test_without_meta_the_text_field_can_be_named(photos: Path, tmp_path: Path) -> None:
+    path = tmp_path / "bare.xml"
+    text = SELECTED.format(meta="", value="legible", seen="true").replace("transcription", "wording")
+    path.write_text(text, encoding="utf-8")
+    assert load(photos, path, text_field="wording").annotations[0].texts == ["OPEN"]
+    with pytest.raises(ValueError, match="several text fields, legibility, wording"):
+        load(photos, path)

@@ -112,7 +112,9 @@ def test_turned_rectangles_keep_pivot_size_and_direction(x, y, width, height, de
         ("  ", None),
         ("", None),
         (None, None),
-        (3, None),
+        (2015, "2015"),
+        (True, None),
+        ([], None),
         ("\ud800", "?"),
     ],
 )

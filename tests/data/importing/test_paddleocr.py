@@ -93,3 +93,32 @@ def test_other_encodings_are_refused(photos: Path) -> None:
     (photos / "Label.txt").write_bytes('img_24.jpg\t[{"transcription": "café"}]'.encode("latin-1"))
     with pytest.raises(ValueError, match=r"Label\.txt: not a UTF-8 text file"):
         load(photos)
+
+
+@pytest.mark.parametrize("key", ["difficult", "Difficult", "illegibility"])
+@pytest.mark.parametrize(
+    ("value", "difficult"),
+    [(True, True), (1, True), ("1", True), ("True", True), ("yes", True), (0, False), ("false", False), (None, False)],
+)
+def test_difficult_words_do_not_count_however_it_is_written(
+    photos: Path, key: str, value: object, difficult: bool
+) -> None:
+    word = {"transcription": "a", "points": [[0, 0], [9, 0], [9, 5], [0, 5]], key: value}
+    (photos / "Label.txt").write_text(f"img_24.jpg\t{json.dumps([word])}\n", encoding="utf-8")
+    assert load(photos).annotations[0].ignored.tolist() == [difficult]
+
+
+def test_other_values_of_difficult_are_told(photos: Path) -> None:
+    word = {"transcription": "a", "points": [[0, 0], [9, 0], [9, 5], [0, 5]], "difficult": "maybe"}
+    (photos / "Label.txt").write_text(f"img_24.jpg\t{json.dumps([word])}\n", encoding="utf-8")
+    assert load(photos).problems == ["line 1 (img_24.jpg), word 1: \"difficult\" is 'maybe'; expected true or false"]
+
+
+def test_classes_of_fields_mark_words(photos: Path) -> None:
+    word = {"transcription": "a", "points": [[0, 0], [9, 0], [9, 5], [0, 5]], "key_cls": "noise"}
+    (photos / "Label.txt").write_text(f"img_24.jpg\t{json.dumps([word])}\n", encoding="utf-8")
+    labels = import_photos(read_export(photos / "Label.txt", ignore=["Noise", "nois"]), photos)
+    assert labels.annotations[0].ignored.tolist() == [True]
+    assert labels.unmatched(["Noise", "nois"]) == ["nois"]
+    with pytest.raises(ValueError, match="no text field 'word'"):
+        read_export(photos / "Label.txt", text_field="word")

@@ -268,3 +268,29 @@ def test_reports_as_text_and_as_json(photos: Photos) -> None:
         "message": "2 points; at least 3 are needed",
     }
     assert [finding.kind for finding in report.without({"too-few-points"}).findings] == ["counter-clockwise"]
+
+
+@pytest.mark.parametrize(
+    ("text", "odd"),
+    [
+        ("8,9,10,11", "4 numbers"),
+        ("130,66,SHOP", "2 numbers"),
+        ("Latin,SHOP", "name of a script"),
+        ("0,SHOP", "a mark or a score"),
+        ("0.93,SHOP", "a mark or a score"),
+        ("###", "marks what does not count"),
+        (" SHOP", "blanks around it"),
+        ("1,000", None),
+        ("1,000,000", None),
+        ("5,50 EUR", None),
+        ("Latin", None),
+        ("A, B", None),
+        ("2015", None),
+    ],
+)
+def test_words_that_look_like_something_else_are_told(tmp_path: Path, text: str, odd: str | None) -> None:
+    PIL.Image.new("L", SIZE).save(tmp_path / "a.png")
+    words = [LabelledWord(1, None, WORD, text), LabelledWord(2, None, moved(WORD, 0, 20), text, ignore=True)]
+    findings = check_photos([LabelledPhoto(tmp_path / "a.png", tmp_path / "a.txt", words)]).findings
+    assert [(finding.kind, finding.line) for finding in findings] == ([("odd-word", 1)] if odd else [])
+    assert all(odd in finding.message for finding in findings)

@@ -7,13 +7,17 @@ from xml.parsers import expat
 
 import numpy as np
 
-from .exports import ExportedPhoto, ExportedWord, rectangle, text_field_of, word_or_none
+from .exports import ExportedPhoto, ExportedWord, is_usual_text_field, rectangle, text_field_of, word_or_none
 
 __all__ = ["parse_xml", "read_cvat"]
 
 
-def read_cvat(source: Path, text_field: str | None = None, ignore: frozenset[str] = frozenset()) -> list[ExportedPhoto]:
+def read_cvat(source: Path, text_field: str | None = None) -> list[ExportedPhoto]:
     """Boxes, turned or not, and polygons of all images, see `read_export`.
+
+    Which attribute holds the word stands in `<meta>`. Without it, as other tools and scripts write the format, the
+    attributes of the shapes are looked at. A word is marked with its label, its checked boxes, and what was selected,
+    as `value` and as `name=value`.
 
     Raises:
         ValueError: if the file is no XML, has a document type declaration, or is no export of images.
@@ -25,8 +29,9 @@ def read_cvat(source: Path, text_field: str | None = None, ignore: frozenset[str
     if not images:
         what = "tracks of a video" if root.find("track") is not None else "no images"
         raise ValueError(f'{source}: {what}; export the task as "CVAT for images 1.1"')
-    attribute = text_field_of(source, _text_attributes(root), text_field)
-    return [_photo(image, index, attribute, ignore) for index, image in enumerate(images)]
+    free_text = _text_attributes(root)
+    attribute = text_field_of(source, free_text, text_field)
+    return [_photo(image, index, attribute, free_text) for index, image in enumerate(images)]
 
 
 def parse_xml(source: Path) -> Element:
@@ -58,14 +63,20 @@ def parse_xml(source: Path) -> Element:
 
 def _text_attributes(root: Element) -> set[str]:
     """Names of the attributes that take free text."""
-    return {
-        attribute.findtext("name", "")
-        for attribute in root.iterfind("meta//label/attributes/attribute")
-        if attribute.findtext("input_type") == "text"
+    declared = root.findall("meta//label/attributes/attribute")
+    if declared:
+        return {one.findtext("name", "") for one in declared if one.findtext("input_type", "").strip() == "text"}
+    used = [(one.get("name", ""), (one.text or "").strip()) for one in root.iterfind("image/*/attribute")]
+    boxes = {
+        name for name, _ in used if all(value.casefold() in ("true", "false") for key, value in used if key == name)
     }
+    free = {name for name, _ in used} - boxes
+    # Selections and texts look alike: one with the usual name is the word, the others may be anything.
+    usual = {name for name in free if is_usual_text_field(name)}
+    return usual or free
 
 
-def _photo(image: Element, index: int, text_field: str | None, ignore: frozenset[str]) -> ExportedPhoto:
+def _photo(image: Element, index: int, text_field: str | None, free_text: set[str]) -> ExportedPhoto:
     name = image.get("name", "")
     place = f"image {image.get('id', index)} ({name})"
     try:
@@ -75,12 +86,12 @@ def _photo(image: Element, index: int, text_field: str | None, ignore: frozenset
 
     def words(width: int, height: int) -> Iterator[ExportedWord]:
         for number, shape in enumerate((shape for shape in image if shape.tag != "tag"), start=1):
-            yield _word(shape, f"{shape.tag} {number}", text_field, ignore)
+            yield _word(shape, f"{shape.tag} {number}", text_field, free_text)
 
     return ExportedPhoto(place, (name,) if name else (), words, size)
 
 
-def _word(shape: Element, name: str, text_field: str | None, ignore: frozenset[str]) -> ExportedWord:
+def _word(shape: Element, name: str, text_field: str | None, free_text: set[str]) -> ExportedWord:
     if shape.tag not in ("box", "polygon"):
         return ExportedWord(name, problem="only boxes and polygons can be taken over")
     try:
@@ -89,8 +100,11 @@ def _word(shape: Element, name: str, text_field: str | None, ignore: frozenset[s
         return ExportedWord(name, problem=f"cannot be read: {error!r}")
     attributes = {attribute.get("name", ""): attribute.text or "" for attribute in shape.findall("attribute")}
     text = None if text_field is None else word_or_none(attributes.get(text_field))
-    checked = {key for key, value in attributes.items() if value.strip().casefold() == "true"}
-    return ExportedWord(name, points, text, not ignore.isdisjoint({shape.get("label", ""), *checked}))
+    marks = {shape.get("label", "")}
+    for key, value in attributes.items():
+        if key not in free_text:
+            marks |= {f"{key}={value.strip()}", key if value.strip().casefold() == "true" else value.strip()}
+    return ExportedWord(name, points, text, marks=frozenset(marks - {"", "false", "False"}))
 
 
 def _box(shape: Element) -> np.ndarray:

@@ -1,20 +1,25 @@
 """What every format is read into, and how that becomes labels of photos in a folder."""
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 from PIL import Image
 
 from ...geometry import order_clockwise, signed_area
-from ...instances import ILLEGIBLE, TextInstances
+from ...icdar import is_illegible
+from ...instances import TextInstances
 
 __all__ = [
     "ExportedPhoto",
     "ExportedWord",
     "ImportedLabels",
+    "flag",
+    "ignoring",
     "import_photos",
+    "is_usual_text_field",
+    "match_name",
     "rectangle",
     "text_field_of",
     "word_or_none",
@@ -37,6 +42,7 @@ class ExportedWord:
         text: `None` where unknown.
         ignore: it neither counts as found nor as missed.
         problem: why it cannot be taken over.
+        marks: names of its labels, choices and checked boxes, by which words can be left out.
     """
 
     name: str
@@ -44,6 +50,7 @@ class ExportedWord:
     text: str | None = None
     ignore: bool = False
     problem: str | None = None
+    marks: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -67,11 +74,17 @@ class ExportedPhoto:
 
 @dataclass(frozen=True)
 class ImportedLabels:
-    """Photos and the text in them, and what could not be taken over, a line for each problem."""
+    """Photos and the text in them, what could not be taken over, a line for each problem, and all marks of words."""
 
     images: list[Path] = field(default_factory=list)
     annotations: list[TextInstances] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    marks: set[str] = field(default_factory=set)
+
+    def unmatched(self, names: Iterable[str]) -> list[str]:
+        """Those of `names` that no word is marked with."""
+        known = {match_name(mark) for mark in self.marks}
+        return [name for name in names if match_name(name) not in known]
 
     @property
     def summary(self) -> str:
@@ -129,7 +142,9 @@ def _take_over(photo: ExportedPhoto, path: Path, reorder: bool, labels: Imported
         labels.problems.append(f"{photo.place}: {message}; use the photos that were labelled")
         return
     labels.images.append(path)
-    labels.annotations.append(_instances(photo, width, height, reorder, labels.problems))
+    words = list(photo.words(width, height))
+    labels.marks.update(mark for word in words for mark in word.marks)
+    labels.annotations.append(_instances(photo.place, words, reorder, labels.problems))
 
 
 def _find(photo: ExportedPhoto, images: Path) -> tuple[Path | None, str | None]:
@@ -156,18 +171,18 @@ def _upright_size(path: Path) -> tuple[int, int]:
         return (image.height, image.width) if turned else (image.width, image.height)
 
 
-def _instances(photo: ExportedPhoto, width: int, height: int, reorder: bool, problems: list[str]) -> TextInstances:
+def _instances(place: str, words: list[ExportedWord], reorder: bool, problems: list[str]) -> TextInstances:
     taken = []
-    for word in photo.words(width, height):
+    for word in words:
         problem = word.problem or _problem_of_points(word.points)
         if problem is None:
             taken.append(word)
         else:
-            problems.append(f"{photo.place}, {word.name}: {problem}")
+            problems.append(f"{place}, {word.name}: {problem}")
     return TextInstances(
         [_ordered(word.points, reorder) for word in taken],
         texts=[word.text for word in taken],
-        ignore=np.array([word.ignore or word.text == ILLEGIBLE for word in taken], dtype=bool),
+        ignore=np.array([word.ignore or is_illegible(word.text or "") for word in taken], dtype=bool),
     )
 
 
@@ -207,9 +222,50 @@ def rectangle(
 
 def word_or_none(text: object) -> str | None:
     """A transcription on one line, `None` if there is none."""
+    if isinstance(text, int | float) and not isinstance(text, bool):
+        text = str(text)
     # JSON can hold halves of a surrogate pair, files cannot.
     line = " ".join(text.encode(errors="replace").decode().split()) if isinstance(text, str) else ""
     return line or None
+
+
+def match_name(name: str) -> str:
+    """The form in which names of labels, choices and checkboxes are compared."""
+    return name.strip().casefold()
+
+
+def ignoring(photos: list[ExportedPhoto], names: Collection[str]) -> list[ExportedPhoto]:
+    """The same photos, where words with one of these marks do not count."""
+    wanted = {match_name(name) for name in names}
+
+    def marked(words: Callable[[int, int], Iterable[ExportedWord]]) -> Callable[[int, int], Iterable[ExportedWord]]:
+        def read(width: int, height: int) -> Iterable[ExportedWord]:
+            for word in words(width, height):
+                matches = not wanted.isdisjoint(map(match_name, word.marks))
+                yield replace(word, ignore=word.ignore or matches)
+
+        return read
+
+    return [replace(photo, words=marked(photo.words)) for photo in photos] if wanted else photos
+
+
+def flag(value: object) -> bool:
+    """A yes or no of a label file, in any spelling.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    text = "false" if value is None else str(value).strip().casefold()
+    if text in ("true", "yes", "y", "t", "on", "1", "1.0"):
+        return True
+    if text in ("false", "no", "n", "f", "off", "0", "0.0", ""):
+        return False
+    raise ValueError(f"{value!r}; expected true or false")
+
+
+def is_usual_text_field(name: str) -> bool:
+    """Whether a field is called as those with the transcription mostly are."""
+    return name.strip().casefold() in _TEXT_FIELDS
 
 
 def text_field_of(source: Path, fields: set[str], wanted: str | None) -> str | None:
@@ -229,7 +285,7 @@ def text_field_of(source: Path, fields: set[str], wanted: str | None) -> str | N
             raise ValueError(f"{source}: no text field {wanted!r}; there are {', '.join(candidates) or 'none'}")
         return wanted
     if len(candidates) > 1:
-        candidates = [name for name in candidates if name.casefold() in _TEXT_FIELDS]
+        candidates = [name for name in candidates if is_usual_text_field(name)]
         if len(candidates) != 1:
             names = ", ".join(sorted(fields))
             raise ValueError(f"{source}: several text fields, {names}; say which holds the words (--text-field)")

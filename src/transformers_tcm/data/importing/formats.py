@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from .cvat import read_cvat
-from .exports import ExportedPhoto
+from .exports import ExportedPhoto, ignoring
 from .label_studio import read_label_studio
 from .paddleocr import read_paddleocr
 
@@ -25,7 +25,9 @@ def read_export(
         form: `"auto"` tells it from the content.
         text_field: the attribute (CVAT) or text area (Label Studio) with the transcription; by default the one there
             is, or that is named so.
-        ignore: labels, choices and checkboxes that mark words which do not count. Words that read `###` never do.
+        ignore: labels, choices, selections (`value` or `name=value`) and checkboxes that mark words which do not count,
+            in upper or lower case. Words that read `###` never do. `ImportedLabels.unmatched` tells the names that
+            mark nothing.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -36,11 +38,13 @@ def read_export(
     if form == "auto":
         form = _detect(source)
     if form == "cvat":
-        return read_cvat(source, text_field, frozenset(ignore))
+        return ignoring(read_cvat(source, text_field), ignore)
     if form == "label-studio":
-        return read_label_studio(source, text_field, frozenset(ignore))
+        return ignoring(read_label_studio(source, text_field), ignore)
     if form == "paddleocr":
-        return read_paddleocr(source)
+        if text_field is not None:
+            raise ValueError(f'{source}: PaddleOCR\'s labels have no text field {text_field!r}, only "transcription"')
+        return ignoring(read_paddleocr(source), ignore)
     raise ValueError(f"format is {form!r}; expected one of {', '.join(get_args(LabelFormat))}")
 
 

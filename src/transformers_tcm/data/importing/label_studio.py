@@ -25,10 +25,10 @@ IMAGE_KEYS = ("image", "ocr", "img", "photo", "url")
 UPLOAD_PREFIX = re.compile(r"^[0-9a-f]{8}-")
 
 
-def read_label_studio(
-    source: Path, text_field: str | None = None, ignore: frozenset[str] = frozenset()
-) -> list[ExportedPhoto]:
+def read_label_studio(source: Path, text_field: str | None = None) -> list[ExportedPhoto]:
     """Rectangles, turned or not, and polygons of all tasks, with the text areas of their regions, see `read_export`.
+
+    A word is marked with its labels and choices, as `value` and as `name=value`.
 
     Of several annotations of a task the ground truth is taken if there is one, otherwise the newest.
 
@@ -48,7 +48,7 @@ def read_label_studio(
     fields = {str(result.get("from_name")) for results in annotated for result in results or () if _is_text(result)}
     field = text_field_of(source, fields, text_field)
     return [
-        _photo(task, f"task {task.get('id', index)}", results, field, ignore)
+        _photo(task, f"task {task.get('id', index)}", results, field)
         for index, (task, results) in enumerate(zip(tasks, annotated, strict=True), start=1)
     ]
 
@@ -58,7 +58,6 @@ def _photo(
     place: str,
     results: list[dict[str, Any]] | None,
     text_field: str | None,
-    ignore: frozenset[str],
 ) -> ExportedPhoto:
     if results is None:
         return ExportedPhoto(place, problem="it has no annotation")
@@ -74,7 +73,7 @@ def _photo(
 
     def words(width: int, height: int) -> Iterator[ExportedWord]:
         for name, parts in regions.items():
-            yield from _words(f"region {name}", parts, (width, height), text_field, ignore)
+            yield from _words(f"region {name}", parts, (width, height), text_field)
 
     return ExportedPhoto(place, names, words, size)
 
@@ -121,7 +120,7 @@ def _size(results: list[dict[str, Any]]) -> tuple[int, int] | None:
 
 
 def _words(
-    name: str, parts: list[dict[str, Any]], size: tuple[int, int], text_field: str | None, ignore: frozenset[str]
+    name: str, parts: list[dict[str, Any]], size: tuple[int, int], text_field: str | None
 ) -> Iterator[ExportedWord]:
     """The word of a region: its shape, its labels and its text are results of the same id. None for a mere choice."""
     kinds = {str(part.get("type")) for part in parts}
@@ -135,7 +134,7 @@ def _words(
         return
     try:
         points = _points(shape, *size)
-        names = {label for part in parts for key in NAMES for label in part["value"].get(key) or ()}
+        named = [(part.get("from_name"), str(one)) for part in parts for key in NAMES for one in _list(part, key)]
         text = _text([part for part in texts if str(part.get("from_name")) == text_field])
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         yield ExportedWord(name, problem=f"cannot be read: {error!r}")
@@ -145,7 +144,14 @@ def _words(
         problem = "drawn while the photo was turned in Label Studio: turn the file itself and label it again"
     elif shape.get("item_index"):
         problem = "drawn on a further photo of its task: give each photo a task of its own"
-    yield ExportedWord(name, points, text, not ignore.isdisjoint(names), problem)
+    marks = frozenset(mark for field, label in named for mark in (label, f"{field}={label}"))
+    yield ExportedWord(name, points, text, problem=problem, marks=marks)
+
+
+def _list(part: dict[str, Any], key: str) -> list[Any]:
+    """The names under a key; a single one may stand without its list."""
+    names = part["value"].get(key) or []
+    return names if isinstance(names, list) else [names]
 
 
 def _points(shape: dict[str, Any], width: int, height: int) -> np.ndarray:

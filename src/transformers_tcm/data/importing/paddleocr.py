@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from .exports import ExportedPhoto, ExportedWord, word_or_none
+from .exports import ExportedPhoto, ExportedWord, flag, word_or_none
 
 __all__ = ["read_paddleocr"]
 
 # What PaddleOCR leaves out in training.
 ILLEGIBLE_TEXTS = ("###", "*")
+# The flag has either name.
+DIFFICULT = ("difficult", "difficulty", "ignore", "illegibility")
 # What PPOCRLabel calls a new box until it is given a word.
 UNNAMED = "TEMPORARY"
 STATES = "fileState.txt"
@@ -76,5 +78,11 @@ def _word(region: Any, name: str) -> ExportedWord:
         points, text = np.array(region["points"], dtype=np.float64), region["transcription"]
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         return ExportedWord(name, problem=f'expected "transcription" and "points" ({error!r})')
+    try:
+        difficult = flag(next((region[key] for key in region if key.casefold() in DIFFICULT), False))
+    except ValueError as error:
+        return ExportedWord(name, problem=f'"difficult" is {error}')
+    # What PPOCRLabel calls the class of a field, in documents.
+    marks = frozenset({region["key_cls"]} if isinstance(region.get("key_cls"), str) else ())
     word = None if text == UNNAMED else word_or_none(text)
-    return ExportedWord(name, points, word, region.get("difficult") is True or word in ILLEGIBLE_TEXTS)
+    return ExportedWord(name, points, word, difficult or word in ILLEGIBLE_TEXTS, marks=marks)

@@ -1,12 +1,14 @@
 """The checks: one outline, the words of a photo, all photos."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from ...geometry import signed_area
+from ...icdar import SCRIPTS, is_illegible
 from ...images import load_image
 from .findings import KINDS, DatasetReport, Finding, LabelledPhoto, LabelledWord
 
@@ -18,6 +20,9 @@ MAX_POINTS = 1000
 SMALLEST_AREA = 1.0
 # Pixels: labelling tools round, and rectangles turned by hand stand out a little.
 OUTSIDE_TOLERANCE = 1.0
+_NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
+# So many numbers in a row are rarely one word; 1,000,000 has three.
+_COORDINATES = 4
 # Intersection over union from which two outlines are one place.
 SAME_PLACE = 0.8
 # Neither an order nor an overlap can be told of outlines with these problems.
@@ -150,8 +155,12 @@ def _duplicate_words(photo: LabelledPhoto, words: list[LabelledWord]) -> list[Fi
 def _texts(photos: list[LabelledPhoto]) -> list[Finding]:
     """Words that say nothing, and those that are unknown unless all are."""
     counted = [(photo, word) for photo in photos for word in photo.words if not word.ignore]
+    findings = [
+        Finding("odd-word", photo.labels, message, word.line, photo, word)
+        for photo, word in counted
+        if word.text and (message := _oddity(word.text))
+    ]
     some_known = any(word.text and word.text.strip() for _, word in counted)
-    findings = []
     for photo, word in counted:
         if word.text is not None and not word.text.strip():
             message = f"the word is {word.text!r}"
@@ -160,6 +169,21 @@ def _texts(photos: list[LabelledPhoto]) -> list[Finding]:
             message = "no word is given; a spotter cannot be trained or measured on it"
             findings.append(Finding("missing-word", photo.labels, message, word.line, photo, word))
     return findings
+
+
+def _oddity(text: str) -> str | None:
+    """What a word looks like that is none."""
+    fields = [field.strip() for field in text.split(",")]
+    numbers = next((index for index, field in enumerate(fields) if not _NUMBER.fullmatch(field)), len(fields))
+    if is_illegible(text):
+        return f"{text!r} marks what does not count, but this word does"
+    if numbers >= _COORDINATES or (numbers >= 2 and numbers < len(fields)):
+        return f"{text[:60]!r} begins with {numbers} numbers, as if some coordinates were left over"
+    if len(fields) > 1 and fields[0].casefold() in SCRIPTS:
+        return f"{text[:60]!r} begins with the name of a script"
+    if len(fields) > 1 and numbers == 1 and 0 <= float(fields[0]) <= 1:
+        return f"{text[:60]!r} begins with a mark or a score"
+    return f"{text[:60]!r} has blanks around it" if text.strip() and text != text.strip() else None
 
 
 def _reading_starts(photos: list[tuple[LabelledPhoto, list[LabelledWord]]]) -> list[Finding]:

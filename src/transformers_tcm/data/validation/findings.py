@@ -14,6 +14,7 @@ KINDS: dict[str, str] = {
     "unreadable-photo": "photos that cannot be decoded",
     "missing-labels": "photos without labels",
     "unreadable-labels": "labels that cannot be read",
+    "other-layout": "labels of another form than x1,y1,x2,y2,x3,y3,x4,y4,word: are they meant as they are read?",
     "too-few-points": "outlines of fewer than three points",
     "not-finite": "outlines with a coordinate that is NaN or infinite",
     "too-many-points": "outlines of thousands of points, as masks are turned into",
@@ -24,6 +25,7 @@ KINDS: dict[str, str] = {
     "reading-start": "outlines that do not start at the start of the word",
     "empty-word": "words that are empty; ### marks what cannot be read",
     "missing-word": "outlines without a word, among others that have one",
+    "odd-word": "words that look like coordinates, a column of the file or a mark",
     "duplicate-word": "words labelled twice",
     "duplicate-photo": "photos that are there twice",
 }

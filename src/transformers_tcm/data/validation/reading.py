@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from ...instances import TextInstances
-from ..loaders import IMAGE_SUFFIXES
+from ...icdar import is_illegible, parse_icdar
+from ...images import find_file, list_images
 from .findings import Finding, LabelledPhoto, LabelledWord
 
 __all__ = ["read_icdar2015_labels", "read_jsonl_labels"]
@@ -37,7 +37,7 @@ def read_icdar2015_labels(
     for folder in (images, annotations):
         if not folder.is_dir():
             raise FileNotFoundError(f"no such folder: {folder}")
-    photos = [path for path in sorted(images.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES]
+    photos = list_images(images)
     if include is None:
         findings = _orphans(annotations, photos)
     else:
@@ -69,30 +69,23 @@ def _included(photos: list[Path], listing: Path, images: Path) -> tuple[list[Pat
 
 def _read_icdar_file(photo: Path, path: Path, findings: list[Finding]) -> LabelledPhoto:
     labelled = LabelledPhoto(photo, path, [])
-    if not path.is_file():
-        near = path.with_name(f"{photo.stem}.txt")
-        hint = f"; {near.name} is there: rename it" if near.is_file() else ""
+    found = find_file(path)
+    if found is None:
+        near = [path.with_name(name) for name in (f"{photo.stem}.txt", f"res_{photo.stem}.txt")]
+        hint = "".join(f"; {other.name} is there: rename it" for other in near if other.is_file())
         findings.append(Finding("missing-labels", photo, f"expected {path}{hint}", photo=labelled))
         return labelled
-    for number, line in enumerate(_read_lines(path, findings, labelled), start=1):
-        if line.strip():
-            try:
-                labelled.words.append(_read_icdar_line(line, number))
-            except ValueError:
-                message = f"expected `x1,y1,x2,y2,x3,y3,x4,y4,word`, got {_shortened(line)!r}"
-                findings.append(Finding("unreadable-labels", path, message, number, labelled))
+    read = parse_icdar("\n".join(_read_lines(found, findings, labelled)))
+    for line in read.lines:
+        if line.problem is not None:
+            findings.append(Finding("unreadable-labels", found, _shortened(line.problem, 200), line.number, labelled))
+        else:
+            # As the loaders keep them.
+            polygon = line.polygon.astype(np.float32).astype(np.float64)
+            labelled.words.append(LabelledWord(line.number, None, polygon, line.text, line.ignore))
+    if read.layout is not None:
+        findings.append(Finding("other-layout", found, f"read as {read.layout}", photo=labelled))
     return labelled
-
-
-def _read_icdar_line(line: str, number: int) -> LabelledWord:
-    try:
-        instances = TextInstances.from_icdar(line)
-    except ValueError:
-        # A coordinate that is not finite is a finding of its own, not a line that cannot be read.
-        points = np.array([float(part) for part in line.split(",", 8)[:8]]).reshape(4, 2)
-        return LabelledWord(number, None, points, line.split(",", 8)[8] if line.count(",") > 7 else None)
-    text = instances.texts[0] if instances.texts else None
-    return LabelledWord(number, None, instances.polygons[0].astype(np.float64), text, bool(instances.ignored[0]))
 
 
 def read_jsonl_labels(path: str | os.PathLike[str], images: str | os.PathLike[str] | None = None) -> Labels:
@@ -127,8 +120,7 @@ def read_jsonl_labels(path: str | os.PathLike[str], images: str | os.PathLike[st
         raise FileNotFoundError(f"{path} is empty; expected a line of JSON for each photo")
     if images is not None:
         listed = {photo.image.resolve() for photo in photos}
-        found = [photo for photo in sorted(Path(images).iterdir()) if photo.suffix.lower() in IMAGE_SUFFIXES]
-        unlisted = [photo for photo in found if photo.resolve() not in listed]
+        unlisted = [photo for photo in list_images(images) if photo.resolve() not in listed]
         findings += [Finding("missing-labels", photo, f"not in {path}") for photo in unlisted]
     return photos, findings
 
@@ -139,8 +131,9 @@ def _read_row(row: Any, path: Path, number: int, findings: list[Finding]) -> lis
         message = 'expected an object with "image" (a path) and "polygons" (a list)'
         findings.append(Finding("unreadable-labels", path, message, number))
         return []
-    image = path.parent / row["image"]
-    if not _is_file(image):
+    image = find_file(path.parent / row["image"])
+    if image is None:
+        image = path.parent / row["image"]
         findings.append(Finding("missing-photo", path, f"no such photo: {str(image)!r}", number))
         return []
     photo = LabelledPhoto(image, path, [], number)
@@ -152,6 +145,9 @@ def _read_row(row: Any, path: Path, number: int, findings: list[Finding]) -> lis
             findings.append(Finding("unreadable-labels", path, message, number, photo))
             column = None
         columns.append([default] * len(columns[0]) if column is None else column)
+    if row.get("ignore") is None:
+        # As the loader does.
+        columns[2] = [isinstance(text, str) and is_illegible(text) for text in columns[1]]
     for index, values in enumerate(zip(*columns, strict=True), start=1):
         try:
             photo.words.append(_read_word(number, index, *values))
@@ -182,17 +178,9 @@ def _read_lines(path: Path, findings: list[Finding], photo: LabelledPhoto | None
         findings.append(Finding("unreadable-labels", path, reason, photo=photo))
         return []
     # Not `splitlines`, which takes rare characters of a word for the end of a line.
-    return text.split("\n")
+    return [line.removeprefix("\ufeff") for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
 
 
-def _is_file(path: Path) -> bool:
-    """Also for names that no file can have."""
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
-
-
-def _shortened(value: Any) -> str:
+def _shortened(value: Any, longest: int = 80) -> str:
     text = value if isinstance(value, str) else repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."

@@ -1,0 +1,76 @@
+"""Total-Text (C. K. Ch'ng et al., 2017): a text file for each photo, `poly_gt_NAME.txt`, with a line for each word.
+
+A line is `x: [[153 161 179]], y: [[347 323 305]], ornt: [u'c'], transcriptions: [u'the']`; `#` is not legible. Long
+lists of numbers go on in the next line of the file.
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ...images import find_file, list_images
+from ...instances import ILLEGIBLE, TextInstances
+from ..loaders import build_dataset
+
+if TYPE_CHECKING:
+    import datasets
+
+__all__ = ["load_total_text"]
+
+_WORD = re.compile(
+    r"x:\s*\[\[(?P<x>[-\d\s.]*)\]\]\s*,\s*y:\s*\[\[(?P<y>[-\d\s.]*)\]\]"
+    r"(?:\s*,\s*ornt:\s*\[(?:u?'[^']*')?\])?\s*,\s*transcriptions:\s*\[(?P<text>.*)\]\s*"
+)
+_QUOTED = re.compile(r"u?(['\"])(.*)\1")
+
+
+def load_total_text(images: str | os.PathLike[str], annotations: str | os.PathLike[str]) -> "datasets.Dataset":
+    """Photos with the text annotations of Total-Text.
+
+    Args:
+        images: folder of the photos.
+        annotations: folder of the annotations; that of `NAME.jpg` is `poly_gt_NAME.txt`.
+
+    Returns:
+        A dataset with the columns of `text_features`, sorted by the names of the photos.
+
+    Raises:
+        FileNotFoundError: if there is no photo, or an annotation is missing.
+        ValueError: for what cannot be read; file and line are named.
+    """
+    photos = list_images(images)
+    if not photos:
+        raise FileNotFoundError(f"no photos in {images}")
+    return build_dataset(photos, [_read(photo, Path(annotations) / f"poly_gt_{photo.stem}.txt") for photo in photos])
+
+
+def _read(photo: Path, path: Path) -> TextInstances:
+    file = find_file(path)
+    if file is None:
+        raise FileNotFoundError(f"no annotation file for {photo}: expected {path}")
+    words: list[tuple[int, str]] = []
+    for number, line in enumerate(file.read_text(encoding="utf-8-sig").split("\n"), start=1):
+        if line.startswith("x:") or not words:
+            words += [(number, line.strip())] if line.strip() else []
+        else:
+            words[-1] = (words[-1][0], f"{words[-1][1]} {line.strip()}".strip())
+    polygons, texts = [], []
+    for number, word in words:
+        match = _WORD.fullmatch(word)
+        x, y = (match["x"].split(), match["y"].split()) if match else ([], [])
+        if match is None or len(x) != len(y) or len(x) < 3:
+            raise ValueError(f"{file}, line {number}: expected `x: [[…]], y: [[…]], ornt: […], transcriptions: […]`")
+        polygons.append(np.array([x, y], dtype=np.float32).T)
+        texts.append(_text(match["text"]))
+    ignore = np.array([text == ILLEGIBLE for text in texts], dtype=bool)
+    return TextInstances(polygons, texts=texts, ignore=ignore)
+
+
+def _text(written: str) -> str | None:
+    """`u'the'`, with the other quotes where the word holds one, nothing where it is unknown."""
+    match = _QUOTED.fullmatch(written.strip())
+    text = match[2].replace("\\'", "'").strip() if match else written.strip()
+    return ILLEGIBLE if text == "#" else text or None
