@@ -16,7 +16,7 @@ from ...instances import TextInstances
 from ..warp import warp
 from .fonts import FontCache
 from .layout import FlatBlock, Spacing, lay_out
-from .paint import Paint, choose_colour, paint_layers, street_colour
+from .paint import Paint, choose_colour, luminance, paint_layers, street_colour
 from .placement import PlacementMap
 from .warp import word_polygon
 from .words import WordSampler
@@ -28,6 +28,8 @@ _CAPITAL = 0.72
 _ASPECTS = (1.0, 1.25, 4 / 3, 1.5, 16 / 9, 2.0, 3.0)
 # Beyond this spread of grey levels behind a block its letters need a board to be as plain as those of a sign.
 _PLAIN_SPREAD = 18.0
+# Grey levels between letters and what is behind them.
+_LEAST_CONTRAST = 60.0
 _TRIES = 12
 
 
@@ -157,8 +159,7 @@ class SignRenderer:
             return None
         font = self._font(face, round(capital / _CAPITAL))
         lines = _wrap(words, font, spacing, 0.95 * width, 0.95 * height)
-        flat = lay_out(lines, [font] * len(lines), spacing) if lines else None
-        return flat if flat is not None and flat.ink.shape <= (height, flat.ink.shape[1]) else None
+        return lay_out(lines, [font] * len(lines), spacing) if lines else None
 
     def _line(self, rng: np.random.Generator, face: int, count: int) -> list[str]:
         """Words in runs of one case, in capitals where a face has no other letters."""
@@ -174,7 +175,7 @@ class SignRenderer:
     def _paint(
         self, canvas: np.ndarray, free: PlacementMap, flat: FlatBlock, rng: np.random.Generator
     ) -> list[np.ndarray] | None:
-        """Put a block onto the canvas, in place; outlines (4, 2) of its words, or `None` if there is no place for it."""
+        """Put a block onto the canvas, in place; outlines (4, 2) of its words, `None` if there is no place for it."""
         height, width = flat.ink.shape
         slanted = rng.random() < self.style.slant
         matrix, size = _turn(width, height, float(rng.uniform(-0.14, 0.14)) if slanted else 0.0)
@@ -191,12 +192,18 @@ class SignRenderer:
         region = canvas[corner[1] : corner[1] + size[1], corner[0] : corner[0] + size[0]]
         on_board = rng.random() < self.style.board or float(region.mean(axis=2).std()) > _PLAIN_SPREAD
         behind = street_colour(rng) if on_board else region.reshape(-1, 3).mean(axis=0)
-        paint = Paint(
-            ink=choose_colour(rng, behind, float(rng.uniform(110, 200))), board=behind if on_board else None, lighting=0.0
-        )
+        paint = Paint(ink=_draw_ink(rng, behind), board=behind if on_board else None, lighting=0.0)
         coverage = {name: layer.astype(np.float32) / 255 for name, layer in layers.items()}
         region[...] = paint_layers(region, coverage, paint)[1]
         return [transform_points(word_polygon(box, None), matrix) + corner.astype(np.float32) for box in flat.boxes]
+
+
+def _draw_ink(rng: np.random.Generator, behind: np.ndarray) -> np.ndarray:
+    """A colour (3,) that stands out from another by its brightness, not by its hue alone."""
+    ink = choose_colour(rng, behind, float(rng.uniform(110, 200)))
+    if abs(luminance(ink) - luminance(behind)) < _LEAST_CONTRAST:
+        ink = np.full(3, 245.0 if luminance(behind) < 128 else 15.0, np.float32)
+    return ink
 
 
 def _log_uniform(rng: np.random.Generator, low: float, high: float) -> float:
