@@ -170,6 +170,41 @@ def test_words_of_rapidocr_stand_on_their_head_as_well(table: ModuleType) -> Non
     assert len(table.rapidocr_words([])) == 0
 
 
+# Takes the place of RapidOCR: finds the same word in every picture.
+FAKE_WORKER = """
+import json, sys
+print(json.dumps({"versions": {"rapidocr": "3.10.0"}, "model_bytes": 1}), flush=True)
+for line in sys.stdin:
+    word = ["SIX", [[10, 0], [50, 0], [50, 10], [10, 10]], 0.95]
+    print(json.dumps({"seconds": 0.1, "lines": [{"text": "SIX", "words": [word]}]}), flush=True)
+"""
+
+
+def test_command_prints_both_tables_for_all_systems_and_writes_them(
+    table: ModuleType, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    worker = tmp_path / "worker.py"
+    worker.write_text(FAKE_WORKER, encoding="utf-8")
+    monkeypatch.setattr(table, "WORKER", worker)
+    monkeypatch.setattr(table, "own_system", lambda model, device: (model, lambda path: TextInstances([])))
+    output = tmp_path / "new" / "report.json"
+    arguments = ["--set", built, "--model", "blind", "--rapidocr", sys.executable, "--output", output]
+    monkeypatch.setattr(sys, "argv", ["robustness.py", *map(str, arguments)])
+    table.main()
+    printed = capsys.readouterr().out
+    assert "| group val | blind | 1 | 1 | 0.000 | 0.000 | 0.000 | 0.000 |" in printed
+    assert "| group val | RapidOCR 3.10.0 | 1 | 1 | 1.000 | 1.000 | 1.000 | 0.000 |" in printed
+    assert "| no text | RapidOCR 3.10.0 | 5 | 5 | 0.000 | 0.950 |" in printed
+    report = json.loads(output.read_text(encoding="utf-8"))
+    assert report["detections"]["RapidOCR 3.10.0"]["val_img_2.jpg"]["texts"] == ["SIX"]
+    assert report["detections"]["blind"]["val_img_2.jpg"]["polygons"] == []
+
+
+def test_a_folder_without_a_set_is_an_error(table: ModuleType, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="make_validation_set"):
+        table.load_set(tmp_path)
+
+
 @pytest.fixture(scope="module")
 def sources(maker: ModuleType, tmp_path_factory: pytest.TempPathFactory):
     """Two annotated photos, one of them for validation, crops of their words, backgrounds, and Pillow's own font."""
