@@ -112,6 +112,7 @@ def judge(picture: Picture, found: TextInstances) -> Outcome:
     """Compare what was found in a picture with its labels."""
     truth = picture.truth
     areas = overlap(truth, found, mend=True)
+    # (N, M) overlaps of labels and detections; nothing is matched to an ignored label.
     partner = dict(_closest_pairs(np.where(truth.ignored[:, None], 0.0, areas.iou)))
     wanted, texts = truth.texts or [None] * len(truth), found.texts or [None] * len(found)
     words, right = [], set()
@@ -120,6 +121,7 @@ def judge(picture: Picture, found: TextInstances) -> Outcome:
         read = text is not None and text.casefold() == label.casefold()
         words.append(Word(word_height(truth.polygons[index]), index in partner, read, text == label))
         right |= {partner[index]} if read else set()
+    # A detection may cover a word and, mostly, an ignored one beside it: the word wins.
     taken = set(partner.values())
     on_ignored = areas.inside_any(truth.ignored, 0.5)
     scores = found.text_scores if found.text_scores is not None else found.scores
@@ -137,7 +139,7 @@ def _closest_pairs(iou: np.ndarray) -> Iterator[tuple[int, int]]:
     while iou.size and iou.max() >= IOU:
         row, column = np.unravel_index(int(iou.argmax()), iou.shape)
         yield int(row), int(column)
-        iou[row], iou[:, column] = 0, 0
+        iou[row], iou[:, column] = 0, 0  # both are taken
 
 
 def word_row(line: str, outcomes: Sequence[Outcome], low: float = 0, high: float = np.inf) -> dict[str, Any]:
@@ -168,6 +170,7 @@ def word_table(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
             rows.append(word_row(label, chosen, low, high))
         rows += [word_row(f"{name}, all from {low} px", chosen, low) for low in AT_LEAST]
     turned = by_group.get("turned", [])
+    # Compared with the same pictures upright, not with all: which ones are turned makes a difference.
     sources = {outcome.picture.source for outcome in turned}
     upright = [outcome for outcome in outcomes if outcome.picture.path in sources]
     rows.append(word_row("turned by 0°, the same pictures", upright))
@@ -193,6 +196,7 @@ def calibration_error(readings: Sequence[Reading]) -> float:
     """Expected calibration error over ten bins."""
     scores = np.array([reading.score for reading in readings])
     right = np.array([reading.right for reading in readings], np.float64)
+    # (R,) bins; a score of 1 belongs to the last.
     bins = np.minimum((scores * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
     gaps = [abs(scores[bins == b].sum() - right[bins == b].sum()) for b in range(CALIBRATION_BINS)]
     return float(sum(gaps) / len(readings))

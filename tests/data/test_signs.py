@@ -91,3 +91,9 @@ def test_empty_lists_and_missing_backgrounds_are_reported(font: Path, photo: Pat
         SignRenderer(words, [font], [])
     with pytest.raises(FileNotFoundError, match=r"nowhere\.png"):
         renderer(font, photo.with_name("nowhere.png"), SignStyle(sides=(96, 200), photo=1.0)).render(0)
+
+
+def test_words_too_long_for_every_picture_are_reported(font: Path, photo: Path) -> None:
+    style = SignStyle(sides=(96, 120), heights=(20.0, 30.0))
+    with pytest.raises(ValueError, match="give shorter words"):
+        renderer(font, photo, style, words=["incomprehensibilities"]).render(0)

@@ -30,7 +30,8 @@ _ASPECTS = (1.0, 1.25, 4 / 3, 1.5, 16 / 9, 2.0, 3.0)
 _PLAIN_SPREAD = 18.0
 # Grey levels between letters and what is behind them.
 _LEAST_CONTRAST = 60.0
-_TRIES = 12
+# Blocks tried for a picture, and pictures tried for a seed.
+_TRIES, _PICTURES = 12, 200
 
 
 @dataclass(frozen=True)
@@ -84,25 +85,37 @@ class SignRenderer:
         self.style = style or SignStyle()
 
     def render(self, seed: int) -> tuple[np.ndarray, TextInstances]:
-        """The image (H, W, 3) uint8 RGB and the words of sign `seed`; there is always at least one word."""
+        """The image (H, W, 3) uint8 RGB and the words of sign `seed`; there is always at least one word.
+
+        Raises:
+            ValueError: if the words are too long for pictures of this style.
+        """
         rng = np.random.default_rng(seed)
-        instances = TextInstances([], texts=[])
-        while not len(instances):
-            width, height = self._draw_size(rng)
-            canvas = self._draw_background(rng, width, height)
-            free = PlacementMap(np.rint(canvas).astype(np.uint8))
-            left = round(_log_uniform(rng, *self.style.words))
-            polygons: list[np.ndarray] = []
-            texts: list[str | None] = []
-            for _ in range(_TRIES):
-                flat = self._write(rng, width, height, left)
-                outlines = None if flat is None else self._paint(canvas, free, flat, rng)
-                if flat is not None and outlines is not None:
-                    polygons, texts, left = polygons + outlines, texts + list(flat.words), left - len(flat.words)
-                if left <= 0:
-                    break
-            instances = TextInstances(polygons, texts=texts)
-        return np.clip(np.rint(canvas), 0, 255).astype(np.uint8), instances
+        for _ in range(_PICTURES):
+            image, instances = self._render_once(rng)
+            if len(instances):
+                return image, instances
+        raise ValueError(
+            f"no word fits into a picture of {self.style.sides} pixels in capitals of {self.style.heights[0]} pixels; "
+            "give shorter words, larger `sides` or lower `heights`"
+        )
+
+    def _render_once(self, rng: np.random.Generator) -> tuple[np.ndarray, TextInstances]:
+        """A picture, which has no words where those that were drawn did not fit."""
+        width, height = self._draw_size(rng)
+        canvas = self._draw_background(rng, width, height)
+        free = PlacementMap(np.rint(canvas).astype(np.uint8))
+        left = round(_log_uniform(rng, *self.style.words))
+        polygons: list[np.ndarray] = []
+        texts: list[str | None] = []
+        for _ in range(_TRIES):
+            flat = self._write(rng, width, height, left)
+            outlines = None if flat is None else self._paint(canvas, free, flat, rng)
+            if flat is not None and outlines is not None:
+                polygons, texts, left = polygons + outlines, texts + list(flat.words), left - len(flat.words)
+            if left <= 0:
+                break
+        return np.clip(np.rint(canvas), 0, 255).astype(np.uint8), TextInstances(polygons, texts=texts)
 
     def _draw_size(self, rng: np.random.Generator) -> tuple[int, int]:
         """Width and height; seven of ten pictures lie on their longer side."""
@@ -239,5 +252,6 @@ def _turn(width: int, height: int, angle: float) -> tuple[np.ndarray, np.ndarray
     cos, sin = np.cos(angle), np.sin(angle)
     matrix = np.array([[cos, -sin, 0], [sin, cos, 0]])
     corners = transform_points(np.array([[0, 0], [width, 0], [width, height], [0, height]]), matrix)
+    # Negative corners would be cut off.
     matrix[:, 2] = -corners.min(axis=0)
     return matrix, np.ceil(corners.max(axis=0) - corners.min(axis=0)).astype(int)
