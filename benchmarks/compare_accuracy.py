@@ -170,26 +170,26 @@ def joined_words(lines: Sequence[dict[str, Any]]) -> TextInstances:
 
     The boxes of a line that do not add up to its text are taken as they come.
     """
-    return _instances([parts for line in lines for parts in _parts_of_words(line)])
+    return _instances([parts for line in lines for parts in parts_of_words(line)])
 
 
 def _instances(words: Sequence[Sequence[Any]]) -> TextInstances:
-    """One instance for the (text, box) parts of each word."""
+    """One instance for the parts of each word, each with its text and box."""
     polygons = [[parts[0][1][0], parts[-1][1][1], parts[-1][1][2], parts[0][1][3]] for parts in words]
-    texts: list[str | None] = ["".join(text.strip() for text, _ in parts) for parts in words]
+    texts: list[str | None] = ["".join(text.strip() for text, *_ in parts) for parts in words]
     return TextInstances([np.array(polygon, np.float32) for polygon in polygons], texts=texts)
 
 
-def _parts_of_words(line: dict[str, Any]) -> list[list[list[Any]]]:
-    """The (text, box) of a line, those of each word together."""
+def parts_of_words(line: dict[str, Any]) -> list[list[list[Any]]]:
+    """The parts of a line, each with its text, box and score, those of each word together."""
     singles = [[part] for part in line["words"]]
     words: list[list[list[Any]]] = []
     left = list(line["words"])
     for word in (line["text"] or "").split():
         parts: list[list[Any]] = []
-        while left and len("".join(text for text, _ in parts)) < len(word):
+        while left and len("".join(text for text, *_ in parts)) < len(word):
             parts.append(left.pop(0))
-        if "".join(text for text, _ in parts) != word:
+        if "".join(text for text, *_ in parts) != word:
             return singles
         words.append(parts)
     return singles if left else words

@@ -4,7 +4,8 @@
 
 When the models are loaded it writes a line {"versions": {package: version}, "model_bytes": size}. Then it takes the
 path of an image from each line of its input and answers with a line: {"seconds": time, "lines": [{"text": what the line
-says, "words": [[text, four corners], …]}, …]}, or {"error": message}.
+says, "words": [[text, four corners, score], …]}, …]}, or {"error": message}. Lines that stand on their head are turned
+by its orientation classifier before they are read.
 """
 
 import argparse
@@ -40,7 +41,7 @@ def lines_of(result: Any) -> list[dict[str, Any]]:
     told = len(result.txts) == len(result.word_results)
     texts = result.txts if told else [None] * len(result.word_results)
     return [
-        {"text": text, "words": [[word, [[float(x), float(y)] for x, y in box]] for word, _, box in line]}
+        {"text": text, "words": [[word, [[float(x), float(y)] for x, y in box], float(p)] for word, p, box in line]}
         for text, line in zip(texts, result.word_results, strict=True)
     ]
 
@@ -63,7 +64,7 @@ def main() -> None:
     threads = parser.parse_args().threads
     answers = answers_alone()
     cv2.setNumThreads(threads)
-    settings = {"Global.return_word_box": True, "Global.log_level": "error"}
+    settings = {"Global.return_word_box": True, "Global.use_cls": True, "Global.log_level": "error"}
     engine = rapidocr.RapidOCR(params={**settings, "EngineConfig.onnxruntime.intra_op_num_threads": threads})
     models = Path(rapidocr.__file__).parent.glob("models/*.onnx")  # detection, direction, recognition
     hello = {

@@ -11,7 +11,7 @@ from transformers_tcm.data.rendering.fonts import FontCache
 from transformers_tcm.data.rendering.layout import Spacing, lay_out
 from transformers_tcm.data.rendering.legibility import Legibility
 from transformers_tcm.data.rendering.warp import Bend, view_matrix, word_polygon
-from transformers_tcm.data.rendering.words import WordSampler, street_words
+from transformers_tcm.data.rendering.words import PlainWordSampler, WordSampler, street_words
 from transformers_tcm.data.rendering.writer import main
 from transformers_tcm.data.synthetic import PRINTABLE_ASCII, SceneTextRenderer, SyntheticTextDataset, find_fonts
 from transformers_tcm.geometry import signed_area, transform_points
@@ -286,3 +286,47 @@ def test_command_writes_images_annotations_and_a_contact_sheet(font_folder, back
         assert Image.open(output / row["image"]).size == (160, 128)
         assert len(row["polygons"]) == len(row["texts"]) == len(row["ignore"]) == len(row["lines"])
     assert Image.open(output / "contact_sheet.jpg").size == (4 * 160, 2 * 128)
+
+
+@pytest.fixture
+def numbered_backgrounds(background_folder, tmp_path):
+    """Photos 8 to 10."""
+    folder = tmp_path / "numbered"
+    folder.mkdir()
+    for number, path in enumerate(sorted(background_folder.iterdir()), start=8):
+        (folder / f"{number:04d}.png").write_bytes(path.read_bytes())
+    return folder
+
+
+def test_command_renders_onto_the_photos_of_a_part(font_folder, numbered_backgrounds, tmp_path, monkeypatch, capsys):
+    used = []
+    renderer = "transformers_tcm.data.rendering.writer.SceneTextRenderer"
+    monkeypatch.setattr(renderer, lambda backgrounds, *_, **__: used.append([path.stem for path in backgrounds]))
+    monkeypatch.setattr("transformers_tcm.data.rendering.writer.write_scenes", lambda *_: None)
+    folders = ["--backgrounds", str(numbered_backgrounds), "--fonts", str(font_folder), "--output", str(tmp_path / "o")]
+    for part in ("all", "training", "validation"):
+        main([*folders, "--count", "1", "--part", part])
+    assert used == [["0008", "0009", "0010"], ["0008", "0010"], ["0009"]]
+    (numbered_backgrounds / "0009.png").unlink()
+    with pytest.raises(SystemExit):
+        main([*folders, "--count", "1", "--part", "validation"])
+    assert "no photograph for validation" in capsys.readouterr().err
+
+
+def test_plain_words_are_words_and_numbers_in_a_single_case():
+    sampler, rng, known = PlainWordSampler(PRINTABLE_ASCII), np.random.default_rng(0), set(street_words())
+    words = [word for _ in range(100) for word in sampler.line(rng, 3)]
+    letters = [word for word in words if word.strip(".,!?:").isalpha()]
+    assert len(letters) > 200
+    for word in letters:
+        assert word.strip(".,!?:").lower() in known
+        assert word.isupper() or word.islower() or word.istitle()
+
+
+def test_a_scene_takes_words_from_a_sampler(font_folder, background_folder):
+    sampler = PlainWordSampler("ABab", ["abba"])
+    fonts, backgrounds = find_fonts(font_folder), sorted(background_folder.iterdir())
+    renderer = SceneTextRenderer(backgrounds, fonts, sampler, size=SIZE, style=SceneStyle(pattern=0.0))
+    texts = {text for seed in range(3) for text in renderer.render(seed)[1].texts}
+    assert texts <= {"ABBA", "Abba", "abba"}
+    assert texts

@@ -47,7 +47,8 @@ class SceneTextRenderer:
     Args:
         backgrounds: image files, ideally without text of their own.
         fonts: font files that draw `charset`, as `find_fonts` lists them.
-        words: vocabulary; by default street words, names, prices, times and numbers.
+        words: vocabulary; by default street words, names, prices, times and numbers. A sampler brings a charset of its
+            own.
         size: (width, height) of the scenes in pixels.
         charset: the characters that may be drawn, without the space; of scripts written from left to right in letters
             that do not join.
@@ -61,7 +62,7 @@ class SceneTextRenderer:
         self,
         backgrounds: Sequence[str | Path],
         fonts: Sequence[str | Path],
-        words: list[str] | None = None,
+        words: list[str] | WordSampler | None = None,
         size: tuple[int, int] = (640, 640),
         charset: str = PRINTABLE_ASCII,
         style: SceneStyle | None = None,
@@ -72,7 +73,8 @@ class SceneTextRenderer:
         self.backgrounds = [str(path) for path in backgrounds]
         self.size = size
         self.style = style or SceneStyle()
-        self._artist = BlockArtist(WordSampler(charset, words), FontCache(fonts), self.style)
+        sampler = words if isinstance(words, WordSampler) else WordSampler(charset, words)
+        self._artist = BlockArtist(sampler, FontCache(fonts), self.style)
 
     def render(self, seed: int) -> tuple[np.ndarray, TextInstances]:
         """The image (H, W, 3) uint8 RGB and the words of scene `seed`."""

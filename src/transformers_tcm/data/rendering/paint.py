@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-__all__ = ["Paint", "choose_colour", "paint_layers", "street_colour"]
+__all__ = ["Paint", "choose_colour", "luminance", "paint_layers", "street_colour"]
 
 # What boards and letters of streets are mostly painted with.
 _STREET = np.array(
@@ -27,6 +27,7 @@ class Paint:
 
 
 def luminance(colour: np.ndarray) -> float:
+    """Brightness of a colour (3,) in grey levels."""
     return float(colour @ np.array([0.299, 0.587, 0.114], np.float32))
 
 

@@ -4,7 +4,7 @@ from importlib.resources import files
 
 import numpy as np
 
-__all__ = ["WordSampler", "street_words"]
+__all__ = ["PlainWordSampler", "WordSampler", "street_words"]
 
 _CONSONANTS = ["b", "c", "d", "f", "g", "h", "k", "l", "m", "n", "p", "r", "s", "t", "v", "w", "ch", "sh", "st", "tr"]
 _VOWELS = ["a", "e", "i", "o", "u", "a", "e", "o", "ee", "oo", "ai"]
@@ -67,6 +67,24 @@ class WordSampler:
         if kind < 0.94:
             return _number(rng)
         return "".join(self.charset[i] for i in rng.integers(len(self.charset), size=int(rng.integers(1, 6))))
+
+
+class PlainWordSampler(WordSampler):
+    """Words as people write them: common ones, prices, times and numbers, in capitals, small letters or titles.
+
+    No random characters and no random case, of which nobody could tell an `l` from an `I`.
+    """
+
+    def line(self, rng: np.random.Generator, count: int) -> list[str]:
+        """`count` words that share their case."""
+        case = rng.choice(["upper", "title", "lower"], p=[0.4, 0.3, 0.3])
+        return [self._word(rng, str(case)) for _ in range(count)]
+
+    def _draw(self, rng: np.random.Generator) -> str:
+        if rng.random() < 0.2 or not self._words:
+            return _number(rng)
+        word = self._words[rng.integers(len(self._words))]
+        return word + str(rng.choice([".", ",", "!", "?", ":"])) if rng.random() < 0.05 else word
 
 
 def _with_case(word: str, case: str, rng: np.random.Generator) -> str:

@@ -10,11 +10,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from ...instances import TextInstances
 from ..synthetic import Scene, SceneTextRenderer
+from .backgrounds import split_backgrounds
 from .fonts import find_fonts
 
 __all__ = ["contact_sheet", "draw_instances", "main", "write_scenes"]
 
-_IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+_PARTS = ("all", "training", "validation")
 _READABLE, _IGNORED = (0, 255, 0), (255, 0, 0)
 
 
@@ -80,6 +81,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line and write the scenes."""
     parser = argparse.ArgumentParser(prog="python -m transformers_tcm.data.synthetic", description=__doc__)
     parser.add_argument("--backgrounds", type=Path, required=True, help="folder of photographs without text")
+    parser.add_argument(
+        "--part",
+        choices=("all", "training", "validation"),
+        default="all",
+        help="which of them, see `split_backgrounds`",
+    )
     parser.add_argument("--fonts", type=Path, default=Path("/usr/share/fonts"), help="folder searched for fonts")
     parser.add_argument("--words", type=Path, help="text file of words instead of the built-in ones")
     parser.add_argument("--count", type=int, required=True)
@@ -88,9 +95,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--workers", type=int, default=0, help="processes besides this one")
     options = parser.parse_args(arguments)
-    backgrounds = sorted(p for p in options.backgrounds.rglob("*") if p.suffix.lower() in _IMAGE_SUFFIXES)
+    try:
+        training, validation = split_backgrounds(options.backgrounds)
+    except FileNotFoundError as error:
+        parser.error(str(error))
+    backgrounds = dict(zip(_PARTS, (sorted(training + validation), training, validation), strict=True))[options.part]
     if not backgrounds:
-        parser.error(f"no image found in {options.backgrounds}")
+        parser.error(f"{options.backgrounds} has no photograph for {options.part}")
     words = options.words.read_text(encoding="utf-8").split() if options.words else None
     renderer = SceneTextRenderer(backgrounds, find_fonts(options.fonts), words=words, size=tuple(options.size))
     write_scenes(renderer, options.output, options.count, options.seed, options.workers)
