@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from transformers_tcm.conversion.plan import carry_out
-from transformers_tcm.conversion.segmentation_heads import pan_plan, pan_settings
+from transformers_tcm.conversion.segmentation_heads import fcenet_plan, fcenet_settings, pan_plan, pan_settings
 from transformers_tcm.instances import TextInstances
-from transformers_tcm.models.tcm.heads import pan
+from transformers_tcm.models.tcm.heads import fcenet, pan
 from transformers_tcm.models.tcm.heads._contract_draft import DetectionHead, HeadInputs
+from transformers_tcm.models.tcm.heads.fcenet import FCENetConfig, FCENetDecoding, FCENetHead, FCENetOutput
 from transformers_tcm.models.tcm.heads.pan import PANConfig, PANDecoding, PANHead, PANOutput
 
 Arrays = dict[str, np.ndarray]
@@ -21,6 +22,11 @@ Arrays = dict[str, np.ndarray]
 PAN_RELEASES = {
     "v0": PANDecoding(box_threshold=0.85, max_distance=0.85, min_size=0),
     "v1": PANDecoding(box_threshold=0.3, max_distance=3.0, min_size=0),
+}
+# Exponents and threshold of the two decodings on record.
+FCENET_DECODINGS = {
+    "a": FCENetDecoding(threshold=0.3, text_exponent=1.2, center_exponent=1.0, box_threshold=0, min_size=0),
+    "b": FCENetDecoding(threshold=0.2, text_exponent=1.0, center_exponent=2.0, box_threshold=0, min_size=0),
 }
 
 
@@ -195,3 +201,130 @@ def assert_same_outline(mine: np.ndarray, theirs: np.ndarray, tolerance: float) 
     assert mine.shape == theirs.shape
     turns = [np.roll(way, shift, axis=0) for way in (theirs, theirs[::-1]) for shift in range(len(theirs))]
     assert min(np.abs(mine - turned).max() for turned in turns) <= tolerance
+
+
+def fcenet_settings_of(facts: dict[str, Any]) -> FCENetConfig:
+    return FCENetConfig(ranges=facts["config"]["ranges"], degree=facts["config"]["degree"])
+
+
+def test_the_network_of_fcenet_equals_the_original(arrays: Arrays, facts: dict[str, Any]) -> None:
+    state = state_of(arrays, "fce_state/")
+    settings = fcenet_settings(state)
+    assert (settings["channels"], settings["degree"]) == (facts["config"]["co"], facts["config"]["degree"])
+    head = FCENetHead(FCENetConfig(**settings), facts["config"]["cin"])
+    loaded(head, fcenet_plan(head.state_dict().keys(), state, prefix=""), state)
+    levels = [torch.from_numpy(arrays[f"fce_net/c{level}"]) for level in (3, 4, 5)]
+    unused = levels[0].new_full((2, facts["config"]["cin"][0], 48, 64), torch.nan)
+    with torch.no_grad():
+        maps = head(inputs_of([unused, *levels]))
+    for level, logits, coefficients in zip((3, 4, 5), maps.class_logits, maps.coefficients, strict=True):
+        np.testing.assert_allclose(logits, arrays[f"fce_net/cls{level}"], atol=1e-5)
+        np.testing.assert_allclose(coefficients.flatten(1, 2), arrays[f"fce_net/reg{level}"], atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["fce_decode_labels", "labels2"])
+def test_every_step_to_the_fourier_series_equals_the_original(name: str, arrays: Arrays) -> None:
+    instances = labelled(arrays, name)
+    for index, polygon in enumerate(instances.select(~instances.ignored).polygons):
+        recorded = {key: arrays[f"{name}/poly{index}_{key}"] for key in ("resampled", "start", "signature")}
+        points = fcenet._resampled(polygon)
+        np.testing.assert_allclose(points, recorded["resampled"], atol=1e-4)
+        np.testing.assert_allclose(fcenet._starting_at_the_top(points)[0], recorded["start"], atol=1e-4)
+        np.testing.assert_allclose(fcenet._fourier_coefficients(polygon, 5).T, recorded["signature"], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["fce_decode_labels", "labels2"])
+def test_sides_of_words_equal_the_original(name: str, arrays: Arrays) -> None:
+    instances = labelled(arrays, name)
+    for index, polygon in enumerate(instances.select(~instances.ignored).polygons):
+        sides = sorted(fcenet._sidelines(polygon), key=lambda side: side[:, 1].mean())
+        for mine, key in zip(sides, ("top", "bottom"), strict=True):
+            np.testing.assert_allclose(mine, arrays[f"{name}/poly{index}_{key}"], atol=1e-4)
+
+
+def original_maps(targets: Arrays, level: int) -> np.ndarray:
+    """The channels (3 + 2 (2K + 1), h, w) that the original stores, from our targets."""
+    words, stride = targets[f"level{level}_words"], 2**level
+    series = np.concatenate([np.zeros_like(targets["word_coefficients"][:1]), targets["word_coefficients"]]) / stride
+    maps = np.moveaxis(series[words], (0, 1), (-2, -1))  # (h, w, 2, 2K + 1) -> (2, 2K + 1, h, w)
+    rows, columns = np.indices(words.shape)
+    center = maps.shape[1] // 2
+    maps[0, center] -= columns * (words > 0)
+    maps[1, center] -= rows * (words > 0)
+    flags = np.stack([words > 0, targets[f"level{level}_center"], targets[f"level{level}_used"]])
+    return np.concatenate([flags, maps.reshape(-1, *words.shape)]).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", ["fce_decode_labels", "labels2"])
+@pytest.mark.parametrize("level", [3, 4, 5])
+def test_targets_of_fcenet_equal_the_original(name: str, level: int, arrays: Arrays, facts: dict[str, Any]) -> None:
+    size = facts["config"]["FH"], facts["config"]["FW"]
+    targets = FCENetHead.targets(labelled(arrays, name), size, size, fcenet_settings_of(facts))
+    np.testing.assert_allclose(original_maps(targets, level), arrays[f"{name}/fce_p{level}_maps"], atol=1e-4)
+
+
+OLDER_RANGES = [[0.0, 0.4], [0.3, 0.7], [0.6, 1.0]]
+
+
+def older_targets(older_facts: dict[str, Any]) -> list[Arrays]:
+    size = tuple(older_facts["image_size"])
+    settings = FCENetConfig(ranges=OLDER_RANGES)
+    return [FCENetHead.targets(instances, size, size, settings) for instances in annotated(older_facts)]
+
+
+@pytest.mark.parametrize("level", [3, 4, 5])
+def test_older_targets_of_fcenet_equal_the_original(
+    level: int, older_arrays: Arrays, older_facts: dict[str, Any]
+) -> None:
+    for targets, expected in zip(older_targets(older_facts), older_arrays[f"fcenet_p{level}_maps"], strict=True):
+        assert (np.abs(original_maps(targets, level) - expected) < 1e-3).mean() >= 0.995
+
+
+def fcenet_losses(outputs: list[np.ndarray], targets: list[Arrays], settings: FCENetConfig) -> dict[str, float]:
+    tensors = [torch.from_numpy(output) for output in outputs]
+    maps = FCENetOutput(tuple(tensors[::2]), tuple(maps.unflatten(1, (2, -1)) for maps in tensors[1::2]))
+    losses = FCENetHead(settings, [4, 4, 4, 4]).loss(maps, batch_of(targets))
+    losses["loss_text"] = losses["loss_text"] - surplus_of_empty_levels(maps, batch_of(targets))
+    return {name.replace("contour", "reg"): float(value) for name, value in losses.items()}
+
+
+def surplus_of_empty_levels(maps: FCENetOutput, labels: dict[str, torch.Tensor]) -> torch.Tensor:
+    """What our text loss is larger by: a level without text divides by its hardest cells, the original by 100."""
+    surplus = torch.zeros(())
+    for level, logits in zip((3, 4, 5), maps.class_logits, strict=True):
+        text, used = labels[f"level{level}_words"] > 0, labels[f"level{level}_used"] > 0
+        if not (text & used).any():
+            taken = min(int((~text & used).sum()), 100)
+            surplus += (1 - taken / 100) * fcenet._text_loss(logits[:, :2], text, used, 3)
+    return surplus
+
+
+def test_losses_of_fcenet_equal_the_original(arrays: Arrays, facts: dict[str, Any]) -> None:
+    size, settings = (facts["config"]["FH"], facts["config"]["FW"]), fcenet_settings_of(facts)
+    images = [labelled(arrays, name) for name in ("fce_decode_labels", "labels2")]
+    targets = [FCENetHead.targets(image, size, size, settings) for image in images]
+    outputs = [arrays[f"fce_loss/{kind}{level}"] for level in (3, 4, 5) for kind in ("cls", "reg")]
+    assert fcenet_losses(outputs, targets, settings) == pytest.approx(facts["losses"]["fce"], rel=1e-4)
+
+
+def test_older_losses_of_fcenet_equal_the_original(older_arrays: Arrays, older_facts: dict[str, Any]) -> None:
+    outputs = [older_arrays[f"fcenet_{kind}_stride{stride}"] for stride in (8, 16, 32) for kind in ("cls", "reg")]
+    losses = fcenet_losses(outputs, older_targets(older_facts), FCENetConfig(ranges=OLDER_RANGES))
+    assert losses == pytest.approx(older_facts["losses"]["fcenet"], rel=1e-3)
+
+
+@pytest.mark.parametrize("setting", FCENET_DECODINGS)
+def test_words_decoded_by_fcenet_equal_the_original(
+    setting: str, arrays: Arrays, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    contour_points, levels = fcenet._outlines_at, []
+    for level in (3, 4, 5):
+        levels.append((arrays[f"fce_decode/cls{level}"], arrays[f"fce_decode/reg{level}"]))
+    # The original goes on with whole pixels.
+    strides = iter((8, 16, 32))
+    monkeypatch.setattr(
+        fcenet, "_outlines_at", lambda *args: np.trunc((stride := next(strides)) * contour_points(*args)) / stride
+    )
+    points, scores = fcenet._find_outlines(levels, FCENET_DECODINGS[setting])
+    np.testing.assert_allclose(scores, arrays[f"fce_decode/{setting}_scores"], atol=1e-5)
+    np.testing.assert_array_equal(points.reshape(-1, 2), arrays[f"fce_decode/{setting}_points"])

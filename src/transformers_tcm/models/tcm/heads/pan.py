@@ -223,9 +223,9 @@ class PANHead(DetectionHead):
     ) -> dict[str, np.ndarray]:
         """Target maps (height, width) of one image.
 
-        `text_ids` and `kernel_ids` are int32, the number of the word that a pixel or a kernel's pixel belongs to, from 1
-        on, and 0 for the background; `text_mask` uint8, where they count. Later words lie on top of earlier ones. A
-        word too small for a kernel is text without one; ignored words and the padding are masked out.
+        `text_ids` and `kernel_ids` are int32, the number of the word, from 1 on, that a pixel belongs to or is in the
+        kernel of, and 0 for the background; `text_mask` uint8, where they count. Later words lie on top of earlier
+        ones. A word too small for a kernel is text without one; ignored words and the padding are masked out.
         """
         import cv2
 
@@ -255,7 +255,9 @@ class PANHead(DetectionHead):
         valid_cells = -(-torch.as_tensor(valid_sizes) // STRIDE)  # rounded up
         names = ("text_logits", "kernel_logits", "embedding")
         parts = [valid_parts(maps[name], valid_cells, name) for name in names]
-        found = [_find_words(text[0], kernels[0], *rest, decoding) for text, kernels, *rest in zip(*parts, strict=True)]
+        found = [
+            _find_words(text[0], kernels[0], values, decoding) for text, kernels, values in zip(*parts, strict=True)
+        ]
         return Regions.from_outlines([outlines for outlines, _ in found], [scores for _, scores in found])
 
 
@@ -292,8 +294,8 @@ def _kernel(outline: np.ndarray, settings: PANConfig) -> list[np.ndarray]:
 def _find_words(
     text_logits: np.ndarray, kernel_logits: np.ndarray, embedding: np.ndarray, decoding: PANDecoding
 ) -> tuple[list[np.ndarray], np.ndarray]:
-    """Outlines in pixels of the network's input and scores (N,) of one image; logits (h, w), embedding (E, h, w)."""
-    text_map, kernel_map = _sigmoid(text_logits), _sigmoid(kernel_logits)
+    """Outlines in pixels of the network's input, scores (N,) of one image; logits (1, h, w), embedding (E, h, w)."""
+    text_map, kernel_map = _sigmoid(text_logits[0]), _sigmoid(kernel_logits[0])
     text = text_map > decoding.threshold
     labels, count = _kernels(text & (kernel_map > decoding.threshold))
     labels = _aggregate_pixels(labels, count, text, embedding, decoding.max_distance)
