@@ -325,6 +325,6 @@ def test_words_decoded_by_fcenet_equal_the_original(
     monkeypatch.setattr(
         fcenet, "_outlines_at", lambda *args: np.trunc((stride := next(strides)) * contour_points(*args)) / stride
     )
-    points, scores = fcenet._find_outlines(levels, FCENET_DECODINGS[setting])
-    np.testing.assert_allclose(scores, arrays[f"fce_decode/{setting}_scores"], atol=1e-5)
-    np.testing.assert_array_equal(points.reshape(-1, 2), arrays[f"fce_decode/{setting}_points"])
+    found = fcenet._find_outlines(levels, FCENET_DECODINGS[setting])
+    np.testing.assert_allclose(found.scores, arrays[f"fce_decode/{setting}_scores"], atol=1e-5)
+    np.testing.assert_array_equal(found.points.reshape(-1, 2), arrays[f"fce_decode/{setting}_points"])

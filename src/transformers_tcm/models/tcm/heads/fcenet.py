@@ -273,10 +273,10 @@ class FCENetHead(DetectionHead):
         for image in range(len(valid_sizes)):
             levels = [(logits[level][image], coefficients[level][image]) for level in range(len(STRIDES))]
             found = _find_outlines(levels, decoding)
-            drawn = [_drawn(points, decoding.polygon) for points in found[0]]
+            drawn = [_drawn(points, decoding.polygon) for points in found.points]
             kept = [_is_large(outline, decoding.min_size) for outline in drawn]
             outlines.append([outline for outline, large in zip(drawn, kept, strict=True) if large])
-            scores.append(found[1][np.array(kept, dtype=bool)])
+            scores.append(found.scores[np.array(kept, dtype=bool)])
         return Regions.from_outlines(outlines, scores)
 
 
@@ -498,25 +498,56 @@ def _contour_loss(
     return x, y
 
 
-def _find_outlines(
-    levels: Sequence[tuple[np.ndarray, np.ndarray]], decoding: FCENetDecoding
-) -> tuple[np.ndarray, np.ndarray]:
-    """Outlines (M, N, 2) in pixels of the network's input and scores (M,) of one image, the best first.
+@dataclass(frozen=True)
+class _Outlines:
+    """P outlines of one image in pixels of the network's input.
 
-    Takes class logits (4, h, w) and coefficients (2 (2K + 1), h, w) of each level.
+    Args:
+        points: (P, N, 2).
+        scores: (P,).
+        crossing: (P,) bool, whether it crosses itself.
+        shapes: (P,) shapely geometries, mended where it does.
     """
-    points, scores, shapes = [], [], []
+
+    points: np.ndarray
+    scores: np.ndarray
+    crossing: np.ndarray
+    shapes: np.ndarray
+
+    @classmethod
+    def of(cls, points: np.ndarray, scores: np.ndarray) -> "_Outlines":
+        import shapely
+
+        shapes = shapely.polygons(points)
+        crossing = ~shapely.is_valid(shapes)
+        shapes[crossing] = shapely.buffer(shapes[crossing], 0)
+        return cls(points, scores, crossing, shapes)
+
+    @classmethod
+    def joined(cls, parts: "Sequence[_Outlines]") -> "_Outlines":
+        return cls(*(np.concatenate(values) for values in zip(*(vars(part).values() for part in parts), strict=True)))
+
+    def select(self, which: np.ndarray) -> "_Outlines":
+        return _Outlines(*(values[which] for values in vars(self).values()))
+
+
+def _find_outlines(levels: Sequence[tuple[np.ndarray, np.ndarray]], decoding: FCENetDecoding) -> _Outlines:
+    """The outlines of one image, the best first, from class logits (4, h, w) and coefficients (2 (2K + 1), h, w).
+
+    Suppression goes first within each connected region of a level, then among the survivors of the level, then among
+    those of all levels: what a better outline of its own region replaces does not suppress others.
+    """
+    found = []
     for stride, (logits, coefficients) in zip(STRIDES, levels, strict=True):
         score_map = _score_map(logits, decoding)
-        y, x, groups = _candidates(score_map, decoding)
-        outlines = stride * _outlines_at(coefficients, x, y, decoding.num_points)
-        kept, repaired = _distinct(outlines, score_map[y, x], groups, decoding.max_overlap)
-        points.append(outlines[kept])
-        scores.append(score_map[y, x][kept])
-        shapes.append(repaired[kept])
-    every_score = np.concatenate(scores)
-    best = _nms(np.concatenate(shapes), every_score, decoding.max_overlap)
-    return np.concatenate(points)[best], every_score[best]
+        y, x, regions = _candidates(score_map, decoding)
+        points = stride * _outlines_at(coefficients, x, y, decoding.num_points)
+        candidates = _Outlines.of(points, score_map[y, x])
+        none = candidates.select(np.zeros(0, dtype=np.int64))
+        by_region = (candidates.select(regions == region) for region in np.unique(regions))
+        survivors = [_nms(outlines, decoding.max_overlap) for outlines in by_region]
+        found.append(_nms(_Outlines.joined([none, *survivors]), decoding.max_overlap))
+    return _nms(_Outlines.joined(found), decoding.max_overlap)
 
 
 def _score_map(logits: np.ndarray, decoding: FCENetDecoding) -> np.ndarray:
@@ -543,46 +574,48 @@ def _candidates(score_map: np.ndarray, decoding: FCENetDecoding) -> tuple[np.nda
 
 def _outlines_at(coefficients: np.ndarray, x: np.ndarray, y: np.ndarray, num_points: int) -> np.ndarray:
     """Outlines (P, N, 2) in cells that the cells at x, y (P,) predict; coefficients (2 (2K + 1), h, w)."""
-    series = coefficients[:, y, x].T.reshape(len(y), 2, -1)  # (P, 2, 2K + 1)
-    degree = series.shape[2] // 2
+    degree = (len(coefficients) // 2 - 1) // 2
+    series = coefficients[:, y, x].T.reshape(len(y), 2, 2 * degree + 1)
     series[:, 0, degree] += x
     series[:, 1, degree] += y
     return _contour_points(series, num_points)
 
 
-def _distinct(
-    outlines: np.ndarray, scores: np.ndarray, groups: np.ndarray, max_overlap: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Indices of outlines (P, N, 2) that are no worse copies of others, and all as sound shapely polygons (P,).
-
-    Suppression goes first within each group (P,), then among the survivors: what a better outline of its own group
-    replaces does not suppress others.
-    """
+def _nms(outlines: _Outlines, max_overlap: float) -> _Outlines:
+    """Non-maximum suppression by exact IoU: those that overlap no better one that is kept, the best first."""
     import shapely
 
-    shapes = shapely.polygons(outlines)
-    crossing = ~shapely.is_valid(shapes)
-    shapes[crossing] = shapely.buffer(shapes[crossing], 0)
-    members = [np.flatnonzero(groups == group) for group in np.unique(groups)]
-    best = [indices[_nms(shapes[indices], scores[indices], max_overlap)] for indices in members]
-    survivors = np.concatenate([np.zeros(0, dtype=np.int64), *best])
-    return survivors[_nms(shapes[survivors], scores[survivors], max_overlap)], shapes
-
-
-def _nms(shapes: np.ndarray, scores: np.ndarray, max_overlap: float) -> np.ndarray:
-    """Non-maximum suppression of shapely polygons (P,) by their exact IoU: indices of the kept ones, the best first."""
-    import shapely
-
-    areas = shapely.area(shapes)
-    order = np.argsort(scores, kind="stable")[::-1]
+    areas = shapely.area(outlines.shapes)
+    order = np.argsort(outlines.scores, kind="stable")[::-1]
     kept = []
     while len(order):
         best, order = order[0], order[1:]
         kept.append(best)
-        shared = shapely.area(shapely.intersection(shapes[best], shapes[order]))
-        union = areas[best] + areas[order] - shared
-        order = order[shared <= max_overlap * union]
-    return np.array(kept, dtype=np.int64)
+        # Most candidates are copies of the best one, which is told faster than by intersecting them.
+        bound = _least_shared_area(outlines.points[best], outlines.points[order], areas[best], areas[order])
+        copies = bound > max_overlap * (areas[best] + areas[order] - bound)
+        order = order[~copies | outlines.crossing[best] | outlines.crossing[order]]
+        shared = shapely.area(shapely.intersection(outlines.shapes[best], outlines.shapes[order]))
+        order = order[shared <= max_overlap * (areas[best] + areas[order] - shared)]
+    return outlines.select(np.array(kept, dtype=np.int64))
+
+
+def _least_shared_area(outline: np.ndarray, others: np.ndarray, area: float, areas: np.ndarray) -> np.ndarray:
+    """Lower bound (P,) of the area that an outline (N, 2) shares with others (P, N, 2), none of which cross themselves.
+
+    Its vertices are moved to those of the other one by one. Each sweeps two triangles, with the neighbour that has been
+    moved and the one that has not; what only one of both outlines holds lies within them.
+    """
+    moved = np.roll(others, 1, axis=1)
+    moved[:, 0] = outline[-1]
+    waiting = np.broadcast_to(np.roll(outline, -1, axis=0), others.shape).copy()
+    waiting[:, -1] = others[:, 0]
+    way_x, way_y = np.moveaxis(others - outline, -1, 0)
+    swept = np.zeros(len(others))
+    for neighbour in (moved, waiting):
+        side_x, side_y = np.moveaxis(neighbour - outline, -1, 0)
+        swept += np.abs(way_x * side_y - way_y * side_x).sum(axis=1) / 2
+    return (area + areas - swept) / 2
 
 
 def _drawn(points: np.ndarray, polygon: bool) -> np.ndarray:
@@ -591,7 +624,6 @@ def _drawn(points: np.ndarray, polygon: bool) -> np.ndarray:
 
 def _is_large(outline: np.ndarray, min_size: float) -> bool:
     """Whether an outline (K, 2) has an area and no side too short."""
-    if abs(geometry.signed_area(outline)) < MIN_AREA:
-        return False
-    quad = geometry.min_area_quad(outline)
-    return bool(np.linalg.norm(quad[[1, 3]] - quad[0], axis=1).min() >= min_size)
+    import cv2
+
+    return cv2.contourArea(outline) >= MIN_AREA and min(cv2.minAreaRect(outline)[1]) >= min_size

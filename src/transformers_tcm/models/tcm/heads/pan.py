@@ -255,9 +255,7 @@ class PANHead(DetectionHead):
         valid_cells = -(-torch.as_tensor(valid_sizes) // STRIDE)  # rounded up
         names = ("text_logits", "kernel_logits", "embedding")
         parts = [valid_parts(maps[name], valid_cells, name) for name in names]
-        found = [
-            _find_words(text[0], kernels[0], values, decoding) for text, kernels, values in zip(*parts, strict=True)
-        ]
+        found = [_find_words(*image, decoding) for image in zip(*parts, strict=True)]
         return Regions.from_outlines([outlines for outlines, _ in found], [scores for _, scores in found])
 
 
@@ -390,13 +388,12 @@ def _simple_outline(contour: np.ndarray) -> np.ndarray:
     """A contour (K, 2) without the vertices that it has in excess."""
     import cv2
 
-    tolerance = CONTOUR_TOLERANCE * geometry.perimeter(contour)
-    return cv2.approxPolyDP(contour.reshape(-1, 1, 2), tolerance, True)[:, 0]
+    return cv2.approxPolyDP(contour, CONTOUR_TOLERANCE * cv2.arcLength(contour, True), True)[:, 0]
 
 
 def _is_large(outline: np.ndarray, min_size: float) -> bool:
     """Whether an outline (K, 2) has four points, an area, and no side too short."""
-    if len(outline) < 4 or abs(geometry.signed_area(outline)) < MIN_AREA:
-        return False
-    quad = geometry.min_area_quad(outline)
-    return bool(np.linalg.norm(quad[[1, 3]] - quad[0], axis=1).min() >= min_size)
+    import cv2
+
+    sound = len(outline) >= 4 and cv2.contourArea(outline) >= MIN_AREA
+    return sound and min(cv2.minAreaRect(outline)[1]) >= min_size
