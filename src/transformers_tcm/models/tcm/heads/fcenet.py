@@ -36,8 +36,9 @@ __all__ = ["FCENetConfig", "FCENetDecoding", "FCENetHead", "FCENetOutput"]
 
 FINEST_LEVEL = 3
 STRIDES = (8, 16, 32)
-# Points that an outline is resampled to before its Fourier transform, about.
+# Points that an outline is resampled to before its Fourier transform, about; more for one of many vertices.
 RESAMPLED_POINTS = 400
+POINTS_PER_EDGE = 10
 # So many of them are the closest to the vertical line through the centre; the highest is the first.
 START_CANDIDATES = 8
 # Cells learned from on a level without words.
@@ -313,11 +314,12 @@ def _fourier_coefficients(polygon: np.ndarray, degree: int) -> np.ndarray:
 
 
 def _resampled(polygon: np.ndarray) -> np.ndarray:
-    """About 400 points (M, 2) along an outline (K, 2), evenly spaced within each of its edges."""
+    """About 400 points (M, 2) along an outline (K, 2), evenly spaced within each of its edges, none on the shortest."""
     start = np.asarray(polygon, dtype=np.float64)
     edges = np.roll(start, -1, axis=0) - start
     lengths = np.linalg.norm(edges, axis=1)
-    counts = (RESAMPLED_POINTS * lengths / (lengths.sum() + 1e-8)).astype(np.int64)
+    total = max(RESAMPLED_POINTS, POINTS_PER_EDGE * len(start))
+    counts = (total * lengths / (lengths.sum() + 1e-8)).astype(np.int64)
     parts = [
         begin + np.arange(count)[:, None] * edge / count
         for begin, edge, count in zip(start, edges, counts, strict=True)
@@ -340,7 +342,7 @@ def _on_levels(polygons: list[np.ndarray], height: int, settings: FCENetConfig) 
     """Whether each level is to find each word, bool (3, N); the ranges overlap, so that two levels may share one."""
     corners = np.array([geometry.bounding_box(polygon.astype(np.int32)) for polygon in polygons]).reshape(-1, 4)
     sizes = (corners[:, 2:] - corners[:, :2] + 1).max(axis=1, initial=0) / height
-    low, high = np.array(settings.ranges).T
+    low, high = np.array(settings.ranges, dtype=np.float64).T
     high[-1] = np.inf  # wide images hold words longer than their height
     return (low[:, None] < sizes) & (sizes < high[:, None])
 
