@@ -222,6 +222,21 @@ def test_the_network_of_fcenet_equals_the_original(arrays: Arrays, facts: dict[s
         np.testing.assert_allclose(coefficients.flatten(1, 2), arrays[f"fce_net/reg{level}"], atol=1e-5)
 
 
+def test_fcenet_of_mmocr_1_converts_as_that_of_0_does(arrays: Arrays, facts: dict[str, Any]) -> None:
+    state = state_of(arrays, "fce_state/")
+    renamed = {name.replace("bbox_head", "det_head"): tensor for name, tensor in state.items()}
+    heads = [FCENetHead(FCENetConfig(**fcenet_settings(one)), facts["config"]["cin"]) for one in (state, renamed)]
+    for head, one in zip(heads, (state, renamed), strict=True):
+        loaded(head, fcenet_plan(head.state_dict().keys(), one, prefix=""), one)
+    assert all(torch.equal(a, b) for a, b in zip(*(head.parameters() for head in heads), strict=True))
+
+
+@pytest.mark.parametrize("settings_of", [pan_settings, fcenet_settings])
+def test_a_checkpoint_without_the_head_is_refused(settings_of: Any) -> None:
+    with pytest.raises(ValueError, match="lacks bbox_head"):
+        settings_of({"neck.lateral_convs.0.conv.weight": torch.zeros(1, 1, 1, 1)})
+
+
 @pytest.mark.parametrize("name", ["fce_decode_labels", "labels2"])
 def test_every_step_to_the_fourier_series_equals_the_original(name: str, arrays: Arrays) -> None:
     instances = labelled(arrays, name)

@@ -291,6 +291,14 @@ def test_outlines_that_are_off_cost_along_their_axis() -> None:
     assert float(losses["loss_contour_y"]) < 1e-6
 
 
+def test_outlines_are_compared_in_float32_under_autocast() -> None:
+    targets = targets_of(TextInstances(WORDS))
+    output, labels = FCENetOutput(**perfect_maps(targets)), batch_of([targets])
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses = tiny_head().loss(output, labels)
+    assert max(float(losses["loss_contour_x"]), float(losses["loss_contour_y"])) < 1e-6
+
+
 def test_a_level_without_text_learns_from_its_hardest_cells() -> None:
     logits = torch.zeros(1, 2, 20, 20)
     logits[0, 1].view(-1)[:150] = 2.0  # these look like text

@@ -183,7 +183,7 @@ class FCENetHead(DetectionHead):
     def forward(self, inputs: HeadInputs, with_training_maps: bool = True) -> FCENetOutput:
         levels = self.neck(inputs.pyramid[1:])
         return FCENetOutput(
-            # In float32: half precision would shift outlines by pixels.
+            # In float32: cells are added to the coefficients, and strides multiply them.
             class_logits=tuple(self.classifier(level).float() for level in levels),
             # (B, 2 (2K + 1), h, w) -> (B, 2, 2K + 1, h, w)
             coefficients=tuple(self.contour(level).float().unflatten(1, (2, -1)) for level in levels),
@@ -200,13 +200,7 @@ class FCENetHead(DetectionHead):
         every_word = torch.cat(words)  # (N, 2, 2K + 1)
         terms = []
         for level, (logits, coefficients) in enumerate(zip(maps.class_logits, maps.coefficients, strict=True)):
-            names = (f"level{FINEST_LEVEL + level}_{name}" for name in ("words", "center", "used"))
-            ids, center, used = (stacked(labels, name) for name in names)  # (B, h, w) each
-            if ids.shape != logits[:, 0].shape:
-                raise ValueError(
-                    f"`labels` have {tuple(ids.shape)} cells at stride {STRIDES[level]}, the head has "
-                    f"{tuple(logits[:, 0].shape)}; build them with the collator for the padded size of the batch"
-                )
+            ids, center, used = _level_labels(labels, level, logits)
             text, counts = ids > 0, used > 0
             wanted = _wanted_coefficients(every_word, first.to(ids.device), ids, text & counts, STRIDES[level])
             regions = _text_loss(logits[:, :2], text, counts, self.settings.negative_ratio)
@@ -450,6 +444,20 @@ def _angles(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     return np.arccos(np.clip(np.multiply(*units).sum(axis=1), -1, 1))
 
 
+def _level_labels(
+    labels: Mapping[str, torch.Tensor], level: int, logits: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Words, centres and used cells (B, h, w) of a level with logits (B, 4, h, w)."""
+    names = (f"level{FINEST_LEVEL + level}_{name}" for name in ("words", "center", "used"))
+    words, center, used = (stacked(labels, name) for name in names)
+    if words.shape != logits[:, 0].shape:
+        raise ValueError(
+            f"`labels` have {tuple(words.shape)} cells at stride {STRIDES[level]}, the head has "
+            f"{tuple(logits[:, 0].shape)}; build them with the collator for the padded size of the batch"
+        )
+    return words, center, used
+
+
 def _wanted_coefficients(
     words: torch.Tensor, first: torch.Tensor, ids: torch.Tensor, positive: torch.Tensor, stride: int
 ) -> torch.Tensor:
@@ -492,11 +500,13 @@ def _contour_loss(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Smooth L1 of the x's and of the y's of points on P outlines with coefficients (P, 2, 2K + 1), weighted (P,)."""
     basis = torch.from_numpy(_fourier_basis(predicted.shape[2] // 2, num_samples)).to(predicted.device)
-    pairs = zip(_contour_coordinates(predicted, basis), _contour_coordinates(wanted, basis), strict=True)
-    x, y = (
-        (weights[:, None] * functional.smooth_l1_loss(mine, theirs, reduction="none")).sum() / max(mine.numel(), 1)
-        for mine, theirs in pairs
-    )
+    # Products in half precision, as autocast makes them, would be off by parts of a cell.
+    with torch.autocast(predicted.device.type, enabled=False):
+        mine, theirs = (_contour_coordinates(series.float(), basis) for series in (predicted, wanted))
+        x, y = (
+            (weights[:, None] * functional.smooth_l1_loss(*pair, reduction="none")).sum() / max(pair[0].numel(), 1)
+            for pair in zip(mine, theirs, strict=True)
+        )
     return x, y
 
 

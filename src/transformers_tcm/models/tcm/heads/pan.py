@@ -255,7 +255,7 @@ class PANHead(DetectionHead):
         valid_cells = -(-torch.as_tensor(valid_sizes) // STRIDE)  # rounded up
         names = ("text_logits", "kernel_logits", "embedding")
         parts = [valid_parts(maps[name], valid_cells, name) for name in names]
-        found = [_find_words(*image, decoding) for image in zip(*parts, strict=True)]
+        found = [_find_words(text, kernels, codes, decoding) for text, kernels, codes in zip(*parts, strict=True)]
         return Regions.from_outlines([outlines for outlines, _ in found], [scores for _, scores in found])
 
 
