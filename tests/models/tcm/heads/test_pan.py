@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from word_shapes import arch, batch_of, best_ious, rectangle
 
 from transformers_tcm.geometry import signed_area
@@ -127,15 +125,15 @@ def fifo(kernels: np.ndarray, text: np.ndarray, embedding: np.ndarray, max_dista
     return labels
 
 
-@given(st.integers(0, 10**6))
+@pytest.mark.parametrize("seed", range(40))
 def test_growth_in_generations_equals_a_queue(seed: int) -> None:
     generator = np.random.default_rng(seed)
-    text = generator.random((14, 17)) < 0.8
-    kernels, count = pan._kernels(text & (generator.random(text.shape) < generator.uniform(0.02, 0.3)))
+    text = generator.random((14, 17)) < 0.85
+    kernels, count = pan._kernels(text & (generator.random(text.shape) < generator.uniform(0.02, 0.2)))
     # Whole numbers, lest a distance at the limit be rounded differently.
-    embedding = generator.integers(-2, 3, (4, *text.shape)).astype(np.float64)
-    grown = pan._aggregate_pixels(kernels, count, text, embedding, 3.3)
-    np.testing.assert_array_equal(grown, fifo(kernels, text, embedding, 3.3))
+    embedding = generator.integers(-1, 2, (4, *text.shape)).astype(np.float64)
+    grown = pan._aggregate_pixels(kernels, count, text, embedding, 2.7)
+    np.testing.assert_array_equal(grown, fifo(kernels, text, embedding, 2.7))
 
 
 def test_a_pixel_too_far_from_one_kernel_stays_free_for_the_next() -> None:
@@ -219,6 +217,15 @@ def test_masked_pixels_do_not_count() -> None:
     # Half of what is to be ignored is taken for text: all of the hardest pixels, none of which counts.
     maps["text_logits"][..., 2:15, 30:62] = 8.0
     assert float(tiny_head().loss(PANOutput(**maps), batch_of([targets]))["loss_text"]) < 0.01
+
+
+def test_masked_pixels_count_among_the_negatives_that_are_drawn() -> None:
+    logits = torch.tensor([[9.0, 8.0, 5.0, 4.0, 3.0, 2.0]])
+    text, mask = torch.tensor([[0, 0, 1, 0, 0, 1]]) > 0, torch.tensor([[0, 0, 1, 1, 1, 1]]) > 0
+    # One for each of two pixels of text: the hardest two are masked.
+    assert pan._hard_pixels(logits, text, mask, 1).tolist() == [[False, False, True, False, False, True]]
+    # As many as there are, masked ones included.
+    assert pan._hard_pixels(logits, text, mask, 3).tolist() == [[False, False, True, True, True, True]]
 
 
 def test_labels_of_another_size_or_head_are_refused() -> None:
