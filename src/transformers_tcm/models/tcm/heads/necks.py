@@ -1,7 +1,9 @@
 """Feature pyramids that heads share.
 
 References: FPN, Lin et al., CVPR 2017; its coarser levels by strided convolution, Lin et al., "Focal Loss for Dense
-Object Detection" (RetinaNet), ICCV 2017; DBNet, Liao et al., AAAI 2020; adaptive scale fusion, Liao et al., TPAMI 2022.
+Object Detection" (RetinaNet), ICCV 2017; DBNet, Liao et al., AAAI 2020; adaptive scale fusion, Liao et al., TPAMI 2022;
+feature pyramid enhancement, Wang et al., "Efficient and Accurate Arbitrary-Shaped Text Detection with Pixel
+Aggregation Network" (PAN), ICCV 2019.
 """
 
 from collections.abc import Sequence
@@ -10,7 +12,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-__all__ = ["AdaptiveScaleFusion", "ConcatenatedFPN", "FeaturePyramid"]
+__all__ = ["AdaptiveScaleFusion", "ConcatenatedFPN", "FeatureEnhancement", "FeaturePyramid", "PixelAggregationPyramid"]
 
 
 class ConcatenatedFPN(nn.Module):
@@ -99,3 +101,73 @@ class FeaturePyramid(nn.Module):
         for position, halve in enumerate(self.coarser):
             levels.append(halve(levels[-1] if position == 0 else functional.relu(levels[-1])))
         return levels
+
+
+class PixelAggregationPyramid(nn.Module):
+    """PAN's neck: cascaded feature pyramid enhancement, the sum of its stages brought to stride 4 and concatenated.
+
+    Convolutions keep their biases although a norm follows: released checkpoints hold them.
+
+    Args:
+        in_channels: channels of C2 … C5.
+        channels: width of every level.
+        num_repeats: enhancement modules in a row.
+    """
+
+    def __init__(self, in_channels: Sequence[int], channels: int, num_repeats: int):
+        super().__init__()
+        self.reduce = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(size, channels, 1), nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
+            for size in in_channels
+        )
+        self.enhance = nn.ModuleList(FeatureEnhancement(channels, len(in_channels)) for _ in range(num_repeats))
+
+    def forward(self, pyramid: Sequence[torch.Tensor]) -> torch.Tensor:
+        """C2 … C5 (B, C_i, H / stride, W / stride) to (B, 4 x channels, H/4, W/4)."""
+        levels = [reduce(features) for reduce, features in zip(self.reduce, pyramid, strict=True)]
+        stages = []
+        for enhance in self.enhance:
+            levels = enhance(levels)
+            stages.append(levels)
+        sums = [torch.stack(level).sum(dim=0) for level in zip(*stages, strict=True)]
+        size = sums[0].shape[-2:]
+        coarser = (functional.interpolate(level, size=size, mode="bilinear", align_corners=False) for level in sums[1:])
+        return torch.cat([sums[0], *coarser], dim=1)
+
+
+class FeatureEnhancement(nn.Module):
+    """PAN's feature pyramid enhancement module (FPEM): once down the pyramid and once up, by separable convolutions.
+
+    Args:
+        channels: width of every level.
+        num_levels: levels of the pyramid.
+    """
+
+    def __init__(self, channels: int, num_levels: int):
+        super().__init__()
+        self.top_down = nn.ModuleList(_separable(channels, stride=1) for _ in range(num_levels - 1))
+        self.bottom_up = nn.ModuleList(_separable(channels, stride=2) for _ in range(num_levels - 1))
+
+    def forward(self, levels: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Levels (B, C, h_i, w_i), the finest first, to levels of the same shapes."""
+        refined = list(levels)
+        for level, mix in zip(range(len(levels) - 1, 0, -1), self.top_down, strict=True):
+            refined[level - 1] = mix(_enlarged_sum(refined[level], refined[level - 1]))
+        # On the way back, too, the coarser map is enlarged to the finer one; the stride of the convolution undoes it.
+        for level, mix in enumerate(self.bottom_up):
+            refined[level + 1] = mix(_enlarged_sum(refined[level + 1], refined[level]))
+        return refined
+
+
+def _enlarged_sum(coarse: torch.Tensor, fine: torch.Tensor) -> torch.Tensor:
+    return functional.interpolate(coarse, size=fine.shape[-2:]) + fine
+
+
+def _separable(channels: int, stride: int) -> nn.Sequential:
+    """Depthwise and pointwise convolution, norm and activation: (B, C, h, w) to (B, C, h / stride, w / stride)."""
+    return nn.Sequential(
+        nn.Conv2d(channels, channels, 3, stride=stride, padding=1, groups=channels),
+        nn.Conv2d(channels, channels, 1),
+        nn.BatchNorm2d(channels),
+        nn.ReLU(inplace=True),
+    )
