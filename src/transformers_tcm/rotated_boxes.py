@@ -244,9 +244,7 @@ def _iou_in_chunks(
     return torch.cat(parts) if parts else first.new_zeros(0)
 
 
-def rotated_nms(
-    boxes: torch.Tensor, scores: torch.Tensor, labels: torch.Tensor, iou_threshold: float
-) -> torch.Tensor:
+def rotated_nms(boxes: torch.Tensor, scores: torch.Tensor, labels: torch.Tensor, iou_threshold: float) -> torch.Tensor:
     """Class-wise greedy non-maximum suppression: indices (M,) of the boxes that are kept, the best first.
 
     A box is left out when its IoU with a better one of its class that is kept exceeds `iou_threshold`. Equal scores
