@@ -25,12 +25,12 @@ from .oriented import (
     OrientedDecoding,
     OrientedHead,
     OrientedHeadOutput,
+    centerness,
     decode_points,
     decode_regions,
     encode_points,
     flat_maps,
     level_shapes,
-    centerness,
     locations,
     matched_objects,
 )
