@@ -9,7 +9,6 @@ which needs neither sorting nor a convex hull and is differentiable wherever no 
 """
 
 import math
-from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -28,8 +27,10 @@ __all__ = [
 CORNER_SIGNS = ((-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5))
 # Pairs whose IoU is computed at once: the intermediate values stay in a processor's cache, half as fast without.
 CHUNK = 2**13
-# Pairs that are looked at together before, of indices and distances only.
+# Pairs whose distances are looked at together.
 MANY = 2**20
+# Boxes that are taken together, the best first, in non-maximum suppression.
+BLOCK = 1000
 
 
 def wrap_angle(angle: torch.Tensor) -> torch.Tensor:
@@ -202,8 +203,7 @@ def rotated_iou_pairs(
     """
     with torch.no_grad():
         first, second = _with_min_side(first, min_side), _with_min_side(second, min_side)
-        parts = list(_meeting_circles(first, second))
-        rows, columns = (torch.cat([part[side] for part in parts]) for side in (0, 1))
+        rows, columns = _near_pairs(first, second)
         return rows, columns, _iou_in_chunks(first, second, rows, columns)
 
 
@@ -221,16 +221,29 @@ def _with_min_side(boxes: torch.Tensor, min_side: float) -> torch.Tensor:
     return torch.cat([boxes[:, :2], boxes[:, 2:4].clamp(min=min_side), boxes[:, 4:]], dim=1)
 
 
-def _meeting_circles(first: torch.Tensor, second: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Indices (P,) and (P,) of pairs whose circumscribed circles meet, in several parts of rising first index."""
+def _near_pairs(first: torch.Tensor, second: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Indices (P,) and (P,), in rising order, of pairs whose circumscribed circles meet and that no side separates."""
     radii = [torch.linalg.vector_norm(boxes[:, 2:4], dim=1) / 2 for boxes in (first, second)]
     rows_at_once = max(1, MANY // max(len(second), 1))
+    parts = []
     for start in range(0, max(len(first), 1), rows_at_once):
         rows = slice(start, start + rows_at_once)
-        offsets = first[rows, None, :2] - second[None, :, :2]
-        found = offsets.square().sum(dim=-1) <= (radii[0][rows, None] + radii[1]).square()
-        near = torch.nonzero(found)
-        yield near[:, 0] + start, near[:, 1]
+        x, y = (first[rows, None, axis] - second[None, :, axis] for axis in (0, 1))
+        near = torch.nonzero(x * x + y * y <= (radii[0][rows, None] + radii[1]).square())
+        one, other = near[:, 0] + start, near[:, 1]
+        touching = _no_side_separates(first.T[:, one], second.T[:, other])
+        parts.append((one[touching], other[touching]))
+    rows_found, columns = zip(*parts, strict=True)
+    return torch.cat(rows_found), torch.cat(columns)
+
+
+def _no_side_separates(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """(P,) bool of boxes (5, P) and (5, P): whether the second one's sides leave the first one room to touch it."""
+    cos, sin = (first[4] - second[4]).cos().abs(), (first[4] - second[4]).sin().abs()
+    x, y = _turned(first[0] - second[0], first[1] - second[1], -second[4])
+    width = first[2] * cos + first[3] * sin + second[2]
+    height = first[2] * sin + first[3] * cos + second[3]
+    return (2 * x.abs() <= width) & (2 * y.abs() <= height)
 
 
 def _iou_in_chunks(
@@ -258,49 +271,39 @@ def rotated_nms(boxes: torch.Tensor, scores: torch.Tensor, labels: torch.Tensor,
     """
     order = scores.argsort(descending=True, stable=True)
     boxes, labels = boxes[order].detach(), labels[order]
-    better, worse = [], []
+    kept = torch.zeros(len(order), dtype=torch.bool, device=order.device)
     for label in labels.unique():
         members = torch.nonzero(labels == label)[:, 0]
-        for pairs in _overlapping_hulls(boxes[members]).split(MANY):
-            one, other = members[pairs].unbind(dim=1)
-            overlapping = _iou_in_chunks(boxes, boxes, one, other) > iou_threshold
-            better.append(torch.minimum(one, other)[overlapping])
-            worse.append(torch.maximum(one, other)[overlapping])
-    if not better:
-        return order
-    kept = _greedy(torch.cat(better).cpu().numpy(), torch.cat(worse).cpu().numpy(), len(boxes))
-    return order[torch.from_numpy(kept).to(order.device)]
+        kept[members[_nms_of_sorted(boxes[members], iou_threshold)]] = True
+    return order[kept]
 
 
-def _overlapping_hulls(boxes: torch.Tensor) -> torch.Tensor:
-    """Pairs (P, 2) of boxes (N, 5) whose axis-aligned hulls overlap, by sweep and prune along x."""
-    cos, sin = boxes[:, 4].cos().abs(), boxes[:, 4].sin().abs()
-    half_x = (boxes[:, 2] * cos + boxes[:, 3] * sin) / 2
-    half_y = (boxes[:, 2] * sin + boxes[:, 3] * cos) / 2
-    left, order = (boxes[:, 0] - half_x).sort()
-    right, middle, half_y = (boxes[:, 0] + half_x)[order], boxes[order, 1], half_y[order]
-    # Sorted by their left ends, the hulls that begin before hull i ends are those from i + 1 up to `ends[i]`.
-    ends = torch.searchsorted(left, right)
-    counts = (ends - torch.arange(1, len(boxes) + 1, device=boxes.device)).clamp(min=0)
-    parts = [torch.empty(0, 2, dtype=torch.int64, device=boxes.device)]
-    groups = torch.div(counts.cumsum(0), MANY, rounding_mode="floor").unique_consecutive(return_counts=True)[1]
-    start = 0
-    for size in groups.tolist():
-        some = counts[start : start + size]
-        one = torch.repeat_interleave(torch.arange(start, start + size, device=boxes.device), some)
-        within = torch.arange(len(one), device=boxes.device) - torch.repeat_interleave(some.cumsum(0) - some, some)
-        other = one + 1 + within
-        meet = (middle[one] - middle[other]).abs() < half_y[one] + half_y[other]
-        parts.append(torch.stack([order[one[meet]], order[other[meet]]], dim=1))
-        start += size
-    return torch.cat(parts)
+def _nms_of_sorted(boxes: torch.Tensor, iou_threshold: float) -> torch.Tensor:
+    """Indices (M,) of those boxes (N, 5), in falling score, that no better one suppresses.
+
+    The best ones are taken together and suppress among all that follow, so that most pairs are never looked at.
+    """
+    kept, rest = [], torch.arange(len(boxes), device=boxes.device)
+    while len(rest):
+        block, rest = rest[:BLOCK], rest[BLOCK:]
+        rows, columns = _near_pairs(boxes[block], boxes[block])
+        rows, columns = rows[rows < columns], columns[rows < columns]
+        overlapping = _iou_in_chunks(boxes[block], boxes[block], rows, columns) > iou_threshold
+        own = _greedy(rows[overlapping].cpu().numpy(), columns[overlapping].cpu().numpy(), len(block))
+        kept.append(block[torch.from_numpy(own).to(block.device)])
+        _, columns, ious = rotated_iou_pairs(boxes[kept[-1]], boxes[rest])
+        suppressed = torch.zeros_like(rest, dtype=torch.bool)
+        suppressed[columns[ious > iou_threshold]] = True
+        rest = rest[~suppressed]
+    return torch.cat(kept)
 
 
 def _greedy(better: np.ndarray, worse: np.ndarray, count: int) -> np.ndarray:
-    """Of boxes in falling score, the positions (M,) of those that no kept one suppresses."""
-    by_better = np.argsort(better, kind="stable")
-    worse = worse[by_better]
-    starts = np.searchsorted(better[by_better], np.arange(count + 1)).tolist()
+    """Of boxes in falling score, the positions (M,) of those that no kept one suppresses.
+
+    `better` rises; `better` and `worse` (P,) are the pairs that overlap.
+    """
+    starts = np.searchsorted(better, np.arange(count + 1)).tolist()
     kept = np.ones(count, dtype=bool)
     for position in range(count):
         first, last = starts[position], starts[position + 1]

@@ -124,7 +124,9 @@ def objects_in_window(
         min_share: least IoF of an object that belongs to it.
     """
     indices = np.flatnonzero(shares >= min_share)
-    moved = [(np.asarray(polygons[index], dtype=np.float64) - window[:2]).astype(np.float32) for index in indices]
+    moved = [
+        (np.asarray(polygons[index], dtype=np.float64) - window[:2]).astype(np.float32) for index in indices.tolist()
+    ]
     return WindowObjects(indices, moved, shares[indices] < 1 - TRUNCATION)
 
 

@@ -193,6 +193,7 @@ class OrientedHead(DetectionHead):
     score_map_input: ClassVar[str] = "logits"
     anchors_per_location: ClassVar[int] = 1
     box_size: ClassVar[int] = 5
+    settings: OrientedHeadConfig
 
     def __init__(
         self,

@@ -73,6 +73,7 @@ class RotatedATSSHead(OrientedHead):
     }
     display_name = "Rotated ATSS"
     paper = "Zhang et al., Bridging the Gap Between Anchor-based and Anchor-free Detection, CVPR 2020"
+    settings: RotatedATSSConfig
 
     def __init__(self, settings: RotatedATSSConfig, in_channels: Sequence[int], num_classes: int = 1):
         super().__init__(settings, in_channels, num_classes, InputFeaturePyramid, settings.num_groups)

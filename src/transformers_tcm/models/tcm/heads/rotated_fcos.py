@@ -61,6 +61,7 @@ class RotatedFCOSHead(OrientedHead):
     display_name = "Rotated FCOS"
     paper = "Tian et al., FCOS: Fully Convolutional One-Stage Object Detection, ICCV 2019"
     box_size = 4
+    settings: RotatedFCOSConfig
 
     def __init__(self, settings: RotatedFCOSConfig, in_channels: Sequence[int], num_classes: int = 1):
         super().__init__(settings, in_channels, num_classes, FeaturePyramid, settings.num_groups)
