@@ -120,11 +120,13 @@ def _intersection(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     cos, sin = turn.cos(), turn.sin()
     precision = 1e-8 if turn.dtype == torch.float64 else 1e-6
     aligned = torch.minimum(cos.abs(), sin.abs()) <= precision
+    # Almost parallel edges are made parallel, or each box might count them in its own way; their gradients stay.
+    cos, sin = (torch.where(aligned, value + (value.round() - value).detach(), value) for value in (cos, sin))
     tolerance = 0.1 * precision * torch.cat([first[2:4], second[2:4]]).amax(dim=0)
     # An edge shared by both boxes counts as a piece of the first one only, hence the tolerance of either sign.
     x, y = _turned(first[0] - second[0], first[1] - second[1], -second[4])
     edges, pieces = _pieces(x, y, first[2:4], cos, sin, second[2:4], tolerance, aligned)
-    back_x, back_y = _turned(-x, -y, -turn)
+    back_x, back_y = -cos * x - sin * y, sin * x - cos * y
     _, others = _pieces(back_x, back_y, second[2:4], cos, -sin, first[2:4], -tolerance, aligned)
     own = first[2] * first[3] / 2
     # (4, N) cross products: of the centre with the edge, and of the corner seen from the centre with the edge
