@@ -8,6 +8,7 @@ import torch
 
 from transformers_tcm.models.tcm.heads import rotated_atss, rotated_fcos, rotated_retinanet
 from transformers_tcm.models.tcm.heads._contract_draft import HeadInputs, Regions
+from transformers_tcm.models.tcm.heads.necks import InputFeaturePyramid
 from transformers_tcm.models.tcm.heads.oriented import (
     NOT_COUNTED,
     STRIDES,
@@ -202,6 +203,23 @@ def test_targets_hold_boxes_and_masks_of_the_classes_without_padding() -> None:
     assert not targets["object_mask"][:, 33:].any()
     area = 16 * int(targets["class_masks"][0].sum())
     assert area == pytest.approx(44 * 20, rel=0.1)
+
+
+def test_polygons_of_any_number_of_points_are_fitted() -> None:
+    instances = instances_of()
+    quad = instances.polygons[0]
+    instances.polygons[0] = np.insert(quad, [1, 2], (quad[:2] + np.roll(quad, -1, axis=0)[:2]) / 2, axis=0)
+    targets = rotated_fcos.RotatedFCOSHead.targets(instances, SIZE, SIZE)
+    assert rotated_iou(torch.from_numpy(targets["boxes"]), BOXES).min() > 0.999
+
+
+def test_further_levels_of_anchor_heads_come_from_the_input_without_activation() -> None:
+    neck = InputFeaturePyramid([3, 5], 4, 4)
+    features = [torch.randn(1, 3, 16, 16), torch.randn(1, 5, 8, 8)]
+    levels = neck(features)
+    assert [level.shape[-1] for level in levels] == [16, 8, 4, 2]
+    torch.testing.assert_close(levels[2], neck.further[0](features[1]))
+    torch.testing.assert_close(levels[3], neck.further[1](levels[2]))
 
 
 def test_objects_without_an_area_are_no_targets() -> None:

@@ -299,8 +299,13 @@ def _checked_labels(labels: Any, count: int, num_classes: int) -> np.ndarray:
 
 def _fitted_boxes(polygons: Sequence[np.ndarray]) -> np.ndarray:
     """Minimum-area rectangles (N, 5) float32 of polygons (K_i, 2)."""
-    fitted = [quads_to_boxes(np.asarray(polygon, np.float32)[None])[0] for polygon in polygons]
-    return np.array(fitted, np.float32).reshape(-1, 5)
+    boxes = np.zeros((len(polygons), 5), np.float32)
+    sizes = np.array([len(polygon) for polygon in polygons], np.int64)
+    # All polygons of as many points at once: nearly always there are four.
+    for size in np.unique(sizes):
+        same = np.flatnonzero(sizes == size)
+        boxes[same] = quads_to_boxes(np.array([polygons[index] for index in same.tolist()], np.float32))
+    return boxes
 
 
 def _fill_box(mask: np.ndarray, box: np.ndarray) -> None:
