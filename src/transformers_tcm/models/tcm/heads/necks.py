@@ -12,7 +12,14 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-__all__ = ["AdaptiveScaleFusion", "ConcatenatedFPN", "FeatureEnhancement", "FeaturePyramid", "PixelAggregationPyramid"]
+__all__ = [
+    "AdaptiveScaleFusion",
+    "ConcatenatedFPN",
+    "FeatureEnhancement",
+    "FeaturePyramid",
+    "InputFeaturePyramid",
+    "PixelAggregationPyramid",
+]
 
 
 class ConcatenatedFPN(nn.Module):
@@ -171,3 +178,22 @@ def _separable(channels: int, stride: int) -> nn.Sequential:
         nn.BatchNorm2d(channels),
         nn.ReLU(inplace=True),
     )
+
+
+class InputFeaturePyramid(FeaturePyramid):
+    """A `FeaturePyramid` whose first further level is made from the coarsest map taken in, as in RetinaNet's paper.
+
+    There is no activation between the further levels. Arguments as for `FeaturePyramid`.
+    """
+
+    def __init__(self, in_channels: Sequence[int], channels: int, num_levels: int):
+        super().__init__(in_channels, channels, len(in_channels))
+        inputs = [in_channels[-1], *[channels] * num_levels][: num_levels - len(in_channels)]
+        self.further = nn.ModuleList(nn.Conv2d(size, channels, 3, stride=2, padding=1) for size in inputs)
+
+    def forward(self, pyramid: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        levels, coarsest = super().forward(pyramid), pyramid[-1]
+        for halve in self.further:
+            coarsest = halve(coarsest)
+            levels.append(coarsest)
+        return levels

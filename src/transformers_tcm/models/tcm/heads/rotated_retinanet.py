@@ -1,0 +1,145 @@
+"""Rotated RetinaNet: nine anchors at each location, assigned by their IoU with the objects.
+
+References: Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017; its rotated form of MMRotate, Zhou et al.,
+ACM MM 2022.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from huggingface_hub.dataclasses import strict
+
+from .base import Regions, split_by_image, stacked
+from .necks import InputFeaturePyramid
+from .oriented import (
+    BACKGROUND,
+    NOT_COUNTED,
+    OrientedDecoding,
+    OrientedHead,
+    OrientedHeadConfig,
+    OrientedHeadOutput,
+    anchor_candidates,
+    best_objects,
+    decode_regions,
+    encode_deltas,
+    flat_maps,
+    level_shapes,
+    locations,
+    matched_objects,
+    overlapping_anchors,
+    valid_anchors,
+)
+
+__all__ = ["RotatedRetinaNetConfig", "RotatedRetinaNetHead"]
+
+# Square root of the area of an anchor, in strides; three sizes of each octave.
+ANCHOR_SCALES = tuple(4 * 2 ** (octave / 3) for octave in range(3))
+POSITIVE_IOU, NEGATIVE_IOU = 0.5, 0.4
+# Anchors that contain a small object all have the same IoU with it, up to rounding.
+TIE = 1e-6
+
+
+@strict
+@dataclass(frozen=True)
+class RotatedRetinaNetConfig(OrientedHeadConfig):
+    """Settings of the rotated RetinaNet head: those that all heads of oriented objects have."""
+
+
+class RotatedRetinaNetHead(OrientedHead):
+    """Deltas to nine anchors at each location, scored by class alone."""
+
+    config_class = RotatedRetinaNetConfig
+    presets = {
+        "tiny": {"channels": 64, "num_convs": 2},
+        "small": {"channels": 128, "num_convs": 3},
+        "base": {},
+    }
+    display_name = "Rotated RetinaNet"
+    paper = "Lin et al., Focal Loss for Dense Object Detection, ICCV 2017"
+    anchors_per_location = 9
+
+    def __init__(self, settings: RotatedRetinaNetConfig, in_channels: Sequence[int], num_classes: int = 1):
+        super().__init__(settings, in_channels, num_classes, InputFeaturePyramid, num_groups=None)
+
+    def predict(self, levels: Sequence[torch.Tensor]) -> OrientedHeadOutput:
+        """Levels (B, channels, h_i, w_i) to maps."""
+        return OrientedHeadOutput(
+            class_logits=flat_maps([self.classifier(self.class_tower(level)) for level in levels], self.num_classes),
+            box_predictions=flat_maps([self.box(self.box_tower(level)) for level in levels], 5),
+            level_shapes=level_shapes(levels),
+        )
+
+    def loss(self, maps: Any, labels: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Focal loss over the anchors of each image that count, L1 of the deltas over those that have an object."""
+        anchors, sizes = turned_anchors(maps["level_shapes"]), stacked(labels, "valid_size")
+        assigned = torch.stack(
+            [
+                assign(anchors, valid_anchors(maps["level_shapes"], size, self.anchors_per_location), boxes)
+                for size, boxes in zip(sizes, split_by_image(labels, "boxes"), strict=True)
+            ]
+        )
+        return self.loss_of_assigned(maps, labels, anchors, assigned)
+
+    def loss_of_assigned(
+        self, maps: Any, labels: Mapping[str, torch.Tensor], anchors: torch.Tensor, assigned: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """The loss with given anchors (P, 5) and objects (B, P), as of `assign`."""
+        boxes, classes = matched_objects(assigned, labels)  # (M, 5) and (M,)
+        positive = assigned >= 0
+        wanted = encode_deltas(anchors[torch.nonzero(positive)[:, 1]], boxes)
+        distance = (maps["box_predictions"][positive] - wanted).abs().sum()
+        num_positive = positive.sum(dim=1).clamp(min=1).sum()
+        class_loss = self.class_loss(maps["class_logits"], assigned, classes)
+        return {
+            "loss_classification": self.settings.class_weight * class_loss / num_positive,
+            "loss_box": self.settings.box_weight * distance / num_positive,
+        }
+
+    @staticmethod
+    def decode(maps: Mapping[str, Any], valid_sizes: torch.Tensor, decoding: OrientedDecoding) -> Regions:
+        """Objects of each image, with their centres in it."""
+        anchors = turned_anchors(torch.as_tensor(maps["level_shapes"]))
+        return decode_regions(maps, decoding, anchor_candidates(maps, valid_sizes, anchors))
+
+
+def turned_anchors(shapes: torch.Tensor) -> torch.Tensor:
+    """Anchors (P x 9, 5) of all levels (L, 2), in le90 form.
+
+    At each location there are squares, then wide rectangles, then tall ones, of three sizes each. Squares have the
+    angle -pi/2, exactly: the release's rounding, which gives some of them 0, is left out.
+    """
+    corners, strides = locations(shapes, offset=0.0)
+    forms = []
+    for stretch, angle in ((1.0, -math.pi / 2), (math.sqrt(2), 0.0), (math.sqrt(2), -math.pi / 2)):
+        forms += [(scale * stretch, scale / stretch, angle) for scale in ANCHOR_SCALES]
+    sizes = torch.tensor(forms, device=corners.device)  # (9, 3)
+    sides = strides[:, None, None] * sizes[:, :2]  # (P, 9, 2)
+    angles = sizes[:, 2:].expand(len(corners), -1, -1)
+    return torch.cat([corners[:, None].expand_as(sides), sides, angles], dim=-1).flatten(0, 1)
+
+
+def assign(anchors: torch.Tensor, valid: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+    """The object (A,) that each anchor is to find, `BACKGROUND` for none, `NOT_COUNTED` for what is neither.
+
+    An anchor takes the object with the highest IoU from 0.5 on and is background below 0.4. The best anchors of an
+    object, all those with the same IoU, take it in any case; later objects win.
+
+    Args:
+        anchors: (A, 5) of all levels.
+        valid: (A,) bool, those within the image.
+        boxes: (N, 5) objects.
+    """
+    objects, places, ious = overlapping_anchors(boxes, anchors)
+    counted = valid[places] & (ious > 0)
+    objects, places, ious = objects[counted], places[counted], ious[counted]
+    best, chosen = best_objects(objects, places, ious, len(anchors))
+    assigned = torch.where(best < NEGATIVE_IOU, BACKGROUND, NOT_COUNTED)
+    assigned = torch.where(best >= POSITIVE_IOU, chosen, assigned)
+    highest = ious.new_zeros(len(boxes)).scatter_reduce(0, objects, ious, "amax")
+    tied = ious >= highest[objects] * (1 - TIE)
+    claimed = torch.full_like(assigned, BACKGROUND).scatter_reduce(0, places[tied], objects[tied], "amax")
+    assigned = torch.where(claimed >= 0, claimed, assigned)
+    return torch.where(valid, assigned, NOT_COUNTED)
