@@ -159,14 +159,14 @@ class DeepSoloHead(DeformableHead):
         """Nothing moves away from its reference, everything has a low score, characters too."""
         super().init_weights()
         init.normal_(self.point_embedding)
-        for layer in self.query_position.layers:
-            init.xavier_uniform_(layer.weight)
+        for weight in (layer.get_parameter("weight") for layer in self.query_position.layers):
+            init.xavier_uniform_(weight)
         self.init_prior(self.class_head)
         self.init_prior(self.text_head)
         for mlp in (self.proposals.coordinates, self.point_head, self.boundary_head):
             if mlp is not None:
-                init.zeros_(mlp.layers[-1].weight)
-                init.zeros_(mlp.layers[-1].bias)
+                init.zeros_(mlp.last.weight)
+                init.zeros_(mlp.last.bias)
 
     def priors(self, centers: torch.Tensor, shapes: Sequence[tuple[int, int]]) -> torch.Tensor:
         """Curves that are but a point, the centre."""
@@ -182,7 +182,9 @@ class DeepSoloHead(DeformableHead):
         for layer in self.decoder:
             ratios = tokens.valid_ratios[:, None, None]  # (B, 1, 1, L, 2)
             positions = self._positions(references * ratios[..., 0, :])
-            states = layer["points"](states, positions.to(states.dtype), references[..., None, :] * ratios, tokens)
+            states = layer.get_submodule("points")(
+                states, positions.to(states.dtype), references[..., None, :] * ratios, tokens
+            )
             layers.append(states)
             given.append(inverse_sigmoid(references))
             points.append((self.point_head(states).float() + given[-1]).sigmoid())
@@ -203,14 +205,16 @@ class DeepSoloHead(DeformableHead):
 
     def sampled(self, curves: torch.Tensor) -> torch.Tensor:
         """The N points (…, N, 2) of curves (…, 4, 2)."""
-        basis = bernstein_basis(np.linspace(0, 1, self.settings.num_points))
-        return torch.from_numpy(basis).to(curves) @ curves
+        basis = torch.from_numpy(bernstein_basis(np.linspace(0, 1, self.settings.num_points))).to(curves)
+        # No matrix product: autocast would do it in half precision.
+        return (basis[..., None] * curves[..., None, :, :]).sum(dim=-2)  # (…, N, 4, 2) -> (…, N, 2)
 
     def _positions(self, points: torch.Tensor) -> torch.Tensor:
         """Positions (B, Q, N, D) of points (B, Q, N, 2) in [0, 1] of the finest padded level, x first."""
         features = sine_features(points * 2 * math.pi, self.settings.hidden_size // 2).flatten(-2)
-        return self.query_position(features.to(self.query_position.layers[0].weight.dtype))
+        return self.query_position(features.to(self.point_embedding.dtype))
 
+    @torch.no_grad()
     def layer_costs(self, maps: DeepSoloOutput, layer: int, words: Words) -> list[torch.Tensor]:
         """Cost (Q, G) of the queries for the words of each image: class, points and characters, not the edges."""
         settings = self.settings
@@ -221,7 +225,7 @@ class DeepSoloHead(DeformableHead):
         costs = []
         for image, (targets, classes, legible) in enumerate(images):
             distance = settings.point_weight * torch.cdist(points[image], targets, p=1)
-            text = ctc_text_costs(text_logits[image].detach(), classes) * legible
+            text = ctc_text_costs(text_logits[image], classes) * legible
             costs.append(class_costs[image][:, None] + distance + settings.text_weight * text)
         return costs
 
@@ -242,6 +246,7 @@ class DeepSoloHead(DeformableHead):
             terms["loss_boundary"] = settings.boundary_weight * edges.abs().sum() / words.total
         return terms
 
+    @torch.no_grad()
     def proposal_costs(self, maps: DeepSoloOutput, words: Words) -> list[torch.Tensor]:
         """Cost (S, G) of the proposals for the words of each image, between points sampled on the curves."""
         settings = self.settings

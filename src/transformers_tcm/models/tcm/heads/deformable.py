@@ -34,6 +34,7 @@ __all__ = [
     "DeformableConfig",
     "DeformableHead",
     "EncoderLayer",
+    "LayerMLP",
     "LevelProjection",
     "MultiScaleDeformableAttention",
     "ProposalHead",
@@ -219,11 +220,18 @@ class MLP(nn.Module):
         sizes = [in_size, *[hidden_size] * (num_layers - 1), out_size]
         self.layers = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(sizes))
 
+    @property
+    def last(self) -> nn.Linear:
+        """The layer that gives the output."""
+        layer = self.layers[-1]
+        assert isinstance(layer, nn.Linear)  # all are
+        return layer
+
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         """(…, in_size) to (…, out_size)."""
         for layer in self.layers[:-1]:
             hidden_states = layer(hidden_states).relu()
-        return self.layers[-1](hidden_states)
+        return self.last(hidden_states)
 
 
 class MultiScaleDeformableAttention(nn.Module):
@@ -309,19 +317,21 @@ class LevelProjection(nn.Module):
         in_channels: channels of the input.
         hidden_size: D.
         halve: with half the input's height and width, rounded up.
+        num_scores: how many of the input's last channels are a score map.
     """
 
-    def __init__(self, in_channels: int, hidden_size: int, halve: bool = False):
+    def __init__(self, in_channels: int, hidden_size: int, halve: bool = False, num_scores: int = 0):
         super().__init__()
+        self.num_scores = num_scores
         kernel, stride = (3, 2) if halve else (1, 1)
         self.conv = nn.Conv2d(in_channels, hidden_size, kernel, stride=stride, padding=kernel // 2)
         self.norm = nn.GroupNorm(NUM_GROUPS, hidden_size)
 
-    def init_weights(self, num_scores: int) -> None:
-        """Xavier, with zeros for the last `num_scores` input channels: the use of a score map is to be learned."""
+    def init_weights(self) -> None:
+        """Xavier, with zeros for a score map, whose use is to be learned."""
         weight = torch.empty(self.conv.weight.shape)
         nn.init.xavier_uniform_(weight)
-        weight[:, weight.shape[1] - num_scores :] = 0
+        weight[:, weight.shape[1] - self.num_scores :] = 0
         init.copy_(self.conv.weight, weight)
         init.zeros_(self.conv.get_parameter("bias"))
 
@@ -330,7 +340,7 @@ class LevelProjection(nn.Module):
         return self.norm(self.conv(features))
 
 
-class _Block(nn.Module):
+class LayerMLP(nn.Module):
     """The MLP with residual that ends both kinds of layers."""
 
     def __init__(self, settings: DeformableConfig):
@@ -340,12 +350,17 @@ class _Block(nn.Module):
         self.mlp_norm = nn.LayerNorm(size)
         self.dropout = nn.Dropout(settings.dropout)
 
+    def init_weights(self) -> None:
+        """Xavier."""
+        init.xavier_uniform_(self.up.weight)
+        init.xavier_uniform_(self.down.weight)
+
     def _mlp(self, states: torch.Tensor) -> torch.Tensor:
         changed = self.down(self.dropout(self.up(states).relu()))
         return self.mlp_norm(states + self.dropout(changed))
 
 
-class EncoderLayer(_Block):
+class EncoderLayer(LayerMLP):
     """Deformable attention of all tokens to the tokens, then an MLP."""
 
     def __init__(self, settings: DeformableConfig):
@@ -360,7 +375,7 @@ class EncoderLayer(_Block):
         return self._mlp(self.attention_norm(tokens.states + self.dropout(seen)))
 
 
-class DecoderStream(_Block):
+class DecoderStream(LayerMLP):
     """Attention within each query and between queries, deformable attention to the tokens, then an MLP."""
 
     def __init__(self, settings: DeformableConfig):
@@ -465,9 +480,10 @@ class DeformableHead(DetectionHead):
         super().__init__(settings, in_channels)
         size, used = settings.hidden_size, in_channels[settings.finest_level - FINEST_INPUT :]
         # The stages of CLIP's ResNet double their channels: what C5 has beyond that is the score map.
-        self.num_scores = max(in_channels[-1] - 2 * in_channels[-2], 0)
-        levels = [LevelProjection(channels, size) for channels in used]
-        levels.append(LevelProjection(in_channels[-1], size, halve=True))
+        num_scores = max(in_channels[-1] - 2 * in_channels[-2], 0)
+        levels = [LevelProjection(channels, size) for channels in used[:-1]]
+        levels.append(LevelProjection(in_channels[-1], size, num_scores=num_scores))
+        levels.append(LevelProjection(in_channels[-1], size, halve=True, num_scores=num_scores))
         levels += [LevelProjection(size, size, halve=True) for _ in range(settings.num_levels - len(levels))]
         self.levels = nn.ModuleList(levels)
         self.level_embedding = nn.Parameter(torch.zeros(settings.num_levels, size))
@@ -545,27 +561,21 @@ class DeformableHead(DetectionHead):
 
     def init_weights(self) -> None:
         """Xavier within the transformer, a low score everywhere, levels told apart from the first."""
-        for index, level in enumerate(self.levels):
-            has_scores = 5 - self.settings.finest_level <= index <= 6 - self.settings.finest_level
-            level.init_weights(self.num_scores if has_scores else 0)
         init.normal_(self.level_embedding)
-        for layer in (layer for layer in self.modules() if isinstance(layer, nn.Linear)):
-            bound = layer.in_features**-0.5
-            init.uniform_(layer.weight, -bound, bound)
-            init.uniform_(layer.bias, -bound, bound)
-        # The heads and their MLPs keep this; the rest starts as transformers do.
-        blocks = [module for module in self.modules() if isinstance(module, (_Block, MultiScaleDeformableAttention))]
-        for block in blocks:
-            if isinstance(block, MultiScaleDeformableAttention):
-                block.init_weights()
-            else:
-                init.xavier_uniform_(block.up.weight)
-                init.xavier_uniform_(block.down.weight)
-        for attention in (module for module in self.modules() if isinstance(module, nn.MultiheadAttention)):
-            init.xavier_uniform_(attention.in_proj_weight)
-            init.zeros_(attention.in_proj_bias)
-            init.xavier_uniform_(attention.out_proj.weight)
-            init.zeros_(attention.out_proj.bias)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                # The heads keep this, what torch starts with; the others follow.
+                bound = module.in_features**-0.5
+                init.uniform_(module.weight, -bound, bound)
+                init.uniform_(module.bias, -bound, bound)
+        for module in self.modules():
+            if isinstance(module, nn.MultiheadAttention):
+                for weight in (module.in_proj_weight, module.out_proj.weight):
+                    init.xavier_uniform_(weight)
+                for bias in (module.in_proj_bias, module.out_proj.bias):
+                    init.zeros_(bias)
+            elif isinstance(module, (LevelProjection, LayerMLP, MultiScaleDeformableAttention)):
+                module.init_weights()
         init.xavier_uniform_(self.proposals.projection.weight)
         self.init_prior(self.proposals.classifier)
 

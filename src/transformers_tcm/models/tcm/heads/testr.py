@@ -201,11 +201,11 @@ class TESTRHead(DeformableHead):
         init.normal_(self.slot_embedding)
         init.xavier_uniform_(self.query_position.projection.weight)
         self.init_prior(self.class_head)
-        init.zeros_(self.point_head.layers[-1].weight)
-        init.zeros_(self.point_head.layers[-1].bias)
-        last = self.proposals.coordinates.layers[-1]
-        # Boxes start with the size of their prior.
-        bias = torch.empty(4).uniform_(-(last.in_features**-0.5), last.in_features**-0.5)
+        init.zeros_(self.point_head.last.weight)
+        init.zeros_(self.point_head.last.bias)
+        # Boxes start with about the size of their prior.
+        last = self.proposals.coordinates.last
+        bias = torch.empty(4).uniform_(-1, 1) * last.in_features**-0.5
         bias[2:] = 0
         init.copy_(last.bias, bias)
 
@@ -235,8 +235,8 @@ class TESTRHead(DeformableHead):
         layers: list[dict[str, torch.Tensor]] = []
         for layer in self.decoder:
             streams = {
-                name: layer[name](streams[name], positions[name].to(streams[name].dtype), references, tokens)
-                for name in streams
+                name: layer.get_submodule(name)(states, positions[name].to(states.dtype), references, tokens)
+                for name, states in streams.items()
             }
             layers.append(streams)
         layers = layers if with_training_maps else layers[-1:]
@@ -265,6 +265,7 @@ class TESTRHead(DeformableHead):
         # Control points may lie outside of the image: [-0.5, 1.5].
         return 2 * (offsets + inverse_sigmoid((centers + 0.5) / 2)).sigmoid() - 0.5
 
+    @torch.no_grad()
     def layer_costs(self, maps: TESTROutput, layer: int, words: Words) -> list[torch.Tensor]:
         """Cost (Q, G) of the queries for the words of each image: class and points, not the characters."""
         class_costs = self.settings.class_weight * focal_cost(maps.class_logits[layer]).mean(dim=-1)  # (B, Q)
@@ -286,6 +287,7 @@ class TESTRHead(DeformableHead):
             "loss_text": self.settings.text_weight * text,
         }
 
+    @torch.no_grad()
     def proposal_costs(self, maps: TESTROutput, words: Words) -> list[torch.Tensor]:
         """Cost (S, G) of the proposals for the words of each image."""
         settings = self.settings
