@@ -21,6 +21,8 @@ from transformers_tcm.models.tcm.heads.deformable import (
     inverse_sigmoid,
     padding_masks,
     position_encoding,
+    sample_by_grid,
+    sample_by_rows,
 )
 from transformers_tcm.models.tcm.heads.testr import TESTRConfig, TESTRDecoding, TESTRHead
 
@@ -121,6 +123,24 @@ def test_attention_equals_that_of_transformers() -> None:
         )
         seen = ours(queries, references, Tokens(states, padding, torch.ones(2, 2, 2), shapes))
         torch.testing.assert_close(seen, expected, rtol=0, atol=1e-5)
+
+
+def test_both_ways_to_sample_agree_beyond_the_levels_too() -> None:
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(5, 7), (2, 3)]
+    values = torch.randn(2, 41, 4, 6, generator=generator)
+    locations = torch.rand(2, 9, 4, 2, 3, 2, generator=generator) * 1.8 - 0.4
+    locations[0, 0] = 1.0
+    locations[0, 1] = 1e6
+    weights = torch.rand(2, 9, 4, 2, 3, generator=generator)
+    expected = sample_by_grid(values, locations, weights, shapes)
+    torch.testing.assert_close(sample_by_rows(values, locations, weights, shapes), expected, rtol=0, atol=1e-5)
+
+
+def test_places_that_are_not_a_number_do_not_leave_the_values() -> None:
+    locations = torch.full((1, 2, 4, 1, 3, 2), math.nan)
+    seen = sample_by_rows(torch.ones(1, 6, 4, 2), locations, torch.ones(1, 2, 4, 1, 3), [(2, 3)])
+    assert seen.isfinite().all()
 
 
 def test_heads_of_fresh_attention_look_in_all_directions() -> None:
