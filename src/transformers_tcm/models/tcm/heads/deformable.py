@@ -290,7 +290,7 @@ class MultiScaleDeformableAttention(nn.Module):
         else:
             locations = places[..., :2] + offsets / self.num_points * places[..., 2:] * 0.5
         # Tracing and gradients need the one that every backend knows.
-        traced = torch.compiler.is_compiling() or torch.jit.is_tracing()
+        traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined]
         fast = values.is_cpu and not torch.is_grad_enabled() and not traced
         sample = sample_by_rows if fast else sample_by_grid
         seen = sample(values.float(), locations, weights.unflatten(-1, grid[1:]), tokens.shapes)
