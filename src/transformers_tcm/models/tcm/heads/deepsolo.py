@@ -169,7 +169,7 @@ class DeepSoloHead(DeformableHead):
                 init.zeros_(mlp.last.bias)
 
     def priors(self, centers: torch.Tensor, shapes: Sequence[tuple[int, int]]) -> torch.Tensor:
-        """Curves that are but a point, the centre."""
+        """Curves (B, S, 8) that are but a point, the centre (B, S, 2)."""
         return centers.repeat(1, 1, 4)
 
     def forward(self, inputs: HeadInputs, with_training_maps: bool = True) -> DeepSoloOutput:

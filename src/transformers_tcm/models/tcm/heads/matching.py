@@ -22,7 +22,6 @@ __all__ = [
     "ctc_text_loss",
     "focal_cost",
     "hungarian_matching",
-    "mean_over_processes",
     "only",
     "set_focal_loss",
     "slot_text_loss",
@@ -83,11 +82,11 @@ def words_of(labels: Labels, geometry: Sequence[str]) -> Words:
         usable,
         usable & joined["word_legible"].bool(),
         [len(images) for images in parts["word_usable"]],
-        mean_over_processes(usable.sum()).clamp(min=1),
+        _mean_over_processes(usable.sum()).clamp(min=1),
     )
 
 
-def mean_over_processes(count: torch.Tensor) -> torch.Tensor:
+def _mean_over_processes(count: torch.Tensor) -> torch.Tensor:
     """A count, averaged over the processes of a distributed training."""
     count = count.float()
     if torch.distributed.is_available() and torch.distributed.is_initialized():
@@ -131,7 +130,7 @@ def only(matching: Matching, which: torch.Tensor) -> Matching:
 
 
 def focal_cost(logits: torch.Tensor, alpha: float = 0.25, gamma: float = 2.0) -> torch.Tensor:
-    """How much the focal loss falls where logits (…) are taken for words, float32."""
+    """How much the focal loss falls where logits (B, Q, N) or (B, S) are taken for words, float32."""
     probabilities = logits.float().sigmoid()
     positive = alpha * (1 - probabilities) ** gamma * -(probabilities + 1e-8).log()
     negative = (1 - alpha) * probabilities**gamma * -(1 - probabilities + 1e-8).log()

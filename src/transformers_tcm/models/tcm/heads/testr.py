@@ -214,7 +214,7 @@ class TESTRHead(DeformableHead):
         return TESTRDecoding(curve=settings.curve)
 
     def priors(self, centers: torch.Tensor, shapes: Sequence[tuple[int, int]]) -> torch.Tensor:
-        """Squares around the centres, larger on coarser levels."""
+        """Squares (B, S, 4) around the centres (B, S, 2), larger on coarser levels."""
         sizes = [
             centers.new_full((height * width, 2), BASE_SIZE * self.strides[0] / 8 * 2**level)
             for level, (height, width) in enumerate(shapes)
