@@ -10,7 +10,11 @@ __all__ = ["HEADS", "head_class"]
 
 HEADS = {
     "dbnet": "DBNetHead",
+    "pan": "PANHead",
+    "fcenet": "FCENetHead",
     "abcnet": "ABCNetHead",
+    "testr": "TESTRHead",
+    "deepsolo": "DeepSoloHead",
 }
 
 

@@ -156,7 +156,7 @@ class DetectionHead(nn.Module, ABC):
 
     Class attributes:
         config_class: dataclass of what shapes its weights and losses, `TCMConfig.head_config`.
-        decoding_class: subclass of `DecodingSettings`: what turns its maps into regions.
+        decoding_class: dataclass of what turns its maps into regions, `DecodingSettings` with more of its own.
         presets: `head_config` of the sizes "tiny", "small" and "base"; those left out are the defaults.
         display_name: how its paper calls it.
         paper: the paper.
@@ -172,7 +172,7 @@ class DetectionHead(nn.Module, ABC):
     """
 
     config_class: ClassVar[type]
-    decoding_class: ClassVar[type[DecodingSettings]]
+    decoding_class: ClassVar[type[Any]]
     presets: ClassVar[dict[str, dict[str, Any]]] = {}
     display_name: ClassVar[str]
     paper: ClassVar[str]
@@ -190,7 +190,7 @@ class DetectionHead(nn.Module, ABC):
         return
 
     @classmethod
-    def default_decoding(cls, settings: Any) -> DecodingSettings:
+    def default_decoding(cls, settings: Any) -> Any:
         """The decoding that fits the settings of a head, for an image processor that is made for it."""
         return cls.decoding_class()
 

@@ -16,7 +16,7 @@ from transformers.utils import ModelOutput
 
 from ....bezier import bernstein_basis, bezier_points
 from ....instances import TextInstances
-from ..recognition.reading import WordReading, read_words
+from ..recognition.reading import WordReading, ctc_steps, read_words
 from .base import DecodingSettings, HeadInputs, Maps, Regions, check_range
 from .deformable import (
     MLP,
@@ -303,7 +303,7 @@ class DeepSoloHead(DeformableHead):
     @staticmethod
     def read(char_logits: torch.Tensor, settings: DeepSoloConfig) -> list[WordReading]:
         """Words of logits (N, T, C): a character is what a run of equal points says, and blanks separate them."""
-        return read_words(char_logits[:, None], settings.charset, "ctc")
+        return read_words(char_logits[:, None], settings.charset, ctc_steps)
 
 
 def word_geometry(curves: np.ndarray, valid_size: tuple[int, int], num_points: int) -> dict[str, np.ndarray]:

@@ -203,8 +203,8 @@ class OrientedHead(DetectionHead):
         neck: type[FeaturePyramid],
         num_groups: int | None,
     ):
-        super().__init__()
-        self.settings, channels = settings, settings.channels
+        super().__init__(settings, in_channels, num_classes)
+        channels = settings.channels
         self.num_classes = num_classes
         self.neck = neck(in_channels[FINEST_INPUT:], channels, len(STRIDES))
         self.class_tower, self.box_tower = (tower(channels, settings.num_convs, num_groups) for _ in range(2))

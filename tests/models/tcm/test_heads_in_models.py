@@ -1,0 +1,97 @@
+"""Every head with every prompting, fused or not, alone and with a recogniser: forward, gradients, saving."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_settings import SETTINGS
+
+from transformers_tcm import TCMConfig, TCMForTextDetection, TCMForTextSpotting, TCMImageProcessor, TextInstances
+from transformers_tcm.data.collation import TextDetectionCollator
+from transformers_tcm.data.datasets import process_for_model
+from transformers_tcm.models.tcm.heads import HEADS, head_class
+
+RECOGNIZER = {
+    "crop_size": [8, 32],
+    "channels": [8, 12, 16],
+    "num_blocks": [0, 0, 0],
+    "hidden_size": 16,
+    "num_layers": 1,
+    "num_heads": 2,
+    "max_length": 5,
+}
+# As small as each head allows.
+HEAD_CONFIGS: dict[str, dict[str, Any]] = {
+    "dbnet": {"neck_channels": 16, "hidden_channels": 8},
+    "pan": {},
+    "fcenet": {},
+    "abcnet": {"channels": 8, "num_convs": 1, "num_groups": 4},
+    "testr": {"hidden_size": 32, "num_heads": 2, "num_encoder_layers": 1, "num_decoder_layers": 2, "num_queries": 6},
+    "deepsolo": {"hidden_size": 32, "num_heads": 2, "num_encoder_layers": 1, "num_decoder_layers": 2, "num_queries": 6},
+}
+WORD = np.float32([[8, 12], [56, 12], [56, 40], [8, 40]])
+CASES = [
+    (head, prompting, fused, decoder)
+    for head in HEADS
+    for prompting, fused in (("fasttcm", False), ("fasttcm", True), ("tcm", False), ("none", False))
+    for decoder in ((None,) if head_class(head).reads else (None, "ctc", "attention"))
+    # The recognisers do not care how the features were prompted.
+    if decoder is None or prompting == "none"
+]
+
+
+def made(head: str, prompting: str, fused: bool, decoder: str | None) -> TCMForTextDetection:
+    torch.manual_seed(0)
+    settings = {**SETTINGS, "head_type": head, "head_config": HEAD_CONFIGS[head], "prompting": prompting}
+    recognizer = None if decoder is None else {**RECOGNIZER, "decoder": decoder}
+    config = TCMConfig(**settings, fused=fused, recognizer=recognizer)
+    return (TCMForTextSpotting if config.is_spotter else TCMForTextDetection)(config)
+
+
+def batch(config: TCMConfig) -> dict[str, Any]:
+    processor = TCMImageProcessor(do_resize=False)
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    words = [TextInstances([WORD], texts=["ab"]), TextInstances([], texts=[])]
+    return TextDetectionCollator(config)([process_for_model(processor, image, one) for one in words])
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
+def test_losses_gradients_saving(case: tuple[str, str, bool, str | None], tmp_path: Path) -> None:
+    model = made(*case).train()
+    inputs = batch(model.config)
+    outputs = model(**inputs)
+    assert outputs.loss.isfinite()
+    outputs.loss.backward()
+    gradients = [parameter.grad for parameter in model.head.parameters() if parameter.grad is not None]
+    assert gradients
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    model.eval().save_pretrained(tmp_path)
+    again = type(model).from_pretrained(tmp_path, dtype="float32").eval()
+    with torch.no_grad():
+        one, two = model(inputs["pixel_values"]), again(inputs["pixel_values"])
+    for name, values in one.head_output.items():
+        parts = (
+            zip(values, two.head_output[name], strict=True)
+            if isinstance(values, tuple)
+            else [(values, two.head_output[name])]
+        )
+        for first, second in parts:
+            torch.testing.assert_close(first, second, msg=name)
+
+
+@pytest.mark.parametrize("head", [head for head in HEADS if head_class(head).reads])
+def test_a_head_that_reads_is_a_spotter_of_its_own(head: str) -> None:
+    model = made(head, "fasttcm", False, None).eval()
+    assert isinstance(model, TCMForTextSpotting)
+    assert model.recognizer is None
+    lowest = head_class(head).decoding_class(box_threshold=0.0, min_size=0)
+    with torch.no_grad():
+        outputs = model(batch(model.config)["pixel_values"], decoding=vars(lowest))
+    assert len(outputs.counts) == len(outputs.sequences) == len(outputs.text_scores)
+    processor = TCMImageProcessor(head_type=head, text_threshold=0.0)
+    words = processor.post_process_text_spotting(outputs)
+    assert len(words) == 2
+    with pytest.raises(ValueError, match="use TCMForTextSpotting"):
+        TCMForTextDetection(model.config)
