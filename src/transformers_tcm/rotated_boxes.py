@@ -34,7 +34,7 @@ BLOCK = 1000
 
 
 def wrap_angle(angle: torch.Tensor) -> torch.Tensor:
-    """The same direction of an axis, in [-pi/2, pi/2)."""
+    """The same directions (N,) of axes, in [-pi/2, pi/2)."""
     wrapped = torch.remainder(angle + math.pi / 2, math.pi) - math.pi / 2
     # The remainder of a tiny negative number rounds up to pi itself.
     return torch.where(wrapped >= math.pi / 2, wrapped - math.pi, wrapped)

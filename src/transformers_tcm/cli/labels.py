@@ -62,7 +62,11 @@ def import_labels(
         labels = import_photos(tqdm(photos, unit="photo", disable=None), images, reorder)
         if unmatched := labels.unmatched(ignore or ()):
             known = ", ".join(sorted(labels.marks)) or "none"
-            labels.problems.append(f"--ignore {', '.join(unmatched)}: no word is marked so; the marks are: {known}")
+            # No failure: a project may well have no such word.
+            typer.echo(
+                f"warning: {source}, --ignore {', '.join(unmatched)}: no word is marked so; the marks are: {known}",
+                err=True,
+            )
         for problem in labels.problems:
             typer.echo(f"error: {source}, {problem}", err=True)
         if not labels.images:

@@ -131,7 +131,7 @@ def objects_in_window(
 
 
 def patch_name(image: str, window: np.ndarray) -> str:
-    """Name of a patch, `P0000__1024__824___0`: image, size of the window, x and y of its corner."""
+    """Name of a patch, `P0000__1024__824___0`: image, size of the window (4,), x and y of its corner."""
     x_min, y_min, x_max, _ = (int(value) for value in window)
     return f"{image}__{x_max - x_min}__{x_min}___{y_min}"
 

@@ -490,7 +490,7 @@ def decode_regions(
     decoding: OrientedDecoding,
     boxes_at: Callable[[int, torch.Tensor], torch.Tensor],
 ) -> Regions:
-    """Objects of all images as quads in pixels of the input, which may leave the image; arguments as `candidates`."""
+    """Objects of all images as quads (4, 2) in pixels of the input, which may leave the image; see `candidates`."""
     quads, scores, labels, images = [], [], [], []
     for image in range(len(maps["class_logits"])):
         box, score, label = candidates(maps, image, decoding, boxes_at)
