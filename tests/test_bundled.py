@@ -8,7 +8,7 @@ from huggingface_hub import ModelCard
 from safetensors import safe_open
 from transformers import pipeline
 
-from transformers_tcm import TextInstances, bundled_model_path
+from transformers_tcm import TCMForTextDetection, TCMImageProcessor, TextInstances, bundled_model_path
 from transformers_tcm.evaluation import DetectionIoU, EndToEnd
 
 IMAGES = Path(__file__).parents[1] / "examples" / "images"
@@ -61,3 +61,16 @@ def test_spotter_reads_words_of_the_demo_photo(demo_row: dict) -> None:
     metric = EndToEnd()
     metric.update(TextInstances.from_json(demo_row), TextInstances.from_detections(found))
     assert metric.compute().recall >= 0.3
+
+
+def test_the_object_detection_pipeline_of_transformers_finds_the_same_boxes() -> None:
+    """It hands the outputs on without their classes, and rounds boxes down to whole pixels."""
+    name = "fasttcm-dbnet-tiny"
+    model = TCMForTextDetection.from_pretrained(bundled_model_path(name), dtype="float32")
+    processor = TCMImageProcessor.from_pretrained(bundled_model_path(name))
+    photo = str(IMAGES / "street.jpg")
+    settings = {"model": model, "image_processor": processor}
+    boxes = [one["box"] for one in pipeline("object-detection", **settings)(photo, threshold=processor.box_threshold)]
+    expected = [one["box"] for one in pipeline("text-detection", **settings)(photo)]
+    assert len(boxes) > 8
+    assert boxes == [{side: int(value) for side, value in box.items()} for box in expected]

@@ -194,7 +194,9 @@ class TCMForTextSpotting(TCMForTextDetection):
                 character by character, whatever is a word.
             text_threshold: words whose characters look less clear are not searched for further, which takes the time.
         """
-        return _as_tensors(self._readings(char_logits, use_language_model, text_threshold), char_logits.device)
+        readings = self._readings(char_logits, use_language_model, text_threshold)
+        charset = (self.recognizer or self.head).settings.charset
+        return _as_tensors(readings, len(charset), char_logits.device)
 
     def _readings(
         self, char_logits: torch.Tensor, use_language_model: bool, text_threshold: float
@@ -313,10 +315,9 @@ class TCMForTextSpotting(TCMForTextDetection):
                     polygons[index] = turned[place]
 
 
-def _as_tensors(readings: list[WordReading], device: torch.device) -> dict[str, torch.Tensor]:
+def _as_tensors(readings: list[WordReading], num_characters: int, device: torch.device) -> dict[str, torch.Tensor]:
     """Readings as fields of the output, padded with zeros to the longest (N, L)."""
     longest = max([1, *(len(reading.text) for reading in readings)])
-    num_characters = readings[0].probabilities.shape[1] if readings else 0
     sequences = np.zeros((len(readings), longest), np.int64)
     probabilities = np.zeros((len(readings), longest, num_characters), np.float32)
     for index, reading in enumerate(readings):
