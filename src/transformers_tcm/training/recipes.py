@@ -188,6 +188,7 @@ class PhotoArguments:
         default=None, metadata={"help": "Draw the scale such that a word's height falls in this range of pixels."}
     )
     rotation: float = field(default=10.0, metadata={"help": "Largest rotation in degrees."})
+    turn_probability: float = field(default=0.0, metadata={"help": "Share of crops turned by 90, 180 or 270 degrees."})
     flip_probability: float = field(default=0.5, metadata={"help": "Share of mirrored crops."})
     text_crop_probability: float = field(default=0.9, metadata={"help": "Share of crops placed around a legible word."})
     copy_paste_probability: float = field(
@@ -221,6 +222,7 @@ class PhotoArguments:
             scale_range=(self.min_scale, self.max_scale),
             word_height_range=(heights[0], heights[1]) if heights else None,
             rotation=self.rotation,
+            turn_probability=self.turn_probability,
             flip_probability=self.flip_probability,
             text_crop_probability=self.text_crop_probability,
             copy_paste=self._copy_paste(sources) if self.copy_paste_probability else None,

@@ -15,7 +15,7 @@ from transformers.backbone_utils import BackboneMixin
 from transformers.modeling_outputs import BackboneOutput
 from transformers.utils import can_return_tuple
 
-from .attention_tcm import TCMAttention, key_mask
+from .attention_tcm import TCMAttention, key_mask, reduced_tokens
 from .configuration_tcm import TCMVisionConfig
 from .hub_tcm import LoadsThroughShim
 from .layers_tcm import TCMConvNorm
@@ -85,7 +85,7 @@ class TCMBottleneck(nn.Module):
 
 # Called …Attention…, `set_attn_implementation` would look for the attention interface in this file and give up.
 class TCMDensePool(nn.Module):
-    """CLIP's attention pool read densely: the mean token and all positions attend to all positions.
+    """CLIP's attention pool read densely: the mean token and all positions attend to it and to all positions.
 
     The positional embedding has one row for the mean token and then a square grid, row by row, which is resized
     (bilinear, no aligned corners) to the grid of the input.
@@ -94,7 +94,7 @@ class TCMDensePool(nn.Module):
     def __init__(self, config: TCMVisionConfig):
         super().__init__()
         hidden_size = config.hidden_sizes[-1]
-        self.grid = config.positional_grid
+        self.grid, self.sr_ratio = config.positional_grid, config.sr_ratio
         self.positional_embedding = nn.Parameter(torch.empty(self.grid**2 + 1, hidden_size))
         self.attention = TCMAttention(
             config, hidden_size, config.num_attention_heads, bias=True, output_size=config.projection_dim
@@ -106,16 +106,17 @@ class TCMDensePool(nn.Module):
         """C5 (B, D, h, w) and its valid positions (B, h, w) to the global (B, C) and local (B, C, h, w) embeddings."""
         height, width = feature_map.shape[-2:]
         tokens = feature_map.flatten(2).transpose(1, 2)  # (B, D, h, w) -> (B, hw, D)
-        mask = None
+        valid = None if valid is None else valid.flatten(1)  # (B, h, w) -> (B, hw)
         if valid is None:
             mean = tokens.mean(dim=1, keepdim=True)
         else:
-            weights = valid.flatten(1).to(tokens.dtype)  # (B, hw)
+            weights = valid.to(tokens.dtype)
             mean = (weights / weights.sum(dim=1, keepdim=True))[:, None] @ tokens  # (B, 1, D)
-            mask = key_mask(functional.pad(valid.flatten(1), (1, 0), value=True), tokens.dtype)
         tokens = torch.cat([mean, tokens], dim=1)
         tokens = tokens + self.positions(height, width).to(tokens.dtype)
-        pooled, _ = self.attention(tokens, tokens, mask)
+        memory, valid = reduced_tokens(tokens[:, 1:], (height, width), self.sr_ratio, valid)
+        mask = None if valid is None else key_mask(functional.pad(valid, (1, 0), value=True), tokens.dtype)
+        pooled, _ = self.attention(tokens, torch.cat([tokens[:, :1], memory], dim=1), mask)
         local = pooled[:, 1:].transpose(1, 2).unflatten(2, (height, width))  # (B, hw, C) -> (B, C, h, w)
         return pooled[:, 0], local
 
