@@ -173,14 +173,14 @@ def _taken(instances: TextInstances, sources: np.ndarray, ranks: np.ndarray) -> 
     for one, other in zip(first[same].tolist(), second[same].tolist(), strict=True):
         rivals.setdefault(one, []).append(other)
 
-    words = np.isin(np.arange(len(areas)), _greedy([i for i in order if ranks[i] in (_CENTRAL, _WHOLE)], rivals))
+    words = np.isin(np.arange(len(areas)), _greedy_nms([i for i in order if ranks[i] in (_CENTRAL, _WHOLE)], rivals))
     in_overview = (ranks[first] == _OVERVIEW) & words[second]
     covered = np.bincount(first[in_overview], shared[in_overview], minlength=len(areas))
     possible = words | (ranks == _PIECE) | ((ranks == _OVERVIEW) & (covered <= _SAME_WORD * areas))
-    return _greedy([i for i in order if possible[i]], rivals)
+    return _greedy_nms([i for i in order if possible[i]], rivals)
 
 
-def _greedy(order: Sequence[int], rivals: dict[int, list[int]]) -> list[int]:
+def _greedy_nms(order: Sequence[int], rivals: dict[int, list[int]]) -> list[int]:
     """Those of `order` that have no rival taken before them."""
     taken: dict[int, None] = {}
     for index in order:

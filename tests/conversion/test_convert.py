@@ -60,13 +60,13 @@ def test_the_text_tower_equals_the_one_of_transformers(
 
 def test_the_image_encoder_equals_the_reference(golden_dir: Path) -> None:
     released = torch.load(golden_dir / "tcm_dbnet_tiny_official_keys.pth", weights_only=True)["state_dict"]
-    told = json.loads((golden_dir / "tcm_dbnet_tiny_config.json").read_text())
+    overrides = json.loads((golden_dir / "tcm_dbnet_tiny_config.json").read_text())
     # CLIP's own names are those of the released detector, with another prefix for the images and none for the text.
     clip = {f"visual.{name.removeprefix('backbone.')}": released[name] for name in released if "backbone." in name}
     clip |= {name.removeprefix("text_encoder."): released[name] for name in released if "text_encoder." in name}
     reference = load_file(golden_dir / "tcm_dbnet_tiny_io.safetensors")
     with torch.no_grad():
-        outputs = convert_state_dict(clip, told, "clip").model.backbone(reference["pixel_values"])
+        outputs = convert_state_dict(clip, overrides, "clip").model.backbone(reference["pixel_values"])
     for name in ("global_embedding", "local_embedding"):
         torch.testing.assert_close(outputs[name], reference[name], rtol=0, atol=1e-4)
 
@@ -111,8 +111,10 @@ def test_image_processors_keep_the_constants_of_the_weights(
     clip_state_dict: StateDict, golden_dir: Path, tmp_path: Path
 ) -> None:
     convert_checkpoint(write(clip_state_dict, tmp_path), tmp_path / "clip", SMALL)
-    told = json.loads((golden_dir / "tcm_dbnet_tiny_config.json").read_text()) | {"image_processor": {"threshold": 0.2}}
-    convert_checkpoint(golden_dir / "tcm_dbnet_tiny_official_keys.pth", tmp_path / "tcm", told)
+    overrides = json.loads((golden_dir / "tcm_dbnet_tiny_config.json").read_text()) | {
+        "image_processor": {"threshold": 0.2}
+    }
+    convert_checkpoint(golden_dir / "tcm_dbnet_tiny_official_keys.pth", tmp_path / "tcm", overrides)
     ours, released = (
         json.loads((tmp_path / name / "preprocessor_config.json").read_text()) for name in ("clip", "tcm")
     )
@@ -163,7 +165,7 @@ def test_misshapen_tensors_are_named(clip_state_dict: StateDict) -> None:
 
 
 @pytest.mark.parametrize(
-    ("told", "message"),
+    ("overrides", "message"),
     [
         ({"vision_width": 16}, r"vision_config\.width is 16 by the settings and 8 by the tensors"),
         ({"text_config": {"hidden_size": 32}}, r"text_config\.hidden_size is 32 .* 64"),
@@ -173,9 +175,9 @@ def test_misshapen_tensors_are_named(clip_state_dict: StateDict) -> None:
         ({"context_tokens": 20}, "make 34 tokens; the text tower takes 20"),
     ],
 )
-def test_settings_that_do_not_fit(told: dict, message: str, clip_state_dict: StateDict) -> None:
+def test_settings_that_do_not_fit(overrides: dict, message: str, clip_state_dict: StateDict) -> None:
     with pytest.raises(ValueError, match=message):
-        convert_state_dict(clip_state_dict, told, "clip")
+        convert_state_dict(clip_state_dict, overrides, "clip")
 
 
 def test_unknown_settings_of_the_image_processor(clip_state_dict: StateDict, tmp_path: Path) -> None:

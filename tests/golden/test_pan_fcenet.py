@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from transformers_tcm.conversion.plan import carry_out
+from transformers_tcm.conversion.plan import remap_state_dict
 from transformers_tcm.conversion.segmentation_heads import fcenet_plan, fcenet_settings, pan_plan, pan_settings
 from transformers_tcm.instances import TextInstances
 from transformers_tcm.models.tcm.heads import fcenet, pan
@@ -58,7 +58,7 @@ def state_of(arrays: Arrays, prefix: str) -> dict[str, torch.Tensor]:
 
 def loaded(head: DetectionHead, plan: dict, state: dict[str, torch.Tensor]) -> DetectionHead:
     shapes = {name: tensor.shape for name, tensor in head.state_dict().items()}
-    head.load_state_dict(carry_out(plan, state, shapes))
+    head.load_state_dict(remap_state_dict(plan, state, shapes))
     return head.eval()
 
 
@@ -176,7 +176,7 @@ def test_pixel_aggregation_equals_the_original(release: str, arrays: Arrays) -> 
     kernels, count = pan._kernels(text & (kernel_map > 0.5))
     np.testing.assert_array_equal(kernels, arrays["pan_decode/labels"])
     distance = float(PAN_RELEASES[release].max_distance)
-    labels = pan._aggregate_pixels(kernels, count, text, logits[2:], distance)
+    labels = pan._pixel_aggregation(kernels, count, text, logits[2:], distance)
     np.testing.assert_array_equal(labels, arrays[f"pan_decode/{release}_label_map"])
     scores, _ = pan._scores_and_areas(labels, count, text_map)
     np.testing.assert_allclose(scores[1:], arrays[f"pan_decode/{release}_confidence"][1:], atol=1e-5)

@@ -12,7 +12,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from transformers_tcm import TCMForTextDetection, TCMImageProcessor
 from transformers_tcm.data.collation import TextDetectionCollator
-from transformers_tcm.saving import written_at_once
+from transformers_tcm.saving import atomic_write
 from transformers_tcm.training import TCMTrainer, TrainingLoop, last_checkpoint
 from transformers_tcm.training.loop import PROGRESS_FILE
 
@@ -74,7 +74,7 @@ def test_weights_in_one_file_and_in_shards_replace_each_other(tmp_path: Path) ->
 def test_other_files_of_the_folder_stay(tmp_path: Path) -> None:
     for name in ("README.md", "model.safetensors", "old.txt"):
         (tmp_path / name).write_text("old")
-    with written_at_once(tmp_path, ("model*",)) as folder:
+    with atomic_write(tmp_path, ("model*",)) as folder:
         (folder / "README.md").write_text("new")
     assert {name: content.decode() for name, content in contents(tmp_path).items()} == {
         "README.md": "new",

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-from .plan import Plan, Source, count, shape_of, spread
+from .plan import Plan, Source, count, renamed_modules, shape_of
 
 __all__ = [
     "IMAGE_PROCESSOR",
@@ -94,7 +94,7 @@ def image_encoder_plan(ours: Collection[str], prefix: str) -> Plan:
         modules[f"{pool}.attention.{part}"] = f"{prefix}attnpool.{part}"
     modules[f"{pool}.attention.out_proj"] = f"{prefix}attnpool.c_proj"
     positions = {f"{pool}.positional_embedding": Source(f"{prefix}attnpool.positional_embedding")}
-    return spread(modules, ours) | positions
+    return renamed_modules(modules, ours) | positions
 
 
 def text_tower_plan(ours: Collection[str], prefix: str) -> Plan:
@@ -124,7 +124,7 @@ def text_tower_plan(ours: Collection[str], prefix: str) -> Plan:
             for leaf in ("weight", "bias"):
                 third = partial(_third, part=part)
                 plan[f"{here}.self_attn.{name}.{leaf}"] = Source(f"{there}.attn.in_proj_{leaf}", third)
-    return plan | spread(modules, ours)
+    return plan | renamed_modules(modules, ours)
 
 
 def _third(tensor: torch.Tensor, part: int) -> torch.Tensor:

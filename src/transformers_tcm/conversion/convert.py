@@ -14,7 +14,7 @@ from ..models.tcm.image_processing_common_tcm import TCMBaseImageProcessor
 from ..models.tcm.modeling_tcm import TCMForTextDetection
 from . import clip, tcm
 from .loading import read_state_dict
-from .plan import carry_out
+from .plan import remap_state_dict
 from .settings import build_config, expand, read_settings
 
 __all__ = ["convert_checkpoint", "convert_state_dict"]
@@ -55,15 +55,15 @@ def convert_checkpoint(
     """
     if Path(output_dir).is_file():
         raise ValueError(f"{output_dir} is a file; expected a folder to write the converted model to")
-    told = read_settings(config) | ({} if prompting is None else {"prompting": prompting})
-    processor_settings = told.pop("image_processor", {})
+    overrides = read_settings(config) | ({} if prompting is None else {"prompting": prompting})
+    processor_settings = overrides.pop("image_processor", {})
     with tqdm(total=3, desc="Reading", unit="step", leave=False, disable=None) as progress:
         state_dict = read_state_dict(source)
         known_kind = _kind_of(state_dict) if kind == "auto" else kind
         processor = _image_processor(known_kind, processor_settings)
         progress.update()
         progress.set_description("Building")
-        model = convert_state_dict(state_dict, told, known_kind, seed)
+        model = convert_state_dict(state_dict, overrides, known_kind, seed)
         progress.update()
         progress.set_description("Writing")
         model.save_pretrained(output_dir)
@@ -73,30 +73,30 @@ def convert_checkpoint(
 
 
 def convert_state_dict(
-    state_dict: Mapping[str, torch.Tensor], told: Mapping[str, Any], kind: Literal["clip", "tcm"], seed: int = 0
+    state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, Any], kind: Literal["clip", "tcm"], seed: int = 0
 ) -> TCMForTextDetection:
     """The converted model alone; arguments and errors as `convert_checkpoint`, on the device of the default context."""
     origin = _ORIGINS[kind]
-    config = build_config(origin.settings(state_dict), expand(told))
+    config = build_config(origin.settings(state_dict), expand(overrides))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = TCMForTextDetection(config)
     model.eval()
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    converted = carry_out(origin.plan(shapes.keys()), state_dict, shapes, origin.UNUSED)
+    converted = remap_state_dict(origin.plan(shapes.keys()), state_dict, shapes, origin.UNUSED)
     model.load_state_dict(converted, strict=False)
     return model
 
 
-def _image_processor(kind: Literal["clip", "tcm"], told: Mapping[str, Any]) -> TCMBaseImageProcessor:
+def _image_processor(kind: Literal["clip", "tcm"], overrides: Mapping[str, Any]) -> TCMBaseImageProcessor:
     """The image processor, with the constants that the weights were trained with unless told otherwise."""
     processor_class = image_processor_class()
-    decoding = head_class(told.get("head_type", processor_class.head_type)).decoding_class
+    decoding = head_class(overrides.get("head_type", processor_class.head_type)).decoding_class
     known = {*processor_class.valid_kwargs.__annotations__, *decoding.__dataclass_fields__}
-    unknown = sorted(set(told) - known)
+    unknown = sorted(set(overrides) - known)
     if unknown:
         raise ValueError(f"`image_processor` has unknown settings {', '.join(unknown)}")
-    return processor_class(**{**_ORIGINS[kind].IMAGE_PROCESSOR, **told})
+    return processor_class(**{**_ORIGINS[kind].IMAGE_PROCESSOR, **overrides})
 
 
 def _kind_of(state_dict: Mapping[str, torch.Tensor]) -> Literal["clip", "tcm"]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from .plan import Plan, count, shape_of, spread
+from .plan import Plan, count, renamed_modules, shape_of
 
 __all__ = ["fcenet_plan", "fcenet_settings", "pan_plan", "pan_settings"]
 
@@ -56,7 +56,7 @@ def pan_plan(ours: Collection[str], state_dict: Mapping[str, torch.Tensor], pref
                 here = f"{prefix}neck.enhance.{repeat}.{direction}.{step}"
                 there = f"neck.fpems.{repeat}.{name}{step + 1}"
                 modules |= {f"{here}.{mine}": f"{there}.{theirs}" for mine, theirs in PAN_SEPARABLE.items()}
-    return spread(modules, ours)
+    return renamed_modules(modules, ours)
 
 
 def fcenet_settings(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def fcenet_plan(ours: Collection[str], state_dict: Mapping[str, torch.Tensor], p
     for level in range(3):
         modules[f"{prefix}neck.lateral.{level}"] = f"neck.lateral_convs.{level}.conv"
         modules[f"{prefix}neck.smooth.{level}"] = f"neck.fpn_convs.{level}.conv"
-    return spread(modules, ours)
+    return renamed_modules(modules, ours)
 
 
 def _head_of(state_dict: Mapping[str, torch.Tensor], layer: str) -> str:

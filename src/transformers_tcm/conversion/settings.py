@@ -48,22 +48,22 @@ def read_settings(config: Mapping[str, Any] | str | Path | None) -> dict[str, An
     if config is None or isinstance(config, Mapping):
         return dict(config or {})
     try:
-        told = json.loads(Path(config).read_text(encoding="utf-8"))
+        overrides = json.loads(Path(config).read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{config} is not a JSON file: {error}") from error
-    if not isinstance(told, dict):
-        raise ValueError(f"{config} holds a JSON {type(told).__name__}; expected an object of settings")
-    return told
+    if not isinstance(overrides, dict):
+        raise ValueError(f"{config} holds a JSON {type(overrides).__name__}; expected an object of settings")
+    return overrides
 
 
-def expand(told: Mapping[str, Any]) -> dict[str, Any]:
-    """Told settings in the form of `TCMConfig`, short names and `prompt` resolved.
+def expand(overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Overrides in the form of `TCMConfig`, short names and `prompt` resolved.
 
     Raises:
         ValueError: for names that are neither short names nor settings.
     """
     settings: dict[str, Any] = {}
-    for name, value in told.items():
+    for name, value in overrides.items():
         if name == "prompt":
             settings["prompts"] = [value]
         elif name in SHORT_NAMES:
@@ -78,26 +78,26 @@ def expand(told: Mapping[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def build_config(inferred: Mapping[str, Any], told: Mapping[str, Any]) -> TCMConfig:
+def build_config(inferred: Mapping[str, Any], overrides: Mapping[str, Any]) -> TCMConfig:
     """The configuration of a converted model.
 
     Args:
         inferred: what the tensors tell.
-        told: what a person tells, from `expand`.
+        overrides: what the caller sets, from `expand`.
 
     Raises:
-        ValueError: if a told setting contradicts the tensors, or the settings make no model.
+        ValueError: if an overridden setting contradicts the tensors, or the settings make no model.
     """
-    contradictions = _contradictions(inferred, told)
+    contradictions = _contradictions(inferred, overrides)
     if contradictions:
         raise ValueError(f"the settings contradict the checkpoint's tensors: {'; '.join(contradictions)}")
     try:
-        return TCMConfig(**_merged(_merged(_customs(inferred), told), inferred))
+        return TCMConfig(**_merged(_merged(_clip_conventions(inferred), overrides), inferred))
     except StrictDataclassError as error:
         raise ValueError(f"tensors and settings make no model: {error.__cause__ or error}") from error
 
 
-def _customs(inferred: Mapping[str, Any]) -> dict[str, Any]:
+def _clip_conventions(inferred: Mapping[str, Any]) -> dict[str, Any]:
     """CLIP's numbers of heads, which no tensor tells."""
     vision, text = inferred["vision_config"], inferred["text_config"]
     return {
@@ -114,13 +114,13 @@ def _merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, An
     }
 
 
-def _contradictions(inferred: Mapping[str, Any], told: Mapping[str, Any], prefix: str = "") -> list[str]:
+def _contradictions(inferred: Mapping[str, Any], overrides: Mapping[str, Any], prefix: str = "") -> list[str]:
     found = []
-    for name in inferred.keys() & told.keys():
+    for name in inferred.keys() & overrides.keys():
         if isinstance(inferred[name], Mapping):
-            found += _contradictions(inferred[name], told[name], f"{name}.")
-        elif inferred[name] != told[name]:
-            found.append(f"{prefix}{name} is {told[name]} by the settings and {inferred[name]} by the tensors")
+            found += _contradictions(inferred[name], overrides[name], f"{name}.")
+        elif inferred[name] != overrides[name]:
+            found.append(f"{prefix}{name} is {overrides[name]} by the settings and {inferred[name]} by the tensors")
     return sorted(found)
 
 

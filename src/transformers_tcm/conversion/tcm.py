@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from . import clip
-from .plan import Plan, Source, count, shape_of, spread
+from .plan import Plan, Source, count, renamed_modules, shape_of
 
 __all__ = ["IMAGE_PROCESSOR", "UNUSED", "plan", "settings"]
 
@@ -80,7 +80,7 @@ def plan(ours: Collection[str]) -> Plan:
     return {
         **clip.image_encoder_plan(ours, "backbone."),
         **clip.text_tower_plan(ours, "text_encoder."),
-        **spread(modules, ours),
+        **renamed_modules(modules, ours),
         **{name: Source(theirs) for name, theirs in free.items() if name in ours},
     }
 

@@ -24,7 +24,7 @@ from transformers.processing_utils import ImagesKwargs
 from ...images import load_image
 from ...instances import TextInstances
 from ...lexicon import LexiconArgument, LexiconRule
-from ...saving import written_at_once
+from ...saving import atomic_write
 from .configuration_tcm import TCMConfig
 from .heads import head_class
 from .hub_tcm import LoadsThroughShim, auto_map, take_publication_options, write_shim
@@ -287,7 +287,7 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
         """
         self.auto_map = auto_map(AutoImageProcessor="TCMImageProcessor")
         publication = take_publication_options(kwargs)
-        with written_at_once(save_directory) as folder:
+        with atomic_write(save_directory) as folder:
             saved = super().save_pretrained(folder, **kwargs)
             write_shim(folder)
         if push_to_hub:

@@ -26,11 +26,11 @@ def balanced_binary_cross_entropy(
     num_positive = positive.sum()
     num_negative = torch.minimum(negative.sum(), num_positive * negative_ratio).int()
     losses = functional.binary_cross_entropy(probabilities, targets, reduction="none")
-    hardest = _sum_of_largest((losses * negative).flatten(), int(num_negative))
+    hardest = _sum_of_top_k((losses * negative).flatten(), int(num_negative))
     return ((losses * positive).sum() + hardest) / (num_positive + num_negative + 1e-6)
 
 
-def _sum_of_largest(values: torch.Tensor, count: int) -> torch.Tensor:
+def _sum_of_top_k(values: torch.Tensor, count: int) -> torch.Tensor:
     return values.topk(count).values.sum() if count else values.sum() * 0
 
 

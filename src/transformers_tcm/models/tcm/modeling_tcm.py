@@ -21,7 +21,7 @@ from transformers import initialization as init
 from transformers.masking_utils import create_causal_mask
 from transformers.utils import ModelOutput, can_return_tuple, logging
 
-from ...saving import WEIGHT_FILES, written_at_once
+from ...saving import WEIGHT_FILES, atomic_write
 from .attention_tcm import TCMAttention, key_mask, reduced_tokens
 from .configuration_tcm import TCMConfig
 from .heads import head_class
@@ -246,7 +246,7 @@ class TCMPreTrainedModel(TCMImagePreTrainedModel):
         else:
             # Weights of other variants are not those of an older model.
             replaced = () if kwargs.get("variant") else WEIGHT_FILES
-            with written_at_once(save_directory, replaced) as folder:
+            with atomic_write(save_directory, replaced) as folder:
                 super().save_pretrained(folder, *args, **kwargs)
         if pushed:
             shards = {"max_shard_size": kwargs["max_shard_size"]} if "max_shard_size" in kwargs else {}

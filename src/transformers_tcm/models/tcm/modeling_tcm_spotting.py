@@ -222,7 +222,7 @@ class TCMForTextSpotting(TCMForTextDetection):
         if self.recognizer is None:
             raise ValueError(f"the head {self.config.head_type!r} reads only what it finds itself")
         features = self._reading_features(pixel_values)
-        return self.recognizer.decode(self.recognizer.views(features, control_points, batch_indices))
+        return self.recognizer.decode(self.recognizer.test_time_augmentation(features, control_points, batch_indices))
 
     @property
     def _reads_the_stem(self) -> bool:
@@ -284,7 +284,9 @@ class TCMForTextSpotting(TCMForTextDetection):
     def _read_regions(self, regions: Regions, features: torch.Tensor) -> None:
         """Fill the `char_logits` of regions, and turn those that run along their height."""
         assert self.recognizer is not None
-        regions.char_logits = self.recognizer.views(features, regions_to_bezier(regions), regions.batch_indices)
+        regions.char_logits = self.recognizer.test_time_augmentation(
+            features, regions_to_bezier(regions), regions.batch_indices
+        )
         if regions.control_points is not None:
             return
         # A head that does not know the sides does not know either which way a tall word runs.
@@ -306,7 +308,9 @@ class TCMForTextSpotting(TCMForTextDetection):
         surest = [reading.score for reading in looks]
         for first_corner in (1, 3):
             turned = [np.roll(polygons[index], -first_corner, axis=0) for index in tall]
-            logits = self.recognizer.views(features, outlines_to_bezier(turned).to(features.device), images)
+            logits = self.recognizer.test_time_augmentation(
+                features, outlines_to_bezier(turned).to(features.device), images
+            )
             readings = self.recognizer.decode(logits, use_language_model=False)
             for place, (index, reading) in enumerate(zip(tall, readings, strict=True)):
                 if reading.score > surest[place]:

@@ -190,7 +190,7 @@ class DBNetHead(DetectionHead):
     @staticmethod
     def decode(maps: Mapping[str, Any], valid_sizes: torch.Tensor, decoding: DBNetDecoding) -> Regions:
         """Regions of the binarised probability map (B, 1, H, W), grown back to words."""
-        grow = _grow_polygon if decoding.polygon else _grow_quad
+        grow = _unclip_polygon if decoding.polygon else _unclip_quad
         outlines: list[list[np.ndarray]] = []
         scores = []
         for probabilities in valid_parts(maps["prob_map"], valid_sizes, "prob_map"):
@@ -290,13 +290,13 @@ def _find_regions(probabilities: np.ndarray, decoding: DBNetDecoding) -> list[tu
     regions = []
     for contour in contours:
         if min(cv2.minAreaRect(contour)[1]) >= decoding.min_size:
-            score = _mean_inside(probabilities, contour)
+            score = _box_score(probabilities, contour)
             if score >= decoding.box_threshold:
                 regions.append((contour[:, 0].astype(np.float32), score))
     return regions
 
 
-def _mean_inside(probabilities: np.ndarray, contour: np.ndarray) -> float:
+def _box_score(probabilities: np.ndarray, contour: np.ndarray) -> float:
     """Mean of the map inside a contour (K, 1, 2), looked at within its bounding box only."""
     import cv2
 
@@ -306,11 +306,11 @@ def _mean_inside(probabilities: np.ndarray, contour: np.ndarray) -> float:
     return cv2.mean(probabilities[top : top + height, left : left + width], inside)[0]
 
 
-def _grow_quad(outline: np.ndarray, ratio: float) -> np.ndarray:
+def _unclip_quad(outline: np.ndarray, ratio: float) -> np.ndarray:
     return geometry.unclip_quad(geometry.min_area_quad(outline), ratio)
 
 
-def _grow_polygon(outline: np.ndarray, ratio: float) -> np.ndarray | None:
+def _unclip_polygon(outline: np.ndarray, ratio: float) -> np.ndarray | None:
     """Grown outline without the vertices that a pixel contour has in excess."""
     import cv2
 

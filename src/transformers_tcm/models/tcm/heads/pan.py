@@ -178,10 +178,7 @@ class PANHead(DetectionHead):
             )
         text, kernels, counts = text_ids > 0, kernel_ids > 0, mask > 0
         sampled = torch.stack(
-            [
-                _hard_pixels(*image, self.settings.negative_ratio)
-                for image in zip(text_logits, text, counts, strict=True)
-            ]
+            [_ohem_mask(*image, self.settings.negative_ratio) for image in zip(text_logits, text, counts, strict=True)]
         )
         terms = [self._embedding_loss(*image) for image in zip(maps.embedding, text_ids, kernel_ids, strict=True)]
         aggregation, discrimination = (torch.stack(values).mean() for values in zip(*terms, strict=True))
@@ -259,7 +256,7 @@ class PANHead(DetectionHead):
         return Regions.from_outlines([outlines for outlines, _ in found], [scores for _, scores in found])
 
 
-def _hard_pixels(logits: torch.Tensor, text: torch.Tensor, mask: torch.Tensor, negative_ratio: float) -> torch.Tensor:
+def _ohem_mask(logits: torch.Tensor, text: torch.Tensor, mask: torch.Tensor, negative_ratio: float) -> torch.Tensor:
     """Which pixels (h, w) of one image the loss looks at: text and the background most taken for it.
 
     As in the released losses, masked background may be among the hardest and is not replaced.
@@ -296,7 +293,7 @@ def _find_words(
     text_map, kernel_map = _sigmoid(text_logits[0]), _sigmoid(kernel_logits[0])
     text = text_map > decoding.threshold
     labels, count = _kernels(text & (kernel_map > decoding.threshold))
-    labels = _aggregate_pixels(labels, count, text, embedding, decoding.max_distance)
+    labels = _pixel_aggregation(labels, count, text, embedding, decoding.max_distance)
     scores, areas = _scores_and_areas(labels, count, text_map)
     kept = np.flatnonzero((areas >= decoding.min_cells) & (scores >= decoding.box_threshold))
     if len(kept) > decoding.max_candidates:
@@ -323,7 +320,7 @@ def _kernels(kernel: np.ndarray) -> tuple[np.ndarray, int]:
     return labels, count - 1
 
 
-def _aggregate_pixels(
+def _pixel_aggregation(
     labels: np.ndarray, count: int, text: np.ndarray, embedding: np.ndarray, max_distance: float
 ) -> np.ndarray:
     """Kernels (h, w), numbered from 1, grown over bool `text` (h, w) breadth first, first come first served.

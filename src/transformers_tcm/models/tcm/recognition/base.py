@@ -186,8 +186,10 @@ class Recognizer(nn.Module, ABC):
         ]
         return torch.cat(parts) if parts else features.new_zeros(0, self.num_steps, self.settings.num_classes)
 
-    def views(self, features: torch.Tensor, control_points: torch.Tensor, batch_indices: torch.Tensor) -> torch.Tensor:
-        """Logits (N, V, T, classes) of words in all views."""
+    def test_time_augmentation(
+        self, features: torch.Tensor, control_points: torch.Tensor, batch_indices: torch.Tensor
+    ) -> torch.Tensor:
+        """Logits (N, V, T, classes) of words in all views, the word itself first."""
         points = self.view_points(control_points)  # (N, V, 8, 2)
         views = self(features, points.flatten(0, 1), batch_indices.repeat_interleave(points.shape[1]))
         return views.unflatten(0, points.shape[:2])  # (N x V, T, classes) -> (N, V, T, classes)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from .ctc_search import Word, aligned_steps, likely_words
+from .ctc_search import Word, ctc_beam_search, ctc_forced_alignment
 from .language_model import CharacterLanguageModel
 
 __all__ = [
@@ -83,7 +83,7 @@ def read_words(
 def _elected_words(probabilities: np.ndarray, language_model: CharacterLanguageModel) -> list[Word]:
     """The words that are most probable in all views (N, V, T, C) together."""
     count, views = probabilities.shape[:2]
-    likely = likely_words(probabilities.reshape(count * views, *probabilities.shape[2:]), language_model)
+    likely = ctc_beam_search(probabilities.reshape(count * views, *probabilities.shape[2:]), language_model)
     words = []
     for first in range(0, len(likely), views):
         votes = Counter[Word]()
@@ -98,7 +98,7 @@ def _respelled(seen: WordReading, probabilities: np.ndarray, word: Word, charset
     text = _text(word, charset)
     if text == seen.text:
         return seen
-    return WordReading(text, seen.score, probabilities[aligned_steps(probabilities, word), : len(charset)])
+    return WordReading(text, seen.score, probabilities[ctc_forced_alignment(probabilities, word), : len(charset)])
 
 
 def ctc_steps(probabilities: np.ndarray) -> np.ndarray:
