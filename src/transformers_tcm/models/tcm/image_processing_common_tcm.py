@@ -50,6 +50,10 @@ Annotations = TextInstances | dict[str, Any] | Sequence[TextInstances | dict[str
 class TCMImageProcessorKwargs(ImagesKwargs, total=False):
     r"""
     size_divisor (`int`, *optional*, defaults to 32): height and width are padded to a multiple of this.
+    max_scale (`float`, *optional*): images are enlarged by no more than this, whatever `size` says; `None` sets no
+        limit.
+    coarse_edge (`int`, *optional*, defaults to 0): longest edge in pixels of the second, coarser look that pipelines
+        take at each image, for large letters; 0 means none.
     head_type (`str`, *optional*, defaults to `"dbnet"`): the head whose maps are decoded. Its `decoding_class` says
         which decoding settings there are beside these; they are arguments and attributes of the processor like them.
     text_threshold (`float`, *optional*): lowest score of a word that a spotter read; `None` for detectors.
@@ -57,13 +61,15 @@ class TCMImageProcessorKwargs(ImagesKwargs, total=False):
     """
 
     size_divisor: int | None
+    max_scale: float | int | None
+    coarse_edge: int | None
     head_type: str | None
     text_threshold: float | int | None
     charset: str | None
 
 
-def resized_size(height: int, width: int, size: SizeDict) -> tuple[int, int]:
-    """Height and width of an image after resizing, each at least 1 pixel.
+def resized_size(height: int, width: int, size: SizeDict, max_scale: float | None = None) -> tuple[int, int]:
+    """Height and width of an image after resizing, each at least 1 pixel, and at most `max_scale` times its own.
 
     `{"height", "width"}` is taken as it is. Otherwise the aspect ratio is kept: `{"longest_edge"}` gives the longer
     side that length, `{"shortest_edge", "longest_edge"}` the shorter side its length unless the longer one would exceed
@@ -75,6 +81,8 @@ def resized_size(height: int, width: int, size: SizeDict) -> tuple[int, int]:
     factor = size.longest_edge / max(height, width)
     if size.shortest_edge is not None:
         factor = min(factor, size.shortest_edge / min(height, width))
+    if max_scale is not None:
+        factor = min(factor, max_scale)
     return max(1, round(height * factor)), max(1, round(width * factor))
 
 
@@ -91,6 +99,8 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
 
     - `size`: `{"shortest_edge", "longest_edge"}`, `{"longest_edge"}` or `{"height", "width"}`, see `resized_size`.
       Only the last one may change the aspect ratio. A plain number means `{"longest_edge": number}`.
+    - `max_scale`: images are not enlarged by more than this, `None` for no limit; a fixed height and width knows none.
+    - `coarse_edge`: see `TextDetectionPipeline.__call__`.
     - `size_divisor`, `do_pad`: zeros are added right and below after normalisation, up to a multiple of `size_divisor`
       and to the largest image of the batch. Without `do_pad` all images must have the same size after resizing.
     - `head_type` and the fields of that head's `decoding_class`, such as `box_threshold`: how detections are read from
@@ -116,6 +126,8 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
     image_std = OPENAI_CLIP_STD
     do_pad = True
     size_divisor = 32
+    max_scale = None
+    coarse_edge = 0
 
     head_type = "dbnet"
     text_threshold = None
@@ -206,7 +218,7 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
         return super()._standardize_kwargs(size=size, **kwargs)
 
     def _validate_preprocess_kwargs(  # type: ignore[override]
-        self, size: SizeDict, size_divisor: int, **kwargs: Any
+        self, size: SizeDict, size_divisor: int, max_scale: float | None, coarse_edge: int, **kwargs: Any
     ) -> None:
         super()._validate_preprocess_kwargs(size=size, **kwargs)
         edges = dict(size)
@@ -217,6 +229,10 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
             )
         if size_divisor < 1:
             raise ValueError(f"`size_divisor` is {size_divisor}; expected a positive number of pixels")
+        if max_scale is not None and max_scale <= 0:
+            raise ValueError(f"`max_scale` is {max_scale}; expected a positive number, or None for no limit")
+        if coarse_edge < 0:
+            raise ValueError(f"`coarse_edge` is {coarse_edge}; expected a number of pixels, or 0 for no second look")
         unsupported = [name for name in ("do_center_crop", "pad_size") if kwargs.get(name)]
         if unsupported:
             raise ValueError(
@@ -230,7 +246,8 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
         if not prepared:
             raise ValueError("no images were given; expected at least one")
         original = [_image_size(image) for image in prepared]
-        resized = [resized_size(*size, kwargs["size"]) if kwargs["do_resize"] else size for size in original]
+        policy, limit = kwargs["size"], kwargs["max_scale"]
+        resized = [resized_size(*size, policy, limit) if kwargs["do_resize"] else size for size in original]
         features = self._make_batch(prepared, resized, **kwargs)
         features["target_sizes"] = torch.tensor(original)
         features.convert_to_tensors(kwargs["return_tensors"])

@@ -3,7 +3,7 @@
 References: FastTCM, Yu et al., TPAMI 2024; ABCNet, Liu et al., CVPR 2020.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,12 @@ from .recognition.proposals import LabelledWords, outlines_to_bezier, regions_to
 from .recognition.reading import WordReading
 
 __all__ = ["TCMForTextSpotting", "TCMTextSpottingOutput"]
+
+# Words of an image that are asked by how much it is turned.
+_MOST_WITNESSES = 12
+# Quads nearer to a square do not tell along which of their sides they are read.
+_LEAST_ASPECT = 1.3
+_FEWEST_LETTERS = 3
 
 
 @dataclass
@@ -48,6 +54,8 @@ class TCMTextSpottingOutput(TCMTextDetectionOutput):
         sequences: (N, L) what was read, as Unicode code points with zeros after the end.
         text_scores: (N,) how clear the characters look, in [0, 1].
         char_probabilities: (N, L, len(charset)) of every character of the charset at each place.
+        turn_votes: (B, 4) how strongly words of an image vote for its text being turned clockwise by 0, 90, 180 and 270
+            degrees, where asked for.
     """
 
     points: torch.Tensor | None = None
@@ -59,6 +67,7 @@ class TCMTextSpottingOutput(TCMTextDetectionOutput):
     sequences: torch.Tensor | None = None
     text_scores: torch.Tensor | None = None
     char_probabilities: torch.Tensor | None = None
+    turn_votes: torch.Tensor | None = None
 
 
 class TCMForTextSpotting(TCMForTextDetection):
@@ -123,6 +132,7 @@ class TCMForTextSpotting(TCMForTextDetection):
         text_threshold: float = 0.0,
         output_training_maps: bool = False,
         output_hidden_states: bool | None = None,
+        output_turn_votes: bool = False,
         **kwargs: object,
     ) -> TCMTextSpottingOutput:
         """Find and read the text of a batch of images.
@@ -141,6 +151,8 @@ class TCMForTextSpotting(TCMForTextDetection):
             use_language_model, text_threshold: see `read`.
             output_training_maps: also compute the maps that only the loss needs.
             output_hidden_states: also return the maps of stem and stages.
+            output_turn_votes: also find out which way the text of each image runs, by reading some words the other
+                way round. Heads that read by themselves know no other way: their votes are zeros.
 
         Raises:
             ValueError: if the labels are those of other images, or lack what they should hold.
@@ -172,7 +184,11 @@ class TCMForTextSpotting(TCMForTextDetection):
             words = words if proposals is None else words.with_matched(proposals)
             loss_dict = {**(loss_dict or {}), **self._reading_losses(self._features(outputs), crops, words)}
         if labels is None or not self.training:
-            found = self._spot(maps, outputs, sizes, settings, use_language_model, text_threshold)
+            regions = self._regions(maps, outputs, sizes, settings)
+            if output_turn_votes:
+                found["turn_votes"] = self._turn_votes(self._features(outputs), regions, len(sizes))
+            found |= {name: value for name, value in vars(regions).items() if name != "control_points"}
+            found |= self.read(regions.char_logits, use_language_model, text_threshold)
         return TCMTextSpottingOutput(
             loss=None if loss_dict is None else torch.stack(list(loss_dict.values())).sum(),
             loss_dict=loss_dict,
@@ -264,22 +280,35 @@ class TCMForTextSpotting(TCMForTextDetection):
             return None
         return self.head.decode(maps, sizes, settings).to(self.device)
 
-    def _spot(
-        self,
-        maps: ModelOutput,
-        outputs: TCMModelOutput,
-        sizes: torch.Tensor,
-        settings: Any,
-        use_language_model: bool,
-        text_threshold: float,
-    ) -> dict[str, Any]:
-        """What the model finds and reads by itself, as fields of the output."""
+    def _regions(self, maps: ModelOutput, outputs: TCMModelOutput, sizes: torch.Tensor, settings: Any) -> Regions:
+        """What the model finds by itself, with its `char_logits`."""
         regions = self.head.decode(maps, sizes, settings).to(self.device)
         if self.recognizer is not None:
             self._read_regions(regions, self._features(outputs))
-        assert regions.char_logits is not None
-        found = {name: value for name, value in vars(regions).items() if name != "control_points"}
-        return {**found, **self.read(regions.char_logits, use_language_model, text_threshold)}
+        return regions
+
+    def _turn_votes(self, features: torch.Tensor, regions: Regions, num_images: int) -> torch.Tensor:
+        """Votes (B, 4) of the largest words of each image, each for the direction in which it is read better than the
+        other way round, by how much better."""
+        votes = np.zeros((num_images, 4))
+        found = [
+            (image, quad) for image, quads in enumerate(_by_image(regions, num_images)) for quad in _witnesses(quads)
+        ]
+        if self.recognizer is None or not found:
+            return torch.zeros(num_images, 4)
+        images, quads = zip(*found, strict=True)
+        ways = []
+        for first_corner in (0, 2):
+            points = outlines_to_bezier([np.roll(quad, -first_corner, axis=0) for quad in quads])
+            logits = self.recognizer(features, points.to(features.device), torch.tensor(images, device=features.device))
+            ways.append(self.recognizer.decode(logits[:, None], use_language_model=False))
+        for image, quad, one, other in zip(images, quads, *ways, strict=True):
+            better = max(one, other, key=lambda reading: reading.score)
+            # Single letters look alike both ways round.
+            if len(better.text) >= _FEWEST_LETTERS:
+                turn = _direction(quad) + (0 if better is one else 2)
+                votes[image, turn % 4] += abs(one.score - other.score)
+        return torch.from_numpy(votes)
 
     def _read_regions(self, regions: Regions, features: torch.Tensor) -> None:
         """Fill the `char_logits` of regions, and turn those that run along their height."""
@@ -317,6 +346,29 @@ class TCMForTextSpotting(TCMForTextDetection):
                     surest[place] = reading.score
                     regions.char_logits[index] = logits[place]
                     polygons[index] = turned[place]
+
+
+def _witnesses(polygons: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The largest quads that are clearly longer than high, or higher than long, each from where a long side starts."""
+    quads = []
+    for quad in polygons:
+        if len(quad) == 4:
+            sides = np.linalg.norm(quad[[1, 3]] - quad[0], axis=1)
+            if sides.max() > _LEAST_ASPECT * sides.min():
+                quads.append((sides.prod(), np.roll(quad, -int(sides.argmax()), axis=0)))
+    return [quad for _, quad in sorted(quads, key=lambda pair: -pair[0])[:_MOST_WITNESSES]]
+
+
+def _direction(quad: np.ndarray) -> int:
+    """Quarter turns clockwise of the direction from the first corner of a quad (4, 2) to the second."""
+    x, y = quad[1] - quad[0]
+    return int(np.rint(np.arctan2(y, x) / (np.pi / 2))) % 4
+
+
+def _by_image(regions: Regions, num_images: int) -> list[list[np.ndarray]]:
+    """The outlines in each image."""
+    polygons, images = regions.polygons(), regions.batch_indices.cpu().numpy()
+    return [[polygons[index] for index in np.flatnonzero(images == image)] for image in range(num_images)]
 
 
 def _as_tensors(readings: list[WordReading], num_characters: int, device: torch.device) -> dict[str, torch.Tensor]:
