@@ -3,7 +3,7 @@
 References: FastTCM, Yu et al., TPAMI 2024; ABCNet, Liu et al., CVPR 2020.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -184,7 +184,9 @@ class TCMForTextSpotting(TCMForTextDetection):
             words = words if proposals is None else words.with_matched(proposals)
             loss_dict = {**(loss_dict or {}), **self._reading_losses(self._features(outputs), crops, words)}
         if labels is None or not self.training:
-            regions = self._regions(maps, outputs, sizes, settings)
+            regions = self.head.decode(maps, sizes, settings).to(self.device)
+            if self.recognizer is not None:
+                self._read_regions(regions, self._features(outputs), text_threshold if use_language_model else np.inf)
             if output_turn_votes:
                 found["turn_votes"] = self._turn_votes(self._features(outputs), regions, len(sizes))
             found |= {name: value for name, value in vars(regions).items() if name != "control_points"}
@@ -280,13 +282,6 @@ class TCMForTextSpotting(TCMForTextDetection):
             return None
         return self.head.decode(maps, sizes, settings).to(self.device)
 
-    def _regions(self, maps: ModelOutput, outputs: TCMModelOutput, sizes: torch.Tensor, settings: Any) -> Regions:
-        """What the model finds by itself, with its `char_logits`."""
-        regions = self.head.decode(maps, sizes, settings).to(self.device)
-        if self.recognizer is not None:
-            self._read_regions(regions, self._features(outputs))
-        return regions
-
     def _turn_votes(self, features: torch.Tensor, regions: Regions, num_images: int) -> torch.Tensor:
         """Votes (B, 4) of the largest words of each image, each for the direction in which it is read better than the
         other way round, by how much better."""
@@ -297,11 +292,8 @@ class TCMForTextSpotting(TCMForTextDetection):
         if self.recognizer is None or not found:
             return torch.zeros(num_images, 4)
         images, quads = zip(*found, strict=True)
-        ways = []
-        for first_corner in (0, 2):
-            points = outlines_to_bezier([np.roll(quad, -first_corner, axis=0) for quad in quads])
-            logits = self.recognizer(features, points.to(features.device), torch.tensor(images, device=features.device))
-            ways.append(self.recognizer.decode(logits[:, None], use_language_model=False))
+        places = torch.tensor(images, device=features.device)
+        ways = [self._glance(features, [np.roll(quad, -start, axis=0) for quad in quads], places) for start in (0, 2)]
         for image, quad, one, other in zip(images, quads, *ways, strict=True):
             better = max(one, other, key=lambda reading: reading.score)
             # Single letters look alike both ways round.
@@ -310,42 +302,39 @@ class TCMForTextSpotting(TCMForTextDetection):
                 votes[image, turn % 4] += abs(one.score - other.score)
         return torch.from_numpy(votes)
 
-    def _read_regions(self, regions: Regions, features: torch.Tensor) -> None:
+    def _read_regions(self, regions: Regions, features: torch.Tensor, text_threshold: float) -> None:
         """Fill the `char_logits` of regions, and turn those that run along their height."""
         assert self.recognizer is not None
-        regions.char_logits = self.recognizer.test_time_augmentation(
-            features, regions_to_bezier(regions), regions.batch_indices
-        )
-        if regions.control_points is not None:
-            return
-        # A head that does not know the sides does not know either which way a tall word runs.
-        polygons = regions.polygons()
-        tall = [index for index, polygon in enumerate(polygons) if geometry.is_tall_quad(polygon)]
-        if tall:
-            self._read_along_height(features, regions, polygons, tall)
-            regions.points = torch.from_numpy(np.concatenate(polygons)).to(regions.points)
+        points, images = regions_to_bezier(regions), regions.batch_indices
+        if regions.control_points is None:
+            # A head that does not know the sides does not know either which way a tall word runs.
+            polygons = regions.polygons()
+            tall = [index for index, polygon in enumerate(polygons) if geometry.is_tall_quad(polygon)]
+            if tall:
+                along = self._along_height(features, [polygons[index] for index in tall], images[tall])
+                for index, quad in zip(tall, along, strict=True):
+                    polygons[index] = quad
+                regions.points = torch.from_numpy(np.concatenate(polygons)).to(regions.points)
+                points = regions_to_bezier(regions)
+        regions.char_logits = self.recognizer.test_time_augmentation(features, points, images, text_threshold)
 
-    def _read_along_height(
-        self, features: torch.Tensor, regions: Regions, polygons: list[np.ndarray], tall: list[int]
-    ) -> None:
-        """Read tall quads as words that run down and up as well, and keep the surest reading and its corners, in
-        place."""
+    def _along_height(
+        self, features: torch.Tensor, quads: list[np.ndarray], images: torch.Tensor
+    ) -> Iterator[np.ndarray]:
+        """Tall quads, each from the corner where its surest reading starts: across, down or up."""
+        ways = []
+        for first_corner in (0, 1, 3):
+            turned = [np.roll(quad, -first_corner, axis=0) for quad in quads]
+            readings = self._glance(features, turned, images)
+            ways.append([(reading.score, quad) for reading, quad in zip(readings, turned, strict=True)])
+        for options in zip(*ways, strict=True):
+            yield max(options, key=lambda option: option[0])[1]
+
+    def _glance(self, features: torch.Tensor, quads: list[np.ndarray], images: torch.Tensor) -> list[WordReading]:
+        """First looks at N quads (4, 2), without a language model; images (N,)."""
         assert self.recognizer is not None
-        assert regions.char_logits is not None
-        images = regions.batch_indices[tall]
-        looks = self.recognizer.decode(regions.char_logits[tall], use_language_model=False)
-        surest = [reading.score for reading in looks]
-        for first_corner in (1, 3):
-            turned = [np.roll(polygons[index], -first_corner, axis=0) for index in tall]
-            logits = self.recognizer.test_time_augmentation(
-                features, outlines_to_bezier(turned).to(features.device), images
-            )
-            readings = self.recognizer.decode(logits, use_language_model=False)
-            for place, (index, reading) in enumerate(zip(tall, readings, strict=True)):
-                if reading.score > surest[place]:
-                    surest[place] = reading.score
-                    regions.char_logits[index] = logits[place]
-                    polygons[index] = turned[place]
+        logits = self.recognizer(features, outlines_to_bezier(quads).to(features.device), images)
+        return self.recognizer.decode(logits[:, None], use_language_model=False)
 
 
 def _witnesses(polygons: Sequence[np.ndarray]) -> list[np.ndarray]:
