@@ -166,10 +166,11 @@ class TextSpottingPipeline(TextDetectionPipeline):
     ) -> tuple[Any, list[dict[str, Any]]]:
         reading = {name: post_processing[name] for name in READING if name in post_processing}
         decoding = {name: post_processing[name] for name in self._decoding_names if name in post_processing}
+        text_threshold = reading.get("text_threshold", self.image_processor.text_threshold)
         outputs = self.model(
             **batch,
             decoding=asdict(self.image_processor.decoding_settings(**decoding)),
-            text_threshold=reading.get("text_threshold", self.image_processor.text_threshold) or 0.0,
+            text_threshold=self.image_processor.uncalibrated(text_threshold or 0.0),
             use_language_model=reading.pop("use_language_model", True),
             output_turn_votes="place" not in images[0],
             return_dict=True,

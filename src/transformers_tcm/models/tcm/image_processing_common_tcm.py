@@ -57,6 +57,9 @@ class TCMImageProcessorKwargs(ImagesKwargs, total=False):
     head_type (`str`, *optional*, defaults to `"dbnet"`): the head whose maps are decoded. Its `decoding_class` says
         which decoding settings there are beside these; they are arguments and attributes of the processor like them.
     text_threshold (`float`, *optional*): lowest score of a word that a spotter read; `None` for detectors.
+    score_calibration (`list`, *optional*): pairs of the score that a spotter gives a word and the share of such words
+        that are right, both rising from 0 to 1, between which is interpolated: what is reported as `text_scores`.
+        `None` reports what the spotter gives.
     charset (`str`, *optional*): the characters that a spotter reads; `None` is printable ASCII.
     """
 
@@ -65,6 +68,7 @@ class TCMImageProcessorKwargs(ImagesKwargs, total=False):
     coarse_edge: int | None
     head_type: str | None
     text_threshold: float | int | None
+    score_calibration: list[list[float]] | None
     charset: str | None
 
 
@@ -131,6 +135,7 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
 
     head_type = "dbnet"
     text_threshold = None
+    score_calibration = None
     charset = None
 
     def __init__(self, **kwargs: Any) -> None:
@@ -138,6 +143,7 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
         decoding = _take(kwargs, decoding_class)
         super().__init__(**kwargs)
         _check_probabilities(text_threshold=self.text_threshold)
+        _check_calibration(self.score_calibration)
         for name, value in asdict(_decoding(decoding_class, decoding)).items():
             setattr(self, name, value)
 
@@ -198,8 +204,15 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
         _check_probabilities(text_threshold=text_threshold)
         if text_threshold is not None:
             features["decoding"] = asdict(self.decoding_settings(**decoding))
-            features["text_threshold"] = text_threshold
+            features["text_threshold"] = self.uncalibrated(text_threshold)
         return features
+
+    def uncalibrated(self, text_threshold: float) -> float:
+        """The score that a spotter itself gives a word which is reported with that of `text_threshold`."""
+        if self.score_calibration is None:
+            return text_threshold
+        given, reported = zip(*self.score_calibration, strict=True)
+        return float(np.interp(text_threshold, reported, given))
 
     def fetch_images(self, images: Any) -> Any:
         """Load paths and URLs, turn PIL images upright and make them RGB; arrays and tensors stay as they are."""
@@ -399,7 +412,8 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
             outputs: what a spotter returned, which has decoded its detections by the settings it was called with.
             target_sizes: (B, 2) original height and width of each image, as the processor returned them. Without them
                 coordinates are pixels of the network input.
-            text_threshold: lowest score of a reading; `None` means the stored value. Empty readings are always dropped.
+            text_threshold: lowest reported score of a reading; `None` means the stored value. Empty readings are always
+                dropped.
             box_threshold: lowest score of a detection; `None` keeps all that the model has read.
             lexicon: `None`, a `Lexicon` or list of words for all images, or a list with one, or `None`, for each image.
                 It takes the place of what was read as `transformers_tcm.lexicon` describes, and what its rule drops
@@ -433,6 +447,7 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
             lexicon_rule,
             max_distance,
             self.charset or PRINTABLE_ASCII,
+            self.score_calibration,
         )
 
 
@@ -459,6 +474,17 @@ def _check_probabilities(**settings: float | None) -> None:
     for name, value in settings.items():
         if value is not None and not (_is_number(value) and 0 <= value <= 1):
             raise ValueError(f"`{name}` is {value!r}; expected a number between 0 and 1")
+
+
+def _check_calibration(pairs: Any) -> None:
+    if pairs is None:
+        return
+    values = np.array(pairs, np.float64)
+    is_shaped = values.ndim == 2 and values.shape[1] == 2 and len(values) >= 2
+    if not is_shaped or (np.diff(values, axis=0) <= 0).any() or values.min() < 0 or values.max() > 1:
+        raise ValueError(
+            f"`score_calibration` is {pairs}; expected pairs of a given and a reported score, both rising, from 0 to 1"
+        )
 
 
 def _is_number(value: Any) -> bool:
