@@ -191,7 +191,8 @@ class TextSpottingPipeline(TextDetectionPipeline):
 
 def _turn_votes(outputs: list[Any]) -> np.ndarray:
     """The votes (B, 4) of all looks at a batch."""
-    return np.sum([output.turn_votes.cpu().numpy() for output in outputs], axis=0)
+    votes: np.ndarray = np.sum([output.turn_votes.cpu().numpy() for output in outputs], axis=0)
+    return votes
 
 
 def _with_lexicons(inputs: Any, lexicons: LexiconArgument) -> Any:

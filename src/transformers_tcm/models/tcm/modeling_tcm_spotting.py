@@ -190,6 +190,7 @@ class TCMForTextSpotting(TCMForTextDetection):
             if output_turn_votes:
                 found["turn_votes"] = self._turn_votes(self._features(outputs), regions, len(sizes))
             found |= {name: value for name, value in vars(regions).items() if name != "control_points"}
+            assert regions.char_logits is not None  # of the recogniser or of a head that reads
             found |= self.read(regions.char_logits, use_language_model, text_threshold)
         return TCMTextSpottingOutput(
             loss=None if loss_dict is None else torch.stack(list(loss_dict.values())).sum(),
