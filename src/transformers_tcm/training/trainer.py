@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 from tqdm.auto import tqdm
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments, get_scheduler
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import speed_metrics
 
@@ -22,7 +22,7 @@ from .parameter_groups import freeze_text_encoder, parameter_groups
 from .scoring import BatchScores, score_batch, summarize
 from .throughput import Throughput
 
-__all__ = ["TCMTrainer", "TCMTrainingArguments", "create_optimizer"]
+__all__ = ["TCMTrainer", "TCMTrainingArguments", "create_optimizer", "create_scheduler"]
 
 
 @dataclass
@@ -72,6 +72,18 @@ def create_optimizer(model: TCMForTextDetection, arguments: TCMTrainingArguments
     optimizer_class, settings = Trainer.get_optimizer_cls_and_kwargs(arguments, model)
     optimizer: torch.optim.Optimizer = optimizer_class(parameter_groups(model, *rates), **settings)
     return optimizer
+
+
+def create_scheduler(optimizer: torch.optim.Optimizer, arguments: TCMTrainingArguments) -> Any:
+    """The schedule of the learning rate that the arguments name, over `max_steps` optimizer steps."""
+    schedule: Any = arguments.lr_scheduler_kwargs
+    return get_scheduler(
+        arguments.lr_scheduler_type,
+        optimizer,
+        num_warmup_steps=arguments.get_warmup_steps(arguments.max_steps),
+        num_training_steps=arguments.max_steps,
+        scheduler_specific_kwargs=schedule,
+    )
 
 
 class TCMTrainer(HubTrainer):
@@ -158,8 +170,7 @@ class TCMTrainer(HubTrainer):
         if self.ema is None:
             scores, images = self._score_all(loader)
         else:
-            self.ema.synchronize()
-            with self.ema.applied(self.model):
+            with self.ema.applied(self.model, synchronize=True):
                 scores, images = self._score_all(loader)
         self.model.train(was_training)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in summarize(scores).items()}
