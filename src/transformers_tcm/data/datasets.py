@@ -11,7 +11,7 @@ from ..instances import TextInstances
 from .augmentation import TextAugmentation
 from .loaders import row_to_instances
 
-__all__ = ["DecodedRows", "RandomTextCrops", "TextPhotos", "process_for_model"]
+__all__ = ["DecodedRows", "RandomTextCrops", "TextPhotos", "process_for_model", "use_one_thread"]
 
 Rows = Sequence[Mapping[str, Any]]
 ImageProcessor = Any  # a TCM image processor; this module does not know the models
@@ -66,13 +66,13 @@ class RandomTextCrops(Dataset[dict[str, Any]]):
     """An endless supply of augmented crops from weighted sources, cut to a length: the training set.
 
     Crop `i` depends on nothing but `seed` and `i`, so that a run that is resumed at any step, with any number of
-    workers, continues with the crops it would have seen.
+    workers, continues with the crops it would have seen. Each process makes them on one thread, see `use_one_thread`.
 
     Args:
         sources: rows of each source.
         weights: share of the crops that each source gives; normalised to a sum of 1.
         augmentation: makes a crop of a fixed size from a photo.
-        image_processor: normalises the crop; it is not resized again.
+        image_processor: makes an item of the crop, see its `training_item`; it is not resized again.
         length: number of crops.
         seed: of all randomness.
 
@@ -94,6 +94,7 @@ class RandomTextCrops(Dataset[dict[str, Any]]):
                 f"expected a positive weight and at least one photo for each source; got {len(sources)} sources of "
                 f"{[len(rows) for rows in sources]} photos and {len(weights)} weights"
             )
+        use_one_thread()
         self.sources = list(sources)
         self.weights = np.asarray(weights, dtype=np.float64) / sum(weights)
         self.augmentation = augmentation
@@ -109,7 +110,19 @@ class RandomTextCrops(Dataset[dict[str, Any]]):
         rows = self.sources[rng.choice(len(self.sources), p=self.weights)]
         row = _decode(rows[int(rng.integers(len(rows)))])
         crop, instances = self.augmentation(row["image"], row_to_instances(row), rng)
-        return process_for_model(self.image_processor, crop, instances, do_resize=False)
+        item: dict[str, Any] = self.image_processor.training_item(crop, instances)
+        return item
+
+
+def use_one_thread() -> None:
+    """Keep OpenCV to one thread, as torch is kept in processes that load data, instead of one for each core.
+
+    In this process, and thereby in those that are forked from it: one that is forked later cannot stop the threads of
+    its parent, and waits for ever.
+    """
+    import cv2
+
+    cv2.setNumThreads(1)
 
 
 def process_for_model(

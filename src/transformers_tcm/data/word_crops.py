@@ -11,7 +11,7 @@ from torch.utils.data import Dataset
 from ..geometry import quad_along_word, transform_points
 from ..images import load_image
 from ..instances import TextInstances
-from .datasets import process_for_model
+from .datasets import process_for_model, use_one_thread
 from .photometric import PhotometricJitter
 from .warp import homography, picture_corners, warp
 
@@ -131,7 +131,7 @@ class WordCollages(Dataset[dict[str, Any]]):
 
     Args:
         words: the crops; they are decoded once and kept in memory.
-        image_processor: normalises the canvas; it is not resized again.
+        image_processor: makes an item of the canvas, see its `training_item`; it is not resized again.
         length: number of canvases.
         seed: of all randomness.
         canvas_size: height and width in pixels.
@@ -162,6 +162,7 @@ class WordCollages(Dataset[dict[str, Any]]):
     def __post_init__(self) -> None:
         if not self.words:
             raise ValueError("there are no words to make collages of")
+        use_one_thread()
         # The class is frozen for everyone else.
         pictures = [np.asarray(load_image(word.image)) for word in self.words]
         object.__setattr__(self, "_pictures", pictures)
@@ -173,8 +174,7 @@ class WordCollages(Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         canvas, instances = self.draw(np.random.default_rng([self.seed, index]))
-        item = process_for_model(self.image_processor, canvas, instances, do_resize=False)
-        return {**item, "train_detection": False}
+        return {**self.image_processor.training_item(canvas, instances), "train_detection": False}
 
     def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, TextInstances]:
         """A canvas (H, W, 3) uint8 and its words."""

@@ -223,13 +223,13 @@ class PANHead(DetectionHead):
     ) -> dict[str, np.ndarray]:
         """Target maps (height, width) of one image.
 
-        `text_ids` and `kernel_ids` are int32, the number of the word, from 1 on, that a pixel belongs to or is in the
+        `text_ids` and `kernel_ids` are int16, the number of the word, from 1 on, that a pixel belongs to or is in the
         kernel of, and 0 for the background; `text_mask` uint8, where they count. Later words lie on top of earlier
         ones. A word too small for a kernel is text without one; ignored words and the padding are masked out.
         """
         import cv2
 
-        text_ids, kernel_ids = np.zeros(size, np.int32), np.zeros(size, np.int32)
+        text_ids, kernel_ids = np.zeros(size, np.int16), np.zeros(size, np.int16)
         text_mask = np.ones(size, np.uint8)
         number = 0
         for polygon, ignore in zip(instances.polygons, instances.ignored, strict=True):
