@@ -56,12 +56,13 @@ class TextDetectionCollator:
         """Items of `TextPhotos`, `RandomTextCrops` or `WordCollages` to the arguments of a model.
 
         Returns:
-            `pixel_values` (B, 3, H, W), bytes as far as the items hold them, which the model normalises; `pixel_mask` (B, H, W) bool, left out where no image is padded; `labels`, a
-            dictionary of tensors: of the M words of all images `points`, `counts` (M,) and `ignore` (M,) as the image
-            processor made them, with `word_counts` (B,), the words of each image, and `orig_size` (B, 2); the head's
-            targets of the images that have any, stacked (B, …) where they have one shape, otherwise joined along the
-            first axis with `NAME_counts`; and for a spotter `control_points` (M, 8, 2) and `char_ids` (M, L), zeros for
-            words that no two curves describe. For a spotter also `train_detection` (B,), whether an image has targets.
+            `pixel_values` (B, 3, H, W), bytes where the items hold bytes, which the model normalises; `pixel_mask`
+            (B, H, W) bool, left out where no image is padded; `labels`, a dictionary of tensors: of the M words of all
+            images `points`, `counts` (M,) and `ignore` (M,) as the image processor made them, with `word_counts` (B,),
+            the words of each image, and `orig_size` (B, 2); the head's targets of the images that have any, stacked
+            (B, …) where they have one shape, otherwise joined along the first axis with `NAME_counts`; and for a
+            spotter `control_points` (M, 8, 2) and `char_ids` (M, L), zeros for words that no two curves describe. For a
+            spotter also `train_detection` (B,), whether an image has targets.
         """
         size = _padded_size([item["pixel_values"] for item in items])
         train_detection = [self.train_detection and item.get("train_detection", True) for item in items]

@@ -1,5 +1,6 @@
 """Annotated photos as torch datasets: whole photos for evaluation, random crops for training."""
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from ..images import load_image
 from ..instances import TextInstances
 from .augmentation import TextAugmentation
 from .loaders import row_to_instances
+from .picture_cache import decoded_pictures
 
 __all__ = ["DecodedRows", "RandomTextCrops", "TextPhotos", "process_for_model", "use_one_thread"]
 
@@ -18,24 +20,51 @@ ImageProcessor = Any  # a TCM image processor; this module does not know the mod
 
 
 class DecodedRows(Sequence[Mapping[str, Any]]):
-    """Rows of a dataset with every photo decoded once, up front, and kept in memory.
+    """Rows of a dataset with every photo decoded once, up front, and kept in memory or in a folder.
 
     Decoding costs more than a crop does. Workers that are forked share the pixels.
 
     Args:
         rows: rows with `image`, `polygons`, `texts` and `ignore`, as the loaders return them.
+        cache: folder to keep the decoded photos in, see `decoded_pictures`; the photos have to be files.
+
+    Raises:
+        ValueError: with a `cache`, if a photo is no file.
     """
 
-    def __init__(self, rows: Rows):
+    def __init__(self, rows: Rows, cache: str | os.PathLike[str] | None = None):
         from tqdm.auto import tqdm
 
-        self._rows = [_decode(row) for row in tqdm(rows, desc="Decoding photos", unit="photo", leave=False)]
+        self._photos: Sequence[np.ndarray]
+        if cache is None:
+            decoded = [_decode(row) for row in tqdm(rows, desc="Decoding photos", unit="photo", leave=False)]
+            self._rows, self._photos = decoded, [row["image"] for row in decoded]
+        else:
+            self._rows, files = _without_photos(rows)
+            self._photos = decoded_pictures(files, cache)
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, index: Any) -> Any:
-        return self._rows[index]
+        return {**self._rows[index], "image": self._photos[index]}
+
+
+def _without_photos(rows: Rows) -> tuple[list[Mapping[str, Any]], list[str]]:
+    """Rows without their photos, which are not decoded, and the files of these."""
+    if hasattr(rows, "cast_column"):
+        from datasets import Image
+
+        rows = rows.cast_column("image", Image(decode=False))
+    kept, files = [], []
+    for row in rows:
+        image = row["image"]
+        file = image["path"] if isinstance(image, Mapping) else image
+        if not isinstance(file, str | os.PathLike):
+            raise ValueError(f"a cache is for photos in files, and one is a {type(image).__name__}; leave it out")
+        files.append(os.fspath(file))
+        kept.append({name: value for name, value in row.items() if name != "image"})
+    return kept, files
 
 
 def _decode(row: Mapping[str, Any]) -> Mapping[str, Any]:

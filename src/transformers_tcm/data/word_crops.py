@@ -13,6 +13,7 @@ from ..images import load_image
 from ..instances import TextInstances
 from .datasets import process_for_model, use_one_thread
 from .photometric import PhotometricJitter
+from .picture_cache import decoded_pictures
 from .warp import homography, picture_corners, warp
 
 __all__ = ["MixedDataset", "WordCollages", "WordCrop", "WordPhotos", "load_word_crops"]
@@ -130,7 +131,7 @@ class WordCollages(Dataset[dict[str, Any]]):
     `seed` and `i`.
 
     Args:
-        words: the crops; they are decoded once and kept in memory.
+        words: the crops; they are decoded once and kept.
         image_processor: makes an item of the canvas, see its `training_item`; it is not resized again.
         length: number of canvases.
         seed: of all randomness.
@@ -142,6 +143,7 @@ class WordCollages(Dataset[dict[str, Any]]):
         enlargement: canvases are drawn smaller by a factor from this range and enlarged, as small words of photos are.
         photometric: change of colours of the whole canvas, `None` for none.
         word_photometric: change of colours of each word before it is pasted, `None` for none.
+        cache: folder to keep the decoded crops in, see `decoded_pictures`; by default they are in memory.
     """
 
     words: Sequence[WordCrop]
@@ -156,7 +158,8 @@ class WordCollages(Dataset[dict[str, Any]]):
     enlargement: tuple[float, float] = (1.0, 2.5)
     photometric: PhotometricJitter | None = field(default_factory=PhotometricJitter)
     word_photometric: PhotometricJitter | None = None
-    _pictures: list[np.ndarray] = field(init=False, repr=False, compare=False, default_factory=list)
+    cache: str | Path | None = None
+    _pictures: Sequence[np.ndarray] = field(init=False, repr=False, compare=False, default_factory=list)
     _quads: list[np.ndarray] = field(init=False, repr=False, compare=False, default_factory=list)
 
     def __post_init__(self) -> None:
@@ -164,7 +167,7 @@ class WordCollages(Dataset[dict[str, Any]]):
             raise ValueError("there are no words to make collages of")
         use_one_thread()
         # The class is frozen for everyone else.
-        pictures = [np.asarray(load_image(word.image)) for word in self.words]
+        pictures = decoded_pictures([word.image for word in self.words], self.cache)
         object.__setattr__(self, "_pictures", pictures)
         quads = [word.corners(*picture.shape[1::-1]) for word, picture in zip(self.words, pictures, strict=True)]
         object.__setattr__(self, "_quads", quads)
