@@ -20,6 +20,7 @@ from .interruption import StopRequest, last_checkpoint
 from .parameter_groups import freeze_text_encoder
 from .scoring import BatchScores, score_batch, summarize
 from .throughput import Throughput
+from .time_limit import TimeLimit
 from .trainer import TCMTrainingArguments, create_optimizer
 
 __all__ = ["TrainingLoop"]
@@ -48,9 +49,9 @@ class Progress:
 class TrainingLoop:
     """Trains, evaluates and saves a detector or spotter on a CPU, a GPU, or several processes.
 
-    Of `TrainingArguments` it heeds the steps, batch sizes, rates and schedule, optimizer, precision, seed, clipping,
-    data workers, the steps between logs, evaluations and checkpoints, and what to do with these. Figures go to
-    `log.jsonl` in `output_dir`.
+    Of `TCMTrainingArguments` it heeds the steps and seconds, batch sizes, rates and schedule, optimizer, precision,
+    seed, clipping, data workers, the steps between logs, evaluations and checkpoints, and what to do with these.
+    Figures go to `log.jsonl` in `output_dir`.
 
     With P processes, a step with batches of B images, accumulated A times, uses the images of one process with
     batches of B, accumulated P x A times, and follows the same gradient: each batch of B is normalised by its own
@@ -101,6 +102,7 @@ class TrainingLoop:
         self.ema = ExponentialMovingAverage(self.model, arguments.ema_decay)
         self.progress = Progress()
         self.throughput, self.stop = Throughput(), StopRequest()
+        self.time_limit = TimeLimit(arguments.max_seconds, arguments.max_steps)
         self._losses: list[torch.Tensor] = []
         self.output.mkdir(parents=True, exist_ok=True)
 
@@ -137,13 +139,17 @@ class TrainingLoop:
         hidden = self.arguments.disable_tqdm or not self.accelerator.is_local_main_process
         bar = tqdm(total=self.arguments.max_steps, initial=self.progress.step, disable=hidden)
         with self.stop.listening():
+            self.time_limit.start(self.scheduler)
             self.throughput.start()
             for batch in self.loader(left, self.arguments.per_device_train_batch_size):
                 self._learn(batch)
                 if self.accelerator.sync_gradients:
                     self.progress.step += 1
                     bar.update()
+                    ended = self.time_limit.follow(self.scheduler, self.accelerator)
                     self._after_step(eval_loader)
+                    if ended:
+                        break
 
     def _learn(self, batch: dict[str, Any]) -> None:
         """A batch, and where it completes a step, the step."""
@@ -257,6 +263,9 @@ class TrainingLoop:
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             self.ema.save(incomplete)
+            # For a model to be made of it, see examples/text-spotting/checkpoint_to_model.py.
+            self.model.config.save_pretrained(incomplete)
+            self.image_processor.save_pretrained(incomplete)
             (incomplete / PROGRESS_FILE).write_text(json.dumps(asdict(self.progress)), encoding="utf-8")
             if folder.exists():  # of a run that went on from an earlier step
                 shutil.rmtree(folder)
