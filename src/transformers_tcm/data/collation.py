@@ -129,10 +129,10 @@ def _padded(images: Sequence[torch.Tensor], size: tuple[int, int]) -> torch.Tens
 
 def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
     """A tensor to be filled, in a worker one that is sent without being copied."""
-    if get_worker_info() is None:
+    size = math.prod(shape) * dtype.itemsize
+    if get_worker_info() is None or not size:
         return torch.empty(shape, dtype=dtype)
-    storage = torch.UntypedStorage._new_shared(math.prod(shape) * dtype.itemsize)
-    return torch.tensor([], dtype=dtype).set_(storage, 0, shape)
+    return torch.empty(0, dtype=dtype).set_(torch.UntypedStorage._new_shared(size)).view(shape)
 
 
 def _joined_words(labels: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:

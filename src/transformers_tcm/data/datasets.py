@@ -56,7 +56,8 @@ def _without_photos(rows: Rows) -> tuple[list[Mapping[str, Any]], list[str]]:
         from datasets import Image
 
         rows = rows.cast_column("image", Image(decode=False))
-    kept, files = [], []
+    kept: list[Mapping[str, Any]] = []
+    files: list[str] = []
     for row in rows:
         image = row["image"]
         file = image["path"] if isinstance(image, Mapping) else image

@@ -204,7 +204,7 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
         constants = zip((self.image_mean, self.image_std), (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD), strict=True)
         settings = (self.do_rescale, self.do_normalize, self.rescale_factor)
         if settings != (True, True, 1 / 255) or not all(np.array_equal(*pair) for pair in constants):
-            batch = self(image, annotations=annotations, return_tensors="pt", do_resize=False)
+            batch = self.preprocess(image, annotations, return_tensors="pt", do_resize=False)
             return {name: batch[name][0] for name in ("pixel_values", "pixel_mask", "labels")}
         # (H, W, 3) -> (3, H, W), a view
         pixel_values = torch.from_numpy(image).permute(2, 0, 1)
