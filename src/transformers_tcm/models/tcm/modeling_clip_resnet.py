@@ -48,11 +48,12 @@ def normalized(pixel_values: torch.Tensor) -> torch.Tensor:
     """
     if pixel_values.dtype != torch.uint8:
         return pixel_values
+    # Made on the device: a copy from the host would wait for all that the device has been told to do.
     mean, std = (
-        torch.tensor(constant, device=pixel_values.device)[:, None, None]
+        torch.stack([torch.full((1, 1), 255 * value, device=pixel_values.device) for value in constant])
         for constant in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD)
     )
-    return (pixel_values.float() - 255 * mean) / (255 * std)
+    return (pixel_values - mean) / std
 
 
 class TCMStem(nn.Sequential):

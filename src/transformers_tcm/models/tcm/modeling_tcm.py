@@ -590,6 +590,8 @@ def _score_map_loss(logits: torch.Tensor, targets: torch.Tensor, mask: torch.Ten
 def valid_sizes(pixel_values: torch.Tensor, pixel_mask: torch.Tensor | None) -> torch.Tensor:
     """(B, 2) height and width of each image within the padded input."""
     if pixel_mask is None:
-        return torch.tensor([pixel_values.shape[-2:]] * len(pixel_values), device=pixel_values.device)
+        sides = pixel_values.shape[-2:]
+        columns = [torch.full((len(pixel_values),), side, device=pixel_values.device) for side in sides]
+        return torch.stack(columns, dim=1)
     mask = pixel_mask.bool()
     return torch.stack([mask.any(dim=2).sum(dim=1), mask.any(dim=1).sum(dim=1)], dim=1)
