@@ -28,6 +28,7 @@ from transformers_tcm.training import (
     StopRequest,
     TCMTrainingArguments,
     Throughput,
+    TimeLimit,
     create_optimizer,
     create_scheduler,
     freeze_text_encoder,
@@ -56,7 +57,7 @@ def main() -> None:
         data = TextPhotos(rows, image_processor)
     accelerator = make_accelerator(arguments)
     model.to(accelerator.device)
-    run = RunFolder(accelerator, arguments)
+    run = RunFolder(accelerator, arguments, model.config, image_processor)
     pinned, workers = accelerator.device.type == "cuda", arguments.dataloader_num_workers
     loader = partial(DataLoader, collate_fn=collate, num_workers=workers, pin_memory=pinned)
     evaluate = None
@@ -104,13 +105,16 @@ def train(
     step, losses, throughput, stop = run.resume(), [], Throughput(), StopRequest()
     hidden = arguments.disable_tqdm or not accelerator.is_main_process
     bar = tqdm(total=arguments.max_steps, initial=step, disable=hidden)
+    limit = TimeLimit(arguments.max_seconds, arguments.max_steps)
     with stop.listening():
+        limit.start(scheduler)
         for batch in accelerator.skip_first_batches(loader, step * arguments.gradient_accumulation_steps):
             losses.append(learn(accelerator, wrapped, optimizer, batch, arguments.max_grad_norm))
             if not accelerator.sync_gradients:
                 continue  # the step takes more batches
             step += 1
             scheduler.step()
+            time_is_up = limit.follow(scheduler, accelerator)
             ema.update(model)
             bar.update()
             throughput.step(arguments.step_size)
@@ -122,6 +126,8 @@ def train(
                 with ema.applied(model, synchronize=True):
                     run.log_evaluation(step, evaluate(), save_best=save)
             run.end_step(step, stop)
+            if time_is_up:
+                break
             throughput.start()
     if not run.load_best(model):
         ema.copy_to(model, synchronize=True)

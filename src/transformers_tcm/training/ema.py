@@ -12,6 +12,8 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 __all__ = ["ExponentialMovingAverage"]
 
 FILE_NAME = "ema.safetensors"
+# Where Accelerate writes the second object that is registered for checkpointing, as the plain loops do.
+REGISTERED_FILE = "custom_checkpoint_1.pkl"
 
 
 class ExponentialMovingAverage:
@@ -91,14 +93,17 @@ class ExponentialMovingAverage:
         save_file(tensors, Path(folder) / FILE_NAME, metadata={"num_updates": str(self.num_updates)})
 
     def load(self, folder: str | Path) -> bool:
-        """Read what `save` wrote; `False` where the folder holds no averages.
+        """Read what `save`, or Accelerate after the schedule, wrote; `False` where the folder holds no averages.
 
         Raises:
             ValueError: if they belong to another model.
         """
         from safetensors import safe_open
 
-        path = Path(folder) / FILE_NAME
+        path, registered = Path(folder) / FILE_NAME, Path(folder) / REGISTERED_FILE
+        if registered.is_file():
+            self.load_state_dict(torch.load(registered, weights_only=True))
+            return True
         if not path.is_file():
             return False
         with safe_open(path, framework="pt") as file:

@@ -27,10 +27,11 @@ class RunFolder:
     Args:
         accelerator: an `Accelerator`; what belongs into checkpoints was prepared by it or registered with it.
         arguments: name the folder, how many checkpoints to keep and which one to resume from.
+        descriptions: configuration and image processor, saved with every checkpoint for a model to be made of it.
     """
 
-    def __init__(self, accelerator: Any, arguments: TCMTrainingArguments):
-        self.accelerator, self.arguments = accelerator, arguments
+    def __init__(self, accelerator: Any, arguments: TCMTrainingArguments, *descriptions: Any):
+        self.accelerator, self.arguments, self.descriptions = accelerator, arguments, descriptions
         self.path = Path(str(arguments.output_dir))
         self.path.mkdir(parents=True, exist_ok=True)
 
@@ -89,6 +90,8 @@ class RunFolder:
         self.accelerator.save_state(str(incomplete))
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
+            for description in self.descriptions:
+                description.save_pretrained(incomplete)
             if folder.exists():  # of a run that went on from an earlier step
                 shutil.rmtree(folder)
             incomplete.rename(folder)
