@@ -99,8 +99,10 @@ def training_data(photos: PhotoArguments, words: WordArguments, image_processor:
     if not words.train_words:
         return photos.training_crops(image_processor, length, seed)
     collages = word_collages(photos.crop_size, words, image_processor, length, seed)
-    if not photos.train_images and not photos.train_jsonl:
+    if not photos.has_training_photos:
         return collages
+    if photos.streaming:
+        raise ValueError("streamed photos cannot be mixed with word crops: leave out --streaming or --train_words")
     crops = photos.training_crops(image_processor, length, seed)
     return MixedDataset([crops, collages], [1 - words.word_weight, words.word_weight], length, seed)
 
@@ -163,7 +165,7 @@ def check(spotter: SpotterArguments, photos: PhotoArguments, words: WordArgument
 
     Word crops stand on nothing, which a detector must not learn.
     """
-    if spotter.train_detection and words.train_words and not (photos.train_images or photos.train_jsonl):
+    if spotter.train_detection and words.train_words and not photos.has_training_photos:
         raise ValueError(
             "--train_words are crops without surroundings, for the recogniser alone: add --train_detection false, or "
             "photos to train the detection on"

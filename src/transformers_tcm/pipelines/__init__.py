@@ -1,11 +1,15 @@
 """Pipelines and their registration with transformers."""
 
+import functools
 import logging
+from typing import Any
 
+import transformers.pipelines
 from transformers.pipelines import PIPELINE_REGISTRY
 
 from ..models.auto import AutoModelForTextDetection, AutoModelForTextSpotting
 from ..models.bundled import BUNDLED_MODELS, DEFAULT_MODEL, DEFAULT_SPOTTER
+from ..models.tcm.configuration_tcm import TCMConfig
 from .text_detection import TextDetectionPipeline
 from .text_spotting import TextSpottingPipeline
 
@@ -30,8 +34,33 @@ def register_pipelines() -> None:
         )
     # A filter that is there already is not added again.
     logging.getLogger("transformers.pipelines").addFilter(_is_not_about_bundled_model)
+    _refuse_other_tasks()
+
+
+def _refuse_other_tasks() -> None:
+    """`pipeline("image-to-text", model=…)` of one of our models says which task it has.
+
+    transformers would list every class that could not be loaded instead. It has no place to register this, and loads
+    all models of pipelines through one function.
+    """
+    load_model = getattr(transformers.pipelines, "load_model", None)
+    if load_model is None or hasattr(load_model, "refuses_other_tasks"):
+        return
+
+    @functools.wraps(load_model)
+    def of_our_tasks(model: Any, *arguments: Any, **kwargs: Any) -> Any:
+        config, task = kwargs.get("config"), kwargs.get("task")
+        if isinstance(config, TCMConfig) and task not in (*_TASKS, "object-detection", None):
+            kind, right = ("spotter", "text-spotting") if config.is_spotter else ("detector", "text-detection")
+            raise ValueError(f"{model} is a text {kind}, not for the task {task!r}: pipeline({right!r}, model=…)")
+        return load_model(model, *arguments, **kwargs)
+
+    of_our_tasks.refuses_other_tasks = True  # type: ignore[attr-defined]
+    transformers.pipelines.load_model = of_our_tasks
 
 
 def _is_not_about_bundled_model(record: logging.LogRecord) -> bool:
     """The advice to pin the revision of a default model does not fit one that is installed with its code."""
+    if record.args == (UserWarning,):  # a category, given as if to `warnings.warn`, which the text has no place for
+        record.args = ()
     return str(BUNDLED_MODELS) not in record.getMessage()

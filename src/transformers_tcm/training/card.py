@@ -57,7 +57,7 @@ def _data(trainer: Trainer, dataset: str) -> str:
     if isinstance(train, RandomTextCrops):
         for rows, weight in zip(train.sources, train.weights, strict=True):
             lines.append(f"- {len(rows)} photos for {weight:.0%} of the training crops.")
-    elif train is not None:
+    elif hasattr(train, "__len__"):
         lines.append(f"- {len(train)} training examples.")
     if evaluation is not None:
         lines.append(f"- {len(evaluation)} examples to evaluate on: {dataset}.")

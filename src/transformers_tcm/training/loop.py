@@ -127,8 +127,11 @@ class TrainingLoop:
         SIGTERM and SIGINT take effect when the step is complete and, unless `save_strategy` is "no", saved.
 
         Raises:
-            ValueError: unless there are as many items as the steps take, `num_items` of the arguments.
+            ValueError: unless there are as many items as the steps take, `num_items` of the arguments, or for
+                streamed data.
         """
+        if not hasattr(data, "__len__"):
+            raise ValueError("streamed data have no order to go through: train on them with `TCMTrainer`")
         if len(data) != self.arguments.num_items:
             raise ValueError(f"{self.arguments.max_steps} steps take {self.arguments.num_items} items, got {len(data)}")
         self._resume()

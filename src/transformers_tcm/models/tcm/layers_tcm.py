@@ -1,8 +1,12 @@
 """Layers that the image encoder, heads and recognisers share."""
 
-from torch import nn
+from typing import Any
 
-__all__ = ["TCMConvNorm"]
+import torch
+from torch import nn
+from torch.nn import functional
+
+__all__ = ["TCMConvNorm", "TCMMultiheadAttention"]
 
 
 class TCMConvNorm(nn.Sequential):
@@ -22,3 +26,26 @@ class TCMConvNorm(nn.Sequential):
             nn.BatchNorm2d(out_channels, eps=eps),
         ]
         super().__init__(*layers, *([nn.ReLU(inplace=True)] if relu else []))
+
+
+class TCMMultiheadAttention(nn.MultiheadAttention):
+    """The layer of torch, with `batch_first` and without masks, whose output projection is called as a module.
+
+    torch reads the weights of that module directly, which are not there while they are offloaded by a `device_map`.
+    """
+
+    def forward(  # type: ignore[override]
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **kwargs: Any
+    ) -> tuple[torch.Tensor, None]:
+        """(N, T, D), (N, S, D) and (N, S, D) to (N, T, D); no attention weights are made."""
+        assert self.in_proj_weight is not None  # keys and values are as wide as queries
+        biases = self.in_proj_bias.chunk(3)
+        projected = zip((query, key, value), self.in_proj_weight.chunk(3), biases, strict=True)
+        # (N, T, D) -> (N, heads, T, d)
+        heads = [
+            functional.linear(states, weight, bias).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            for states, weight, bias in projected
+        ]
+        dropout = self.dropout if self.training else 0.0
+        attended = functional.scaled_dot_product_attention(*heads, dropout_p=dropout)
+        return self.out_proj(attended.transpose(1, 2).flatten(2)), None  # (N, heads, T, d) -> (N, T, D)

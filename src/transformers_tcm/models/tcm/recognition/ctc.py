@@ -44,6 +44,7 @@ class CTCRecognizer(Recognizer):
     """A character is what a run of equal steps says, and blanks separate them."""
 
     display_name = "CTC"
+    class_tensors = ("weight", "bias")
 
     def make_decoder(self, settings: RecognizerConfig) -> nn.Module:
         return TCMCTCDecoder(settings)
