@@ -183,6 +183,11 @@ class Recognizer(nn.Module, ABC):
         """From states (N, T, D), and the right classes where it is taught, to logits (N, T', classes); with a `loss`
         of logits and classes (N, L), -1 after the end."""
 
+    def classify(self, states: torch.Tensor, classes: torch.Tensor | None) -> torch.Tensor:
+        """Logits (N, T', classes) of states (N, T, D), by the decoder."""
+        logits: torch.Tensor = self.decoder(states, classes)
+        return logits
+
     @property
     @abstractmethod
     def num_steps(self) -> int:
@@ -251,7 +256,7 @@ class Recognizer(nn.Module, ABC):
         crops = torch.cat([crops, crops[-1:].expand(extra, -1, -1, -1)])
         if classes is not None:
             classes = torch.cat([classes, classes[-1:].expand(extra, -1)])
-        return self.decoder(self.encoder(crops), classes)[: len(control_points)]
+        return self.classify(self.encoder(crops), classes)[: len(control_points)]
 
     def loss(
         self,
