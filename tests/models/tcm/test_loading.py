@@ -1,6 +1,7 @@
 """Loading a checkpoint with another head, another alphabet, or to be trained."""
 
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -214,3 +215,15 @@ def test_frozen_weights_may_be_in_any_precision(stored_in_bfloat16: Path) -> Non
     words = TextInstances([np.float32([[10, 12], [70, 10], [72, 34], [12, 36]])])
     batch = TextDetectionCollator(model.config)([process_for_model(processor, np.zeros((64, 96, 3), np.uint8), words)])
     assert model(**batch).loss.isfinite()
+
+
+def test_the_page_on_alphabets_says_what_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "alphabets.md").read_text(encoding="utf-8")
+    [code] = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    model = AutoModelForTextSpotting.from_pretrained("cyrillic_start")
+    processor = TCMImageProcessor.from_pretrained("cyrillic_start")
+    assert model.config.recognizer["charset"] == processor.charset
+    assert "ж" in processor.charset
+    assert model.recognizer.language_model is None
