@@ -42,10 +42,10 @@ class TCMMultiheadAttention(nn.MultiheadAttention):
         biases = self.in_proj_bias.chunk(3)
         projected = zip((query, key, value), self.in_proj_weight.chunk(3), biases, strict=True)
         # (N, T, D) -> (N, heads, T, d)
-        heads = [
+        queries, keys, values = (
             functional.linear(states, weight, bias).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
             for states, weight, bias in projected
-        ]
+        )
         dropout = self.dropout if self.training else 0.0
-        attended = functional.scaled_dot_product_attention(*heads, dropout_p=dropout)
+        attended = functional.scaled_dot_product_attention(queries, keys, values, dropout_p=dropout)
         return self.out_proj(attended.transpose(1, 2).flatten(2)), None  # (N, heads, T, d) -> (N, T, D)

@@ -155,13 +155,16 @@ class TCMImagePreTrainedModel(LoadsThroughShim, PreTrainedModel):
         return False
 
     def activation_checkpointing_enable(
-        self, activation_checkpointing_kwargs: dict[str, Any] | None = None, **kwargs: Any
+        self,
+        activation_checkpointing_kwargs: dict[str, Any] | None = None,
+        every_n_layers: int = 1,
+        offload: bool = False,
     ) -> None:
         """See `PreTrainedModel.activation_checkpointing_enable`; batch norms still learn their statistics once."""
         settings = {"use_reentrant": False, **(activation_checkpointing_kwargs or {})}
         if not settings["use_reentrant"]:
             settings.setdefault("context_fn", functools.partial(_checkpointing_contexts, self))
-        super().activation_checkpointing_enable(settings, **kwargs)
+        super().activation_checkpointing_enable(settings, every_n_layers, offload)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -239,7 +242,7 @@ class TCMVisionBackbone(BackboneMixin, TCMImagePreTrainedModel):
 
     def get_input_embeddings(self) -> nn.Module:
         """The first convolution, which pixels go into."""
-        return self.stem[0][0]
+        return self.stem[0].get_submodule("0")
 
     @can_return_tuple
     def forward(

@@ -578,7 +578,7 @@ class TCMForTextDetection(TCMPreTrainedModel):
         with self._keeping_float32():
             return super().half(*args)
 
-    def to(self, *args: Any, **kwargs: Any) -> "TCMForTextDetection":
+    def to(self, *args: Any, **kwargs: Any) -> "TCMForTextDetection":  # type: ignore[override]
         """See `torch.nn.Module.to`; what exceeds the reach of float16 is left in float32."""
         with self._keeping_float32():
             return super().to(*args, **kwargs)

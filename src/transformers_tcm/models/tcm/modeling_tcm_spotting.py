@@ -112,6 +112,7 @@ class TCMForTextSpotting(TCMForTextDetection):
         arguments = {**found.arguments, "config": found.with_stored_charset()}
         loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **arguments)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
+        assert found.chosen.recognizer is not None  # as in all that `replaces_charset`
         model.set_charset(found.chosen.recognizer["charset"], found.chosen.recognizer["language_model"])
         return loaded
 
@@ -142,7 +143,11 @@ class TCMForTextSpotting(TCMForTextDetection):
         former = self.recognizer
         if former is None:
             raise ValueError(f"the head {self.config.head_type!r} has no recogniser whose charset could change")
-        self.config.recognizer = {**self.config.recognizer, "charset": charset, "language_model": language_model}
+        self.config.recognizer = {
+            **(self.config.recognizer or {}),
+            "charset": charset,
+            "language_model": language_model,
+        }
         recognizer = self._make_recognizer()
         assert recognizer is not None  # its settings were just changed
         self.recognizer = recognizer.apply(self._init_weights).to(former.encoder.flatten.weight).train(former.training)
