@@ -192,7 +192,7 @@ def test_a_score_map_lies_where_it_belongs_whatever_its_size() -> None:
     for score_map in (corner, np.kron(corner, np.ones((50, 50), np.float32))):
         drawn = overlay_score_map(flat((0, 0, 0)), score_map)
         assert drawn.size == (300, 200)
-        brightness = np.asarray(drawn).sum(axis=2)
+        brightness = np.asarray(drawn).sum(axis=2).astype(int) - 3 * 46  # 0.4 of the grey of a flat photo
         assert brightness[:20, :20].min() > 300
         assert brightness[100:].max() < 30
         assert brightness[:, 150:].max() < 30
@@ -204,8 +204,36 @@ def test_alpha_mixes_score_map_and_a_grey_picture() -> None:
     assert np.asarray(alone).tolist() == np.asarray(photo.convert("L").convert("RGB")).tolist()
     heat = np.asarray(overlay_score_map(photo, scores, alpha=1.0)).astype(float)
     half = np.asarray(overlay_score_map(photo, scores, alpha=0.5)).astype(float)
-    np.testing.assert_allclose(half, (heat + np.asarray(alone)) / 2, atol=1)
+    # A photo of one colour lies in the middle of the range of greys.
+    np.testing.assert_allclose(half, (heat + 115) / 2, atol=1)
     assert photo.getpixel((0, 0)) == (200, 100, 0)
+
+
+@pytest.mark.parametrize("level", [20, 128, 235])
+def test_scores_stand_out_from_bright_and_from_dark_photos_alike(level: int) -> None:
+    noise = np.random.default_rng(0).integers(-20, 21, (200, 300), np.int64)
+    photo = np.repeat(np.clip(level + noise, 0, 255).astype(np.uint8)[:, :, None], 3, axis=2)
+    scores = np.zeros((200, 300), np.float32)
+    scores[:, 200:] = 1
+    drawn = np.asarray(overlay_score_map(photo, scores)).astype(int)
+    quiet, text = drawn[:, :200].sum(axis=2), drawn[:, 200:].sum(axis=2)
+    assert quiet.max() + 150 < text.min()
+    assert np.ptp(quiet) > 150  # the photo can be seen
+
+
+def test_a_bar_says_which_colour_is_which_score() -> None:
+    scores = np.tile(np.linspace(0, 1, 300, dtype=np.float32), (200, 1))
+    plain = overlay_score_map(flat((90, 90, 90)), scores)
+    drawn = overlay_score_map(flat((90, 90, 90)), scores, colorbar=True)
+    assert drawn.size == (300, 228)
+    assert drawn.crop((0, 0, 300, 200)).tobytes() == plain.tobytes()
+    row = np.asarray(drawn)[214].astype(int)
+    bar = row[60:270].sum(axis=1)
+    assert (np.diff(bar) > -12).all()
+    # The colours of the bar are those of the picture.
+    ends = [np.abs(row[50:290] - plain.getpixel((x, 0))).sum(axis=1).min() for x in (1, 298)]
+    assert max(ends) < 12
+    assert overlay_score_map(flat((90, 90, 90), (20, 500)), np.zeros((5, 5)), colorbar=True).size == (20, 528)
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,8 @@ HALO: Color = (0, 0, 0)
 
 # Of the letters of a caption to those of the word.
 _RELATIVE_SIZE = 0.7
+# Darkest and brightest grey of a photo under a score map.
+_PHOTO_RANGE = (40, 190)
 # OpenCV takes integers with this many fractional bits: sixteenths of a pixel.
 _SHIFT = 4
 
@@ -85,21 +87,24 @@ def draw_text_instances(
 def overlay_score_map(
     image: str | os.PathLike[str] | bytes | IO[bytes] | np.ndarray | Image.Image,
     score_map: np.ndarray,
-    alpha: float = 0.5,
+    alpha: float = 0.6,
+    colorbar: bool = False,
 ) -> Image.Image:
     """Lay a score map over a grey copy of a picture, as a heat map.
 
     The colours (inferno) run from black over purple and orange to pale yellow, and grow brighter with the score
-    throughout, so that they can be told apart without colours as well. The picture is grey so that all colour is score.
+    throughout, so that they can be told apart without colours as well. The picture is grey so that all colour is score,
+    and its contrast is reduced to a middle range, so that neither a bright photo nor a dark one passes for a score.
 
     Args:
         image: a path, a PIL image, an array (H, W, 3), or whatever else `load_image` takes.
         score_map: (h, w) values in [0, 1] of the upright image, of any size: what a pipeline gives with
             `output_score_maps=True`.
         alpha: from 0, the picture alone, to 1, the score map alone.
+        colorbar: add a bar below the picture that says which colour is which score.
 
     Returns:
-        An RGB image of the size of the upright `image`.
+        An RGB image of the size of the upright `image`, with the bar higher by a twentieth of its longer side or more.
 
     Raises:
         FileNotFoundError, ValueError, TypeError: if `image` cannot be read.
@@ -108,6 +113,19 @@ def overlay_score_map(
     """
     import cv2
 
+    values = _checked_score_map(score_map)
+    if not 0 <= alpha <= 1:
+        raise ValueError(f"`alpha` is {alpha}; expected a number between 0 and 1")
+    grey = np.asarray(load_image(image).convert("L"))  # (H, W)
+    if values.shape != grey.shape:
+        values = np.asarray(cv2.resize(values, grey.shape[::-1], interpolation=cv2.INTER_LINEAR), np.float32)
+    photo = Image.fromarray(_middle_range(grey) if alpha else grey).convert("RGB")
+    drawn = Image.blend(photo, _heat(values), alpha)
+    return _with_colorbar(drawn, alpha) if colorbar else drawn
+
+
+def _checked_score_map(score_map: np.ndarray) -> np.ndarray:
+    """Values (h, w) float32; raises what `overlay_score_map` says."""
     if score_map is None:
         raise TypeError("there is no score map: the model has none, or `output_score_maps=True` was not given")
     values = np.asarray(score_map, dtype=np.float32)
@@ -116,13 +134,49 @@ def overlay_score_map(
     # Written such that NaN fails it.
     if not (values.min() >= 0 and values.max() <= 1):
         raise ValueError(f"`score_map` has values in [{values.min()}, {values.max()}]; expected [0, 1]")
-    if not 0 <= alpha <= 1:
-        raise ValueError(f"`alpha` is {alpha}; expected a number between 0 and 1")
-    grey = np.asarray(load_image(image).convert("L"))  # (H, W)
-    if values.shape != grey.shape:
-        values = np.asarray(cv2.resize(values, grey.shape[::-1], interpolation=cv2.INTER_LINEAR), np.float32)
-    heat = cv2.applyColorMap(np.rint(values * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[:, :, ::-1]
-    return Image.blend(Image.fromarray(grey).convert("RGB"), Image.fromarray(np.ascontiguousarray(heat)), alpha)
+    return values
+
+
+def _middle_range(grey: np.ndarray) -> np.ndarray:
+    """A photo (H, W) uint8 whose 2nd and 98th percentiles are at the ends of `_PHOTO_RANGE`.
+
+    The photo adds its brightness to that of the scores. Stretched to one range, photos of night and of snow add the
+    same.
+    """
+    low, high = np.percentile(grey, (2, 98))
+    darkest, brightest = _PHOTO_RANGE
+    # A photo of one colour stays flat, in the middle.
+    share = (grey - low) / (high - low) if high > low else np.full(grey.shape, 0.5)
+    return np.rint(darkest + (brightest - darkest) * share.clip(0, 1)).astype(np.uint8)
+
+
+def _heat(values: np.ndarray) -> Image.Image:
+    """Colours of values (H, W) in [0, 1]."""
+    import cv2
+
+    colors = cv2.applyColorMap(np.rint(values * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[:, :, ::-1]  # BGR -> RGB
+    return Image.fromarray(np.ascontiguousarray(colors))
+
+
+def _with_colorbar(image: Image.Image, alpha: float) -> Image.Image:
+    """The picture above a bar of the colours as they appear over a photo of medium grey, with their scores."""
+    height = max(28, round(max(image.size) / 20))
+    framed = Image.new("RGB", (image.width, image.height + height), HALO)
+    framed.paste(image)
+    font, margin = _font(height * 0.45), height // 4
+    draw = ImageDraw.Draw(framed)
+    middle = image.height + height / 2
+    ends = [draw.textlength(text, font=font) for text in ("text 0", "1")]
+    left, right = round(2 * margin + ends[0]), round(image.width - 2 * margin - ends[1])
+    if right - left < height:  # too narrow for numbers beside the bar
+        left, right = 0, image.width
+    else:
+        draw.text((margin, middle), "text 0", fill="white", font=font, anchor="lm")
+        draw.text((image.width - margin, middle), "1", fill="white", font=font, anchor="rm")
+    ramp = _heat(np.tile(np.linspace(0, 1, right - left, dtype=np.float32), (height - 2 * margin, 1)))
+    grey = Image.new("RGB", ramp.size, (sum(_PHOTO_RANGE) // 2,) * 3)
+    framed.paste(Image.blend(grey, ramp, alpha), (left, image.height + margin))
+    return framed
 
 
 def _captions(instances: TextInstances, scores: bool, texts: bool) -> list[str]:
