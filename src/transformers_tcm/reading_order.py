@@ -22,6 +22,7 @@ gutter its columns are read one after the other: outlines alone do not tell the 
 """
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -114,7 +115,7 @@ def _gutter(boxes: np.ndarray, rows: list[np.ndarray]) -> tuple[int, int, float]
     for x in np.unique(boxes[:, 2])[:-1]:
         enters = (boxes[:, 0] < x + width) & (boxes[:, 2] > x)
         blocked = [-1, *np.unique(row_of[enters]).tolist(), len(rows)]
-        for first, last in zip(blocked[:-1], blocked[1:], strict=True):
+        for first, last in pairwise(blocked):
             count = last - first - 1
             if count < max(2, best[0]):
                 continue

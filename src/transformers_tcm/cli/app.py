@@ -114,8 +114,9 @@ def detect(
 ) -> None:
     """Find the text in images and write where it is.
 
-    What is not set comes from the model. How many regions of text there are is printed, and the files that were written:
-    they are in the output folder, named after the images. Those of an earlier run are replaced with --force only.
+    What is not set comes from the model. How many regions of text there are is printed, and the files that were
+    written: they are in the output folder, named after the images. Those of an earlier run are replaced with --force
+    only.
 
     \b
       json   NAME.json: image, width, height, and the instances with score, box and polygon

@@ -147,7 +147,8 @@ def _middle_range(grey: np.ndarray) -> np.ndarray:
     darkest, brightest = _PHOTO_RANGE
     # A photo of one colour stays flat, in the middle.
     share = (grey - low) / (high - low) if high > low else np.full(grey.shape, 0.5)
-    return np.rint(darkest + (brightest - darkest) * share.clip(0, 1)).astype(np.uint8)
+    stretched: np.ndarray = np.rint(darkest + (brightest - darkest) * share.clip(0, 1)).astype(np.uint8)
+    return stretched
 
 
 def _heat(values: np.ndarray) -> Image.Image:
