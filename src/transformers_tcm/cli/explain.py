@@ -19,7 +19,7 @@ def explain(
         str | None, typer.Option(help="Folder or Hub name of a detector or spotter. [default: the bundled detector]")
     ] = None,
     output: Annotated[Path, typer.Option(file_okay=False, help="Folder for the pictures.")] = Path("score_maps"),
-    alpha: Annotated[float, typer.Option(min=0, max=1, help="0 shows the photo alone, 1 the score map alone.")] = 0.6,
+    alpha: Annotated[float, typer.Option(min=0, max=1, help="0 shows the photo alone, 1 the score map alone.")] = 0.5,
     size: Annotated[int | None, typer.Option(min=1, help="Longer side in pixels to which images are resized.")] = None,
     tile: Annotated[
         int | None, typer.Option(min=64, help="Read large photos in tiles of this side, such as 1024.")
