@@ -13,6 +13,7 @@ from ..failures import DEFINITIONS, ImageOutcomes, Outcome, count_outcomes, size
 from ..score_curve import ScoreCurve
 from ..scores import EvaluationResult
 from .charts import precision_recall_chart, score_histogram
+from .crops import enlarged, failure_figure, list_failures
 from .photo import annotated_photo
 
 __all__ = ["Report", "write_report"]
@@ -72,7 +73,8 @@ def write_report(folder: Path, report: Report, load_photo: Callable[[int], Image
         reduced = photo.copy()
         reduced.thumbnail((_LONGEST_EDGE, _LONGEST_EDGE))
         reduced.save(folder / name, quality=85)
-        cards.append(_card(report.images[index], annotated_photo(report.images[index], name, photo.size)))
+        shot = annotated_photo(report.images[index], name, photo.size)
+        cards.append(_card(report.images[index], shot, _failures(report.images[index], photo, folder, f"{number:02d}")))
     page = folder / "index.html"
     # Halves of surrogate pairs, which labels may hold, cannot be encoded.
     page.write_text(_render(report, len(shown), "\n".join(cards)), encoding="utf-8", errors="replace")
@@ -90,7 +92,8 @@ def _render(report: Report, shown: int, cards: str) -> str:
         sizes=_sizes(report),
         kinds=_kinds(report),
         charts=_charts(report),
-        shown=f"{shown} of {failing} images with failures, most failures first. Point at an outline for its word.",
+        shown=f"{shown} of {failing} images with failures, most failures first. Point at an outline for its word; "
+        "below each photo its failures are enlarged.",
         switches="\n".join(map(_switch_rule, DEFINITIONS)),
         cards=cards,
     )
@@ -149,8 +152,9 @@ def _slug(kind: Outcome) -> str:
 
 
 def _switch_rule(kind: Outcome) -> str:
-    """Hides the outlines of a kind while its box is not ticked."""
-    return f":root:has(#show-{_slug(kind)}:not(:checked)) .photo .{_slug(kind)} {{ display: none; }}"
+    """Hides the outlines of a kind, and its enlarged failures, while its box is not ticked."""
+    hidden, kind_class = f":root:has(#show-{_slug(kind)}:not(:checked))", _slug(kind)
+    return f"{hidden} .photo .{kind_class}, {hidden} .failure.{kind_class} {{ display: none; }}"
 
 
 def _kinds(report: Report) -> str:
@@ -185,8 +189,19 @@ def _charts(report: Report) -> str:
     )
 
 
-def _card(image: ImageOutcomes, photo: str) -> str:
-    """A photo with how often each kind occurs, and the words that were read wrongly."""
+def _failures(image: ImageOutcomes, photo: Image.Image, folder: Path, number: str) -> str:
+    """Every failure in a photo, enlarged; writes the pictures."""
+    figures = []
+    for place, failure in enumerate(list_failures(image), start=1):
+        crop, outline = enlarged(photo, failure)
+        name = f"photos/{number}-{place:03d}.jpg"
+        crop.save(folder / name, quality=85)
+        figures.append(failure_figure(failure, name, crop.size, outline))
+    return f'<div class="failures">{"".join(figures)}</div>'
+
+
+def _card(image: ImageOutcomes, photo: str, failures: str) -> str:
+    """A photo with how often each kind occurs, and all its failures one by one."""
     labels, found = count_outcomes([image])
     counts = []
     for kind in DEFINITIONS:
@@ -196,9 +211,5 @@ def _card(image: ImageOutcomes, photo: str) -> str:
         text = ", ".join(f"{number} {name}{'s' * (number != 1)}" for number, name in numbers if number)
         if text:
             counts.append(f'<li><span class="swatch {_slug(kind)}"></span>{kind.value}: {text}</li>')
-    words = "".join(
-        f"<li><bdi>{escape(label)}</bdi> → <bdi>{escape(reading)}</bdi></li>" for label, reading in image.wrong_words
-    )
-    words = f"<p class='note'>label → reading</p><ul>{words}</ul>" if words else ""
     name = escape(str(image.image_id))
-    return f'<article class="card">{photo}<div><h3>{name}</h3><ul>{"".join(counts)}</ul>{words}</div></article>'
+    return f'<article class="card">{photo}<div><h3>{name}</h3><ul>{"".join(counts)}</ul></div>{failures}</article>'
