@@ -13,12 +13,20 @@ from transformers import set_seed
 
 from transformers_tcm.data.collation import TextDetectionCollator
 from transformers_tcm.data.datasets import TextPhotos
-from transformers_tcm.training import PhotoArguments, TCMTrainingArguments, TrainingLoop, parse_recipe, stop_evaluation
+from transformers_tcm.training import (
+    PhotoArguments,
+    TCMTrainingArguments,
+    TrainingLoop,
+    describe_run,
+    parse_recipe,
+    recipe_file,
+    stop_evaluation,
+)
 
 
 def main() -> None:
     detector, photos, arguments = parse_recipe(ModelArguments, PhotoArguments, TCMTrainingArguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    logging.basicConfig(format="%(message)s")
     set_seed(arguments.seed)
     model, image_processor = detector.load()
     model.to(memory_format=torch.channels_last)
@@ -30,14 +38,14 @@ def main() -> None:
     if rows is None:
         stop_evaluation(arguments)
     loop = TrainingLoop(arguments, model, image_processor, TextDetectionCollator(model.config))
-    loop.run(crops, None if rows is None else TextPhotos(rows, image_processor))
-    if (
-        arguments.do_train
-        and detector.fuse
-        and model.config.prompting == "fasttcm"
-        and loop.accelerator.is_main_process
-    ):
-        save_fused(arguments.output_dir)
+    evaluated = None if rows is None else TextPhotos(rows, image_processor)
+    if loop.accelerator.is_main_process:
+        print(describe_run(model, arguments, crops, evaluated, recipe_file(), detector.model_name_or_path))
+    loop.run(crops, evaluated)
+    if arguments.do_train and loop.accelerator.is_main_process:
+        if detector.fuse and model.config.prompting == "fasttcm":
+            save_fused(arguments.output_dir)
+        print(f"saved in {arguments.output_dir}")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,14 @@ from spotting_recipe import (
 )
 from transformers import set_seed
 
-from transformers_tcm.training import TCMTrainingArguments, TrainingLoop, parse_recipe, stop_evaluation
+from transformers_tcm.training import (
+    TCMTrainingArguments,
+    TrainingLoop,
+    describe_run,
+    parse_recipe,
+    recipe_file,
+    stop_evaluation,
+)
 
 
 def main() -> None:
@@ -29,7 +36,7 @@ def main() -> None:
         SpotterArguments, SpottingPhotoArguments, WordArguments, TCMTrainingArguments
     )
     check(spotter, photos, words)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    logging.basicConfig(format="%(message)s")
     set_seed(arguments.seed)
     model, image_processor = spotter.load()
     model.to(memory_format=torch.channels_last)
@@ -42,9 +49,13 @@ def main() -> None:
     if evaluated is None:
         stop_evaluation(arguments)
     loop = TrainingLoop(arguments, model, image_processor, collator(spotter, model))
+    if loop.accelerator.is_main_process:
+        print(describe_run(model, arguments, data, evaluated, recipe_file(), spotter.model_name_or_path))
     loop.run(data, evaluated)
-    if arguments.do_train and spotter.fuse and model.config.prompting == "fasttcm" and loop.accelerator.is_main_process:
-        save_fused(arguments.output_dir)
+    if arguments.do_train and loop.accelerator.is_main_process:
+        if spotter.fuse and model.config.prompting == "fasttcm":
+            save_fused(arguments.output_dir)
+        print(f"saved in {arguments.output_dir}")
 
 
 if __name__ == "__main__":

@@ -9,11 +9,13 @@ from .recipes import (
     PhotoArguments,
     few_shot_subset,
     parse_recipe,
+    recipe_file,
     stop_evaluation,
     unreadable_words,
     words_of_rows,
 )
 from .scoring import BatchScores, score_batch, summarize
+from .screen import describe_run
 from .throughput import Throughput
 from .trainer import TCMTrainer, TCMTrainingArguments
 
@@ -26,6 +28,7 @@ __all__ = [
     "TCMTrainingArguments",
     "Throughput",
     "TrainingLoop",
+    "describe_run",
     "few_shot_subset",
     "freeze_detector",
     "freeze_text_encoder",
@@ -33,6 +36,7 @@ __all__ = [
     "load_initial_weights",
     "parameter_groups",
     "parse_recipe",
+    "recipe_file",
     "score_batch",
     "stop_evaluation",
     "summarize",

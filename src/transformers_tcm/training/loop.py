@@ -1,7 +1,6 @@
 """`TrainingLoop`: what `TCMTrainer` does, as a plain loop on Accelerate."""
 
 import json
-import logging
 import math
 import shutil
 from collections.abc import Callable, Sequence
@@ -19,12 +18,11 @@ from .ema import ExponentialMovingAverage
 from .interruption import StopRequest, last_checkpoint
 from .parameter_groups import freeze_text_encoder
 from .scoring import BatchScores, score_batch, summarize
+from .screen import bar_figures, evaluation_line
 from .throughput import Throughput
 from .trainer import TCMTrainingArguments, create_optimizer
 
 __all__ = ["TrainingLoop"]
-
-logger = logging.getLogger(__name__)
 
 LOG_FILE = "log.jsonl"
 PROGRESS_FILE = "progress.json"  # written last: a checkpoint without it is incomplete
@@ -102,6 +100,7 @@ class TrainingLoop:
         self.progress = Progress()
         self.throughput, self.stop = Throughput(), StopRequest()
         self._losses: list[torch.Tensor] = []
+        self._bar = tqdm(disable=True)
         self.output.mkdir(parents=True, exist_ok=True)
 
     def run(self, train_data: Any, eval_data: Any) -> None:
@@ -135,14 +134,14 @@ class TrainingLoop:
         done = self.progress.step * self.arguments.step_size
         left = Subset(data, _item_order(self.arguments, len(data))[done:])
         hidden = self.arguments.disable_tqdm or not self.accelerator.is_local_main_process
-        bar = tqdm(total=self.arguments.max_steps, initial=self.progress.step, disable=hidden)
-        with self.stop.listening():
+        self._bar = tqdm(total=self.arguments.max_steps, initial=self.progress.step, disable=hidden)
+        with self.stop.listening(), self._bar:
             self.throughput.start()
             for batch in self.loader(left, self.arguments.per_device_train_batch_size):
                 self._learn(batch)
                 if self.accelerator.sync_gradients:
                     self.progress.step += 1
-                    bar.update()
+                    self._bar.update()
                     self._after_step(eval_loader)
 
     def _learn(self, batch: dict[str, Any]) -> None:
@@ -282,10 +281,13 @@ class TrainingLoop:
             log.write_text("".join(kept) if folder else "", encoding="utf-8")
 
     def report(self, **figures: float) -> None:
-        """Print figures and add them to `log.jsonl`."""
+        """Add figures to `log.jsonl`; those of an evaluation are printed, the others are in the bar."""
         if self.accelerator.is_main_process:
             line = json.dumps({"step": self.progress.step, **figures})
-            logger.info(line)
+            if "loss" in figures:
+                self._bar.set_postfix(bar_figures(figures))
+            else:
+                self._bar.write(evaluation_line(figures, self.progress.step))
             with (self.output / LOG_FILE).open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
 

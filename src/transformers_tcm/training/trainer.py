@@ -11,6 +11,7 @@ from torch import nn
 from tqdm.auto import tqdm
 from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_callback import ProgressCallback
 from transformers.trainer_utils import speed_metrics
 
 from ..data.collation import TextDetectionCollator
@@ -20,6 +21,7 @@ from .hub import HubTrainer
 from .interruption import StopRequest, last_checkpoint
 from .parameter_groups import freeze_text_encoder, parameter_groups
 from .scoring import BatchScores, score_batch, summarize
+from .screen import TrainingBar
 from .throughput import Throughput
 
 __all__ = ["TCMTrainer", "TCMTrainingArguments", "create_optimizer"]
@@ -118,6 +120,8 @@ class TCMTrainer(HubTrainer):
         self.ema = ExponentialMovingAverage(model, args.ema_decay) if args.ema_decay else None
         self.throughput, self.stop = Throughput(), StopRequest()
         self.add_callback(_AfterSteps(self))
+        if self.pop_callback(ProgressCallback) is not None:  # there is another one in a notebook, or none
+            self.add_callback(TrainingBar())
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """See `parameter_groups`."""
