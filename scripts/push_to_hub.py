@@ -27,7 +27,7 @@ from transformers_tcm.models.bundled import BUNDLED_MODELS
 
 # In examples of the documentation and in texts that are not finished.
 PLACEHOLDER_OWNERS = ("org", "me", "user", "username", "your-name", "OWNER")
-PLACEHOLDER = re.compile(r"\b(TODO|FIXME|TBD|XXX)\b|\[More Information Needed\]|<(?:your|YOUR)[^>]*>")
+PLACEHOLDER = re.compile(r"\b(TODO|FIXME|TBD|XXX)\b|\[More Information Needed\]|<(?:your|YOUR)[^>]*>|(?<!\S)…")
 # Settings that training and saving change.
 FREE = {"architectures", "auto_map", "clip_pretrained", "dtype", "fused", "transformers_version", "_name_or_path"}
 
@@ -112,7 +112,8 @@ def placeholders(folder: Path, repo_id: str, details: CardDetails) -> list[str]:
         found.append(f"{CARD_FILE}: nobody has described on what data and how the weights were trained")
     if not details.license:
         found.append(f"{CARD_FILE}: it states no licence of the weights")
-    found += [f"{CARD_FILE}: {match.group()!r} is a placeholder" for match in PLACEHOLDER.finditer(card)]
+    written = dict.fromkeys(match.group() for match in PLACEHOLDER.finditer(details.text))
+    found += [f"{CARD_FILE}: {text!r} is a placeholder" for text in written]
     return found
 
 
