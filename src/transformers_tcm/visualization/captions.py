@@ -74,7 +74,7 @@ def place_apart(
 
 def _inside(boxes: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
     """Which boxes (M, 4) are in the image."""
-    inside: np.ndarray = (boxes[:, :2] >= 0).all(axis=1) & (boxes[:, 2:] <= image_size).all(axis=1)
+    inside: np.ndarray = np.asarray((boxes[:, :2] >= 0).all(axis=1) & (boxes[:, 2:] <= image_size).all(axis=1))
     return inside
 
 
