@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from transformers_tcm.data.known_datasets import KNOWN_DATASETS
 from transformers_tcm.models.tcm.heads import base
 
 ROOT = Path(__file__).parents[1]
@@ -40,3 +41,8 @@ def test_names_of_the_contract_exist() -> None:
     for name in ("DecodingSettings", "HeadInputs", "Regions", "check_range"):
         assert name in text
         assert hasattr(base, name)
+
+
+def test_the_page_of_data_sets_has_all_of_them() -> None:
+    page = (ROOT / "docs" / "data_sets.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `([\w-]+)`", page, re.MULTILINE) == list(KNOWN_DATASETS)
