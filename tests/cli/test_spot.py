@@ -134,7 +134,7 @@ def test_a_language_model_is_asked_unless_told_otherwise(run: Run, speller: Path
     assert texts[0] == texts[1]
     assert "B" in texts[0]
     assert texts[2] == "A"
-    assert scores[0] == scores[1] == scores[2]
+    assert scores[0] == scores[1] < scores[2]  # letters that spelling chose look less clear
 
 
 def test_draw_writes_the_word(run: Run) -> None:
