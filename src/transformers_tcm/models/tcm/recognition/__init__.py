@@ -11,6 +11,7 @@ __all__ = ["RECOGNIZERS", "recognizer_class"]
 RECOGNIZERS = {
     "ctc": "CTCRecognizer",
     "attention": "AttentionRecognizer",
+    "abinet": "ABINetRecognizer",
 }
 
 
