@@ -36,6 +36,7 @@ RECOGNIZER_CONFIGS: dict[str, dict[str, Any]] = {
     "ctc": SEQUENCE,
     "attention": SEQUENCE,
     "abinet": {**SEQUENCE, **ABINET},
+    "masked": {"crop_size": [8, 16], "channels": [8], "hidden_size": 16, "max_length": 5, "beam_width": 2},
 }
 # As small as each head allows.
 HEAD_CONFIGS: dict[str, dict[str, Any]] = {
@@ -43,6 +44,7 @@ HEAD_CONFIGS: dict[str, dict[str, Any]] = {
     "pan": {},
     "fcenet": {},
     "abcnet": {"channels": 8, "num_convs": 1, "num_groups": 4},
+    "spn": {"neck_channels": 16, "hidden_channels": 8},
     "testr": {"hidden_size": 32, "num_heads": 2, "num_encoder_layers": 1, "num_decoder_layers": 2, "num_queries": 6},
     "deepsolo": {"hidden_size": 32, "num_heads": 2, "num_encoder_layers": 1, "num_decoder_layers": 2, "num_queries": 6},
 }

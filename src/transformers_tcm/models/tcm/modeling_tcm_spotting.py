@@ -285,7 +285,7 @@ class TCMForTextSpotting(TCMForTextDetection):
         """Fill the `char_logits` of regions, and turn those that run along their height."""
         assert self.recognizer is not None
         regions.char_logits = self.recognizer.views(features, regions_to_bezier(regions), regions.batch_indices)
-        if regions.control_points is not None:
+        if regions.control_points is not None or not self.recognizer.straightens:
             return
         # A head that does not know the sides does not know either which way a tall word runs.
         polygons = regions.polygons()

@@ -12,6 +12,7 @@ RECOGNIZERS = {
     "ctc": "CTCRecognizer",
     "attention": "AttentionRecognizer",
     "abinet": "ABINetRecognizer",
+    "masked": "MaskedRecognizer",
 }
 
 
