@@ -464,8 +464,6 @@ class TCMForTextDetection(TCMPreTrainedModel):
 
     # The rest of a spotter's checkpoint, whose detector this is.
     _keys_to_ignore_on_load_unexpected = [r"^recognizer\."]
-    # Of DBNet in float16: activations and statistics there are beyond its largest number.
-    _keep_in_fp32_modules = ["probability.0", "probability.1", "threshold.0", "threshold.1"]
 
     def __init__(self, config: TCMConfig):
         super().__init__(config)

@@ -114,6 +114,8 @@ class DBNetHead(DetectionHead):
     display_name = "DBNet"
     paper = "Liao et al., Real-time Scene Text Detection with Differentiable Binarization, AAAI 2020"
     score_map_loss = "bce"
+    # In float16: activations and statistics there are beyond its largest number. The model collects these names.
+    _keep_in_fp32_modules = ("probability.0", "probability.1", "threshold.0", "threshold.1")
 
     def __init__(self, settings: DBNetConfig, in_channels: Sequence[int], num_classes: int = 1):
         super().__init__(settings, in_channels, num_classes)

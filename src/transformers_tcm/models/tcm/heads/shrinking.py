@@ -33,7 +33,7 @@ def map_logits(branch: nn.Sequential, features: torch.Tensor) -> torch.Tensor:
     """The map (B, 1, H, W) float32 of a branch.
 
     Its first convolution leaves the reach of float16, and so do the statistics of its norm: models in float16 keep
-    both in float32, see `TCMForTextDetection._keep_in_fp32_modules`.
+    both in float32, by `_keep_in_fp32_modules` of the head.
     """
     start, rest = branch[:2], branch[2:]
     if features.dtype == torch.float16 and branch.get_parameter("0.weight").dtype == torch.float32:

@@ -105,6 +105,8 @@ class SPNHead(DetectionHead):
     display_name = "SPN (Mask TextSpotter v3)"
     paper = "Liao et al., Mask TextSpotter v3: Segmentation Proposal Network for Robust Scene Text Spotting, ECCV 2020"
     score_map_loss = "dice"
+    # In float16, see `map_logits`. The model collects these names.
+    _keep_in_fp32_modules = ("probability.0", "probability.1")
 
     def __init__(self, settings: SPNConfig, in_channels: Sequence[int], num_classes: int = 1):
         super().__init__(settings, in_channels, num_classes)
