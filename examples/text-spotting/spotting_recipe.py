@@ -11,6 +11,7 @@ from transformers_tcm.data.collation import TextDetectionCollator
 from transformers_tcm.data.datasets import TextPhotos
 from transformers_tcm.data.photometric import PhotometricJitter
 from transformers_tcm.data.word_crops import MixedDataset, WordCollages, WordPhotos, load_word_crops
+from transformers_tcm.models.tcm.recognition import recognizer_class
 from transformers_tcm.training import PhotoArguments, freeze_detector, unreadable_words, words_of_rows
 
 logger = logging.getLogger(__name__)
@@ -52,8 +53,8 @@ class SpotterArguments:
             image_processor = TCMImageProcessor(**processing).for_model(model.config)
         else:
             name = self.model_name_or_path
-            recognizer = TCMConfig.from_pretrained(name).recognizer or {}
-            overrides["recognizer"] = {**recognizer, **overrides.get("recognizer", {})}
+            recognizer, changes = TCMConfig.from_pretrained(name).recognizer or {}, overrides.get("recognizer", {})
+            overrides["recognizer"] = {**kept_settings(recognizer, changes), **changes}
             model = TCMForTextSpotting.from_pretrained(name, dtype="float32", **overrides)
             image_processor = TCMImageProcessor.from_pretrained(name, **processing)
         if image_processor.text_threshold is None:
@@ -61,6 +62,19 @@ class SpotterArguments:
         if self.freeze_detector:
             freeze_detector(model)
         return model, image_processor
+
+
+def kept_settings(recognizer: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a recogniser that stay where others change: of one of another kind the charset alone.
+
+    A language model beside a recogniser belongs to that one only.
+    """
+    decoder = recognizer.get("decoder", "ctc")
+    other = changes.get("decoder", decoder)
+    before, after = (recognizer_class(name).config_class for name in (decoder, other))
+    if not issubclass(after, before):
+        return {name: value for name, value in recognizer.items() if name == "charset"}
+    return {name: value for name, value in recognizer.items() if decoder == other or name != "language_model"}
 
 
 @dataclass
