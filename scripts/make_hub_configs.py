@@ -164,8 +164,8 @@ SPOTTERS = {
             "training images": "shortest edge 640 to 896, longest at most 1,600, cropped, not mirrored",
         },
         "Words are read from C2 of the image encoder, not from the levels of the\n"
-        "BiFPN. Proposals are read in training where their boxes overlap a word by half. Language pre-training is a stage\n"
-        "of its own (`examples/text-spotting/run_language_model.py`), and no more words are mixed in later.",
+        "BiFPN. Proposals are read in training where their boxes overlap a word by half. Language pre-training is a\n"
+        "stage of its own (`examples/text-spotting/run_language_model.py`), and no more words are mixed in later.",
         {"icdar2015": (1184, 2000), "totaltext": (1000, 1824), "ctw1500": (800, 1024)},
         {"pyramid": "bifpn"},
         {"ctw1500": [8, 128]},
@@ -183,8 +183,8 @@ SPOTTERS = {
         },
         "Words are read from C2 of the image encoder, not from the\n"
         "fused pyramid. Of what the paper does with a proposal only reading by spatial attention is there: its box is\n"
-        "neither classified nor moved, and neither the word nor its characters are segmented anew, so outline and score of a\n"
-        "word are those of its proposal.",
+        "neither classified nor moved, and neither the word nor its characters are segmented anew, so outline and\n"
+        "score of a word are those of its proposal.",
         {"icdar2015": (1440, 4000), "totaltext": (1000, 4000)},
         polygon=True,
     ),
