@@ -118,9 +118,11 @@ class TCMWordAttention(nn.Module):
 
     def forward(self, queries: torch.Tensor, memory: torch.Tensor, visible: torch.Tensor | None = None) -> torch.Tensor:
         """`visible` (N, 1, T, S) says which places of the memory each query may look at, all of them without it."""
-        query, key, value = self.query(queries), self.key(memory), self.value(memory)
-        heads = (states.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for states in (query, key, value))
-        attended = functional.scaled_dot_product_attention(*heads, attn_mask=visible)  # (N, heads, T, E / heads)
+        query, key, value = (
+            states.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (N, T, E) -> (N, heads, T, E / heads)
+            for states in (self.query(queries), self.key(memory), self.value(memory))
+        )
+        attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=visible)
         return self.output(attended.transpose(1, 2).flatten(2))
 
 
