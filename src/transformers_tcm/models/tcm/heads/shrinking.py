@@ -44,12 +44,12 @@ def map_logits(branch: nn.Sequential, features: torch.Tensor) -> torch.Tensor:
 
 
 def shrink_distance(polygon: np.ndarray, ratio: float) -> float:
-    """How far a polygon is moved in: area x (1 - ratio^2) / perimeter, in pixels."""
+    """How far a polygon (K, 2) is moved in: area x (1 - ratio^2) / perimeter, in pixels."""
     return abs(geometry.signed_area(polygon)) * (1 - ratio**2) / (geometry.perimeter(polygon) + 1e-3)
 
 
 def offset_in_pixels(polygon: np.ndarray, distance: float) -> list[np.ndarray]:
-    """Outlines on whole pixels, as the released detectors were trained on."""
+    """Outlines (M, 2) of a polygon (K, 2) moved outwards, on whole pixels, as the released detectors were trained."""
     return geometry.offset_polygon(np.trunc(polygon), distance, precision=1)
 
 

@@ -168,7 +168,10 @@ class TCMSpatialDecoder(nn.Module):
         return targets.scatter(1, (cut >= 0).sum(dim=1, keepdim=True), self.end)
 
     def loss(self, char_logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
-        """Cross-entropy summed over the characters and the end of a word, mean over the words."""
+        """Cross-entropy summed over the characters and the end of a word, mean over the words.
+
+        Logits (N, steps, C) and classes (N, L), -1 after the end.
+        """
         targets = self.targets(classes)
         total = functional.cross_entropy(
             char_logits.float().flatten(0, 1), targets.flatten(), ignore_index=-1, reduction="sum"
@@ -201,7 +204,7 @@ class MaskedRecognizer(Recognizer):
     def decode(
         self, char_logits: torch.Tensor, use_language_model: bool = True, text_threshold: float = 0.0
     ) -> list[WordReading]:
-        """See `Recognizer.decode`; a score is the mean of the probabilities of the characters and the end."""
+        """See `Recognizer.decode`, logits (N, V, T, C); a score is the mean probability of characters and end."""
         charset, readings = self.settings.charset, []
         for word in char_logits[:, 0].detach().float().exp().cpu().numpy():  # (N, T, C), logarithms of probabilities
             length = len(attention_steps(word))
