@@ -22,8 +22,17 @@ def test_folders_are_what_the_script_writes() -> None:
 
 
 def test_there_is_a_folder_for_every_model() -> None:
-    datasets = ("ctw1500", "icdar2015", "td500", "totaltext")
-    full_size = {f"{variant}-dbnet-{dataset}" for variant in ("fasttcm", "tcm") for dataset in datasets}
+    heads = {
+        "dbnet": ("ctw1500", "icdar2015", "td500", "totaltext"),
+        "pan": ("ctw1500", "icdar2015"),
+        "fcenet": ("ctw1500", "icdar2015", "totaltext"),
+    }
+    full_size = {
+        f"{prompting}-{head}-{dataset}"
+        for prompting in ("fasttcm", "tcm")
+        for head, datasets in heads.items()
+        for dataset in datasets
+    }
     spotters = {f"fasttcm-abinetpp-{dataset}" for dataset in ("ctw1500", "icdar2015", "totaltext")}
     spotters |= {f"fasttcm-masktextspotter3-{dataset}" for dataset in ("icdar2015", "totaltext")}
     bundled = {"fasttcm-dbnet-tiny", "fasttcm-spotter-tiny"}
@@ -72,6 +81,24 @@ def test_full_size_spotters_are_those_of_their_papers(folder: Path) -> None:
         assert (recognizer.encoder, recognizer.max_length, recognizer.language_hidden_size) == ("map", 25, 512)
     else:
         assert (recognizer.map_size, recognizer.beam_width, processor.unclip_ratio) == ((8, 32), 6, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "decoding"),
+    [
+        ("tcm-pan-icdar2015", {"kernel_ratio": 0.5, "channels": 128}, {"max_distance": 3.0, "polygon": False}),
+        ("fasttcm-pan-ctw1500", {"kernel_ratio": 0.7}, {"box_threshold": 0.6, "polygon": True}),
+        ("tcm-fcenet-icdar2015", {"degree": 5, "channels": 256}, {"text_exponent": 1.2, "center_exponent": 1.0}),
+        ("fasttcm-fcenet-totaltext", {"text_exponent": 1.2}, {"num_points": 50, "polygon": True}),
+    ],
+)
+def test_settings_of_the_other_heads(name: str, settings: dict[str, float], decoding: dict[str, float]) -> None:
+    config = AutoConfig.from_pretrained(ROOT / "hub_configs" / name)
+    processor = AutoImageProcessor.from_pretrained(ROOT / "hub_configs" / name)
+    assert f"-{config.head_type}-" in name
+    assert processor.head_type == config.head_type
+    assert settings.items() <= config.head_config.items()
+    assert decoding.items() <= processor.to_dict().items()
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)

@@ -6,14 +6,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-__all__ = ["WEIGHT_FILES", "written_at_once"]
+__all__ = ["WEIGHT_FILES", "atomic_write"]
 
 # What `save_pretrained` of transformers writes weights to.
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors")
 
 
 @contextmanager
-def written_at_once(folder: str | os.PathLike[str], replaced: tuple[str, ...] = ()) -> Iterator[Path]:
+def atomic_write(folder: str | os.PathLike[str], replaced: tuple[str, ...] = ()) -> Iterator[Path]:
     """An empty folder whose files move to `folder` at the end of the `with` block.
 
     After an exception in the block everything in `folder` is as it was.

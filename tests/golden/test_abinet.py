@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from transformers_tcm.conversion.abinet import abinet_plan, abinet_settings, load_abinet
-from transformers_tcm.conversion.plan import Source, carry_out
+from transformers_tcm.conversion.plan import Source, remap_state_dict
 from transformers_tcm.models.tcm.recognition.abinet import (
     ABINetConfig,
     ABINetRecognizer,
@@ -94,7 +94,10 @@ def test_the_transformer_before_abinets_attention_equals_the_original(tensors: T
     plan = {name: source for name, source in abinet_plan(ours, renamed, ["vision"]).items() if name in ours}
     shapes = {f"decoder.attention.keys.transformer.{name}": one.shape for name, one in layers.state_dict().items()}
     layers.load_state_dict(
-        {name.split("transformer.")[1]: one for name, one in carry_out(plan, renamed, shapes, renamed.keys()).items()}
+        {
+            name.split("transformer.")[1]: one
+            for name, one in remap_state_dict(plan, renamed, shapes, renamed.keys()).items()
+        }
     )
     with torch.no_grad():
         close(layers(tensors["abinet/features"]), tensors["abinet/encoded"])

@@ -279,7 +279,7 @@ def evaluate(
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(help="CLIP ResNet (OpenAI or open_clip) or a released TCM-DBNet detector.")],
+    source: Annotated[Path, typer.Argument(help="CLIP ResNet (OpenAI or open_clip) or a released TCM detector.")],
     output: Annotated[Path, typer.Argument(help="Folder for the converted model.")],
     config: Annotated[Path | None, typer.Option(help="JSON file with the settings that no tensor tells.")] = None,
     prompting: Annotated[
@@ -291,11 +291,11 @@ def convert(
     ] = "auto",
     seed: Annotated[int, typer.Option(help="Of the parts that SOURCE lacks.")] = 0,
 ) -> None:
-    """Convert a checkpoint of CLIP or TCM-DBNet to a model of transformers.
+    """Convert a checkpoint of CLIP or TCM to a model of transformers.
 
     \b
     clip  the CLIP ResNet of OpenAI or open_clip: a detector to be trained, whose prompts, decoders and head are new
-    tcm   a released TCM-DBNet detector: ready to find text
+    tcm   a released TCM detector with a DBNet, PAN or FCENet head: ready to find text
 
     Sizes come from the tensors. What they do not tell is in --config, such as {"text_heads": 8}: numbers of attention
     heads (attention_pool_heads, text_heads, decoder_heads), prompt, temperature, hidden_act, any other setting of

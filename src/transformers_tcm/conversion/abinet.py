@@ -12,7 +12,7 @@ import torch
 
 from ..models.tcm.recognition.abinet import ABINetRecognizer
 from ..models.tcm.recognition.reading import PRINTABLE_ASCII
-from .plan import Plan, Source, carry_out, count, shape_of, spread
+from .plan import Plan, Source, count, remap_state_dict, renamed_modules, shape_of
 
 __all__ = ["abinet_plan", "abinet_settings", "load_abinet"]
 
@@ -84,13 +84,15 @@ def abinet_plan(
         plan |= _vision_plan(ours, state_dict, prefix)
     if "language" in parts:
         names = {f"{decoder}language.embedding": "language.proj", f"{decoder}language.classifier": "language.cls"}
-        plan |= spread(names, ours)
+        plan |= renamed_modules(names, ours)
         for layer in range(count(state_dict, "language.model.layers.{}.linear1.weight")):
             there = f"language.model.layers.{layer}"
             plan |= _layer_plan(ours, f"{decoder}language.layers.{layer}", there, "multihead_attn", ("norm2", "norm3"))
     if "fusion" in parts:
         names = {"gate": "w_att", "classifier": "cls", "projection": "proj"}
-        plan |= spread({f"{decoder}fusion.{mine}": f"alignment.{theirs}" for mine, theirs in names.items()}, ours)
+        plan |= renamed_modules(
+            {f"{decoder}fusion.{mine}": f"alignment.{theirs}" for mine, theirs in names.items()}, ours
+        )
     return plan if _is_spotter(state_dict) else {name: _in_our_order(name, source) for name, source in plan.items()}
 
 
@@ -113,7 +115,7 @@ def load_abinet(
     own = recognizer.state_dict()
     plan = abinet_plan(own.keys(), state_dict, parts)
     shapes = {name: tensor.shape for name, tensor in own.items()}
-    recognizer.load_state_dict(carry_out(plan, state_dict, shapes, unused=state_dict.keys()), strict=False)
+    recognizer.load_state_dict(remap_state_dict(plan, state_dict, shapes, unused=state_dict.keys()), strict=False)
 
 
 def _is_spotter(state_dict: Mapping[str, torch.Tensor]) -> bool:
@@ -139,7 +141,7 @@ def _vision_plan(ours: Collection[str], state_dict: Mapping[str, torch.Tensor], 
         series |= {f"{prefix}encoder.{level}": (f"{vision}.modeling.layers.{level}", 0) for level in range(depth)}
     for here, (there, offset) in series.items():
         modules |= {f"{here}.{place}": f"{there}.{number + offset}" for place, number in CONV_NORM.items()}
-    plan = spread(modules, ours)
+    plan = renamed_modules(modules, ours)
     for layer in range(count(state_dict, f"{theirs}.aggregator.transformer.layers.{{}}.linear1.weight")):
         here, there = f"{mine}.keys.transformer.layers.{layer}", f"{theirs}.aggregator.transformer.layers.{layer}"
         plan |= _layer_plan(ours, here, there, "self_attn", ("norm1", "norm2"))
@@ -150,7 +152,7 @@ def _layer_plan(ours: Collection[str], here: str, there: str, attention: str, no
     """A transformer layer, whose query, key and value weights are packed into one tensor."""
     names = LAYER | dict(zip(("attention_norm", "mlp_norm"), norms, strict=True))
     modules = {f"{here}.{mine}": f"{there}.{theirs.format(attention=attention)}" for mine, theirs in names.items()}
-    plan = spread(modules, ours)
+    plan = renamed_modules(modules, ours)
     for place, name in enumerate(PACKED):
         for leaf in ("weight", "bias"):
             source = Source(f"{there}.{attention}.in_proj_{leaf}", _third(place))

@@ -1,4 +1,4 @@
-"""A released TCM-DBNet checkpoint, in the names of its release.
+"""A released TCM detector, with any of the `RELEASED_HEADS`, in the names of its release.
 
 Its own names (`context_decoder` for the text refiner, `vis_gamma`, …) appear here and nowhere else.
 """
@@ -9,17 +9,12 @@ from typing import Any
 import torch
 
 from . import clip
-from .plan import Plan, Source, count, shape_of, spread
+from .plan import Plan, Source, count, renamed_modules, shape_of
+from .segmentation_heads import RELEASED_HEADS, head_type_of
 
-__all__ = ["IMAGE_PROCESSOR", "UNUSED", "plan", "settings"]
+__all__ = ["UNUSED", "constants", "image_processor", "plan", "settings"]
 
 UNUSED: tuple[str, ...] = ()
-
-# Constants it was trained with, given for colours of 0…255 there and 0…1 here.
-IMAGE_PROCESSOR = {
-    "image_mean": [value / 255 for value in (122.67891434, 116.66876762, 104.00698793)],
-    "image_std": [value / 255 for value in (58.395, 57.12, 57.375)],
-}
 
 # Our decoder modules and theirs; the numbers are positions in sequences.
 DECODER_PARTS = {"query_proj": ("text_proj", 2), "memory_proj": ("memory_proj", 3), "output_proj": ("out_proj", 2)}
@@ -38,7 +33,7 @@ def settings(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     Raises:
         ValueError: if a tensor that tells one is missing.
     """
-    decoder = "visual_prompt_generator"
+    decoder, head_type = "visual_prompt_generator", head_type_of(state_dict)
     return {
         "vision_config": clip.image_encoder_settings(state_dict, "backbone."),
         "text_config": clip.text_tower_settings(state_dict, "text_encoder."),
@@ -49,15 +44,22 @@ def settings(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:
         "decoder_num_layers": count(state_dict, f"{decoder}.decoder.{{}}.norm1.weight"),
         "learnable_logit_scale": "logit_scale" in state_dict,
         "text_refiner": "gamma" in state_dict,
-        "head_type": "dbnet",
-        "head_config": {
-            "neck_channels": shape_of(state_dict, "neck.lateral_convs.0.conv.weight", 4)[0],
-            "hidden_channels": shape_of(state_dict, "bbox_head.binarize.0.weight", 4)[0],
-        },
+        "head_type": head_type,
+        "head_config": RELEASED_HEADS[head_type].settings(state_dict),
     }
 
 
-def plan(ours: Collection[str]) -> Plan:
+def constants(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """Settings of `TCMConfig` that no tensor tells and releases have in common."""
+    return {"head_config": RELEASED_HEADS[head_type_of(state_dict)].constants(state_dict)}
+
+
+def image_processor(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """Settings of the image processor that the detector was released with."""
+    return RELEASED_HEADS[head_type_of(state_dict)].image_processor
+
+
+def plan(ours: Collection[str], state_dict: Mapping[str, torch.Tensor]) -> Plan:
     """Where every tensor of a detector comes from."""
     free = {
         "model.visual_scale": "vis_gamma",
@@ -71,16 +73,11 @@ def plan(ours: Collection[str]) -> Plan:
     }
     modules |= _decoder_modules(ours, "model.visual_prompt_generator", "visual_prompt_generator")
     modules |= _decoder_modules(ours, "model.text_refiner", "context_decoder")
-    for level in range(4):
-        modules[f"head.neck.lateral.{level}"] = f"neck.lateral_convs.{level}.conv"
-        modules[f"head.neck.smooth.{level}"] = f"neck.smooth_convs.{level}.conv"
-    for layer in range(7):
-        modules[f"head.probability.{layer}"] = f"bbox_head.binarize.{layer}"
-        modules[f"head.threshold.{layer}"] = f"bbox_head.threshold.{layer}"
     return {
         **clip.image_encoder_plan(ours, "backbone."),
         **clip.text_tower_plan(ours, "text_encoder."),
-        **spread(modules, ours),
+        **RELEASED_HEADS[head_type_of(state_dict)].plan(ours, state_dict),
+        **renamed_modules(modules, ours),
         **{name: Source(theirs) for name, theirs in free.items() if name in ours},
     }
 

@@ -3,7 +3,6 @@
 from .ema import ExponentialMovingAverage
 from .initial_weights import load_initial_weights
 from .interruption import StopRequest, last_checkpoint
-from .loop import TrainingLoop
 from .parameter_groups import freeze_detector, freeze_text_encoder, parameter_groups
 from .recipes import (
     PhotoArguments,
@@ -13,19 +12,24 @@ from .recipes import (
     unreadable_words,
     words_of_rows,
 )
-from .scoring import BatchScores, score_batch, summarize
+from .run_folder import RunFolder
+from .scoring import BatchScores, score_batch, score_photos, summarize
 from .throughput import Throughput
-from .trainer import TCMTrainer, TCMTrainingArguments
+from .time_limit import TimeLimit
+from .trainer import TCMTrainer, TCMTrainingArguments, create_optimizer, create_scheduler
 
 __all__ = [
     "BatchScores",
     "ExponentialMovingAverage",
     "PhotoArguments",
+    "RunFolder",
     "StopRequest",
     "TCMTrainer",
     "TCMTrainingArguments",
     "Throughput",
-    "TrainingLoop",
+    "TimeLimit",
+    "create_optimizer",
+    "create_scheduler",
     "few_shot_subset",
     "freeze_detector",
     "freeze_text_encoder",
@@ -34,6 +38,7 @@ __all__ = [
     "parameter_groups",
     "parse_recipe",
     "score_batch",
+    "score_photos",
     "stop_evaluation",
     "summarize",
     "unreadable_words",

@@ -33,6 +33,9 @@ class TCMVisionConfig(BackboneConfigMixin, PreTrainedConfig):
         num_attention_heads (`int`, *optional*, defaults to 32): heads of the attention pool.
         positional_grid (`int`, *optional*, defaults to 7): side of the square grid at which the attention pool's
             positional embedding is stored; it is resized once to the size of each input.
+        sr_ratio (`int`, *optional*, defaults to 1): spatial reduction of keys and values (PVT) in the attention pool
+            and the visual prompt generator: they are averaged over so many positions in both directions. 2 makes large
+            pictures cheaper; the weights are the same.
         batch_norm_eps (`float`, *optional*, defaults to 1e-5): epsilon of the batch norms.
         initializer_range (`float`, *optional*, defaults to 0.02): standard deviation of new embeddings.
     """
@@ -46,6 +49,7 @@ class TCMVisionConfig(BackboneConfigMixin, PreTrainedConfig):
     projection_dim: int = 1024
     num_attention_heads: int = 32
     positional_grid: int = 7
+    sr_ratio: int = 1
     batch_norm_eps: float = 1e-5
     initializer_range: float = 0.02
     _out_features: list[str] | None = None
@@ -76,8 +80,7 @@ class TCMVisionConfig(BackboneConfigMixin, PreTrainedConfig):
                 f"the last stage has {self.hidden_sizes[-1]} channels, which {self.num_attention_heads} attention-pool "
                 "heads do not divide; choose another `num_attention_heads`"
             )
-        if self.positional_grid < 1:
-            raise ValueError(f"`positional_grid` must be at least 1, got {self.positional_grid}")
+        _check_positive(self, "positional_grid", "sr_ratio")
 
 
 # Sizes of the presets, those of the heads are with the heads; `base` is CLIP RN50 and the same as no settings at all.

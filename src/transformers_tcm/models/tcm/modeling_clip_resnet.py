@@ -12,10 +12,11 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.backbone_utils import BackboneMixin
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from transformers.modeling_outputs import BackboneOutput
 from transformers.utils import can_return_tuple
 
-from .attention_tcm import TCMAttention, key_mask
+from .attention_tcm import TCMAttention, key_mask, reduced_tokens
 from .configuration_tcm import TCMVisionConfig
 from .hub_tcm import LoadsThroughShim
 from .layers_tcm import TCMConvNorm
@@ -40,6 +41,21 @@ class TCMVisionOutput(BackboneOutput):
     stem_features: torch.Tensor | None = None
 
 
+def normalized(pixel_values: torch.Tensor) -> torch.Tensor:
+    """Images (B, 3, H, W) uint8 of 0 … 255 as CLIP normalises them, float32; others are taken to be normalised.
+
+    Training sends bytes to the device: they are a quarter of what normalised pixels are.
+    """
+    if pixel_values.dtype != torch.uint8:
+        return pixel_values
+    # Made on the device: a copy from the host would wait for all that the device has been told to do.
+    mean, std = (
+        torch.stack([torch.full((1, 1), 255 * value, device=pixel_values.device) for value in constant])
+        for constant in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD)
+    )
+    return (pixel_values - mean) / std
+
+
 class TCMStem(nn.Sequential):
     """Three 3x3 convolutions and average pooling, in all stride 4."""
 
@@ -53,10 +69,10 @@ class TCMStem(nn.Sequential):
         )
 
     def before_pooling(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Images (B, C, H, W) to the convolutions' map (B, width, H/2, W/2)."""
+        """Images (B, C, H, W), normalised or of bytes, to the convolutions' map (B, width, H/2, W/2)."""
         *convs, _ = self
         # Weights come in the type they are stored in, pixels in float32 (as CLIP).
-        pixel_values = pixel_values.to(convs[0].get_parameter("0.weight").dtype)
+        pixel_values = normalized(pixel_values).to(convs[0].get_parameter("0.weight").dtype)
         for conv in convs:
             pixel_values = conv(pixel_values)
         return pixel_values
@@ -85,7 +101,7 @@ class TCMBottleneck(nn.Module):
 
 # Called …Attention…, `set_attn_implementation` would look for the attention interface in this file and give up.
 class TCMDensePool(nn.Module):
-    """CLIP's attention pool read densely: the mean token and all positions attend to all positions.
+    """CLIP's attention pool read densely: the mean token and all positions attend to it and to all positions.
 
     The positional embedding has one row for the mean token and then a square grid, row by row, which is resized
     (bilinear, no aligned corners) to the grid of the input.
@@ -94,7 +110,7 @@ class TCMDensePool(nn.Module):
     def __init__(self, config: TCMVisionConfig):
         super().__init__()
         hidden_size = config.hidden_sizes[-1]
-        self.grid = config.positional_grid
+        self.grid, self.sr_ratio = config.positional_grid, config.sr_ratio
         self.positional_embedding = nn.Parameter(torch.empty(self.grid**2 + 1, hidden_size))
         self.attention = TCMAttention(
             config, hidden_size, config.num_attention_heads, bias=True, output_size=config.projection_dim
@@ -106,16 +122,17 @@ class TCMDensePool(nn.Module):
         """C5 (B, D, h, w) and its valid positions (B, h, w) to the global (B, C) and local (B, C, h, w) embeddings."""
         height, width = feature_map.shape[-2:]
         tokens = feature_map.flatten(2).transpose(1, 2)  # (B, D, h, w) -> (B, hw, D)
-        mask = None
+        valid = None if valid is None else valid.flatten(1)  # (B, h, w) -> (B, hw)
         if valid is None:
             mean = tokens.mean(dim=1, keepdim=True)
         else:
-            weights = valid.flatten(1).to(tokens.dtype)  # (B, hw)
+            weights = valid.to(tokens.dtype)
             mean = (weights / weights.sum(dim=1, keepdim=True))[:, None] @ tokens  # (B, 1, D)
-            mask = key_mask(functional.pad(valid.flatten(1), (1, 0), value=True), tokens.dtype)
         tokens = torch.cat([mean, tokens], dim=1)
         tokens = tokens + self.positions(height, width).to(tokens.dtype)
-        pooled, _ = self.attention(tokens, tokens, mask)
+        memory, valid = reduced_tokens(tokens[:, 1:], (height, width), self.sr_ratio, valid)
+        mask = None if valid is None else key_mask(functional.pad(valid, (1, 0), value=True), tokens.dtype)
+        pooled, _ = self.attention(tokens, torch.cat([tokens[:, :1], memory], dim=1), mask)
         local = pooled[:, 1:].transpose(1, 2).unflatten(2, (height, width))  # (B, hw, C) -> (B, C, h, w)
         return pooled[:, 0], local
 

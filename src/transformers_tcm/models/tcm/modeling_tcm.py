@@ -21,8 +21,8 @@ from transformers import initialization as init
 from transformers.masking_utils import create_causal_mask
 from transformers.utils import ModelOutput, can_return_tuple, logging
 
-from ...saving import WEIGHT_FILES, written_at_once
-from .attention_tcm import TCMAttention, key_mask
+from ...saving import WEIGHT_FILES, atomic_write
+from .attention_tcm import TCMAttention, key_mask, reduced_tokens
 from .configuration_tcm import TCMConfig
 from .heads import head_class
 from .heads.base import DetectionHead, HeadInputs
@@ -148,16 +148,22 @@ class TCMDecoderLayer(nn.Module):
             nn.Linear(size, 4 * size), nn.GELU(), nn.Dropout(config.decoder_dropout), nn.Linear(4 * size, size)
         )
         self.dropout = nn.Dropout(config.decoder_dropout)
+        self.sr_ratio = config.vision_config.sr_ratio
 
     def forward(
         self,
         hidden_states: torch.Tensor,
         memory: torch.Tensor,
-        self_mask: torch.Tensor | None,
         memory_mask: torch.Tensor | None,
+        grid: tuple[int, int] | None,
+        valid: torch.Tensor | None,
     ) -> torch.Tensor:
         normed = self.self_attention_norm(hidden_states)
-        hidden_states = hidden_states + self.dropout(self.self_attention(normed, normed, self_mask)[0])
+        keys = normed
+        if grid is not None:
+            keys, valid = reduced_tokens(normed, grid, self.sr_ratio, valid)
+        mask = key_mask(valid, normed.dtype)
+        hidden_states = hidden_states + self.dropout(self.self_attention(normed, keys, mask)[0])
         normed = self.cross_attention_norm(hidden_states)
         hidden_states = hidden_states + self.dropout(self.cross_attention(normed, memory, memory_mask)[0])
         return hidden_states + self.dropout(self.mlp(self.mlp_norm(hidden_states)))
@@ -178,13 +184,21 @@ class TCMPromptDecoder(nn.Module):
         self,
         queries: torch.Tensor,
         memory: torch.Tensor,
-        query_mask: torch.Tensor | None = None,
         memory_mask: torch.Tensor | None = None,
+        grid: tuple[int, int] | None = None,
+        valid: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """(B, T, C) and (B, S, C) to (B, T, C)."""
+        """(B, T, C) and (B, S, C) to (B, T, C).
+
+        Args:
+            queries, memory: what reads and what is read.
+            memory_mask: additive, (B, 1, 1, S).
+            grid: h and w of queries that are the positions of a map, T = h x w.
+            valid: (B, T) which queries are attended to by the others, `None` for all.
+        """
         hidden_states, memory = self.query_proj(queries), self.memory_proj(memory)
         for layer in self.layers:
-            hidden_states = layer(hidden_states, memory, query_mask, memory_mask)
+            hidden_states = layer(hidden_states, memory, memory_mask, grid, valid)
         return self.output_proj(hidden_states)
 
 
@@ -232,7 +246,7 @@ class TCMPreTrainedModel(TCMImagePreTrainedModel):
         else:
             # Weights of other variants are not those of an older model.
             replaced = () if kwargs.get("variant") else WEIGHT_FILES
-            with written_at_once(save_directory, replaced) as folder:
+            with atomic_write(save_directory, replaced) as folder:
                 super().save_pretrained(folder, *args, **kwargs)
         if pushed:
             shards = {"max_shard_size": kwargs["max_shard_size"]} if "max_shard_size" in kwargs else {}
@@ -431,7 +445,8 @@ class TCMModel(TCMPreTrainedModel):
         prompted, language_prompt = self._prompted_text_embedding(vision.global_embedding)
         text = prompted.to(local.dtype)
         text = text if self.config.prompting == "tcm" else self._match(text, vision.global_embedding)
-        visual_prompt = self.visual_prompt_generator(local, text, query_mask=key_mask(valid, local.dtype))
+        grid = vision.local_embedding.shape[-2:]
+        visual_prompt = self.visual_prompt_generator(local, text, grid=grid, valid=valid)
         prompted_local = local + self.visual_scale * visual_prompt
         text = self._refine(text, vision.global_embedding, local, valid)
         # In float32, because the epsilon of a norm is zero in half precision.
@@ -439,7 +454,7 @@ class TCMModel(TCMPreTrainedModel):
             functional.normalize(values.float(), dim=-1).to(values.dtype) for values in (prompted_local, text)
         ]
         cosine = directions[0] @ directions[1].transpose(1, 2)
-        score_map = cosine.transpose(1, 2).unflatten(2, vision.local_embedding.shape[-2:])  # (B, hw, K) -> (B, K, h, w)
+        score_map = cosine.transpose(1, 2).unflatten(2, grid)  # (B, hw, K) -> (B, K, h, w)
         if self.logit_scale is None:
             score_logits = score_map / self.config.temperature
         else:
@@ -580,15 +595,16 @@ def _score_map_loss(logits: torch.Tensor, targets: torch.Tensor, mask: torch.Ten
     if targets.shape[1] == 1:
         logits = logits.amax(dim=1, keepdim=True)  # a pixel is text where any of the prompts says so
     logits = functional.interpolate(logits, size=targets.shape[-2:], mode="bilinear", align_corners=False)
-    images = zip(logits.sigmoid().split(1), targets.split(1), mask.split(1), strict=True)
     if form == "dice":
-        return torch.stack([dice_loss(*image) for image in images]).mean()
-    return torch.stack([balanced_binary_cross_entropy(*image, negative_ratio=3.0) for image in images]).mean()
+        return dice_loss(logits.sigmoid(), targets, mask, by_image=True)
+    return balanced_binary_cross_entropy(logits.sigmoid(), targets, mask, negative_ratio=3.0, by_image=True)
 
 
 def valid_sizes(pixel_values: torch.Tensor, pixel_mask: torch.Tensor | None) -> torch.Tensor:
     """(B, 2) height and width of each image within the padded input."""
     if pixel_mask is None:
-        return torch.tensor([pixel_values.shape[-2:]] * len(pixel_values), device=pixel_values.device)
+        sides = pixel_values.shape[-2:]
+        columns = [torch.full((len(pixel_values),), side, device=pixel_values.device) for side in sides]
+        return torch.stack(columns, dim=1)
     mask = pixel_mask.bool()
     return torch.stack([mask.any(dim=2).sum(dim=1), mask.any(dim=1).sum(dim=1)], dim=1)

@@ -127,7 +127,7 @@ def ideal_maps(module: ModuleType) -> OrientedHeadOutput:
         anchors = module.square_anchors(shapes)
         assigned = module.assign(anchors, valid_anchors(shapes, torch.tensor(SIZE), 1), BOXES, shapes)
     else:
-        anchors = module.turned_anchors(shapes)
+        anchors = module.rotated_anchors(shapes)
         assigned = module.assign(anchors, valid_anchors(shapes, torch.tensor(SIZE), 9), BOXES)
     if anchors is not None:
         deltas = encode_deltas(anchors, BOXES[assigned])
@@ -182,7 +182,7 @@ def test_the_smallest_object_takes_a_location_of_several() -> None:
 
 def test_every_object_has_an_anchor_however_small() -> None:
     shapes = torch.tensor([[16, 24], [8, 12], [4, 6], [2, 3], [1, 2]])
-    anchors = rotated_retinanet.turned_anchors(shapes)
+    anchors = rotated_retinanet.rotated_anchors(shapes)
     boxes = torch.tensor([[50.0, 50.0, 4.0, 2.0, 0.3], [100.0, 60.0, 190.0, 3.0, 0.1]])
     assigned = rotated_retinanet.assign(anchors, torch.ones(len(anchors), dtype=torch.bool), boxes)
     assert set(assigned[assigned >= 0].tolist()) == {0, 1}

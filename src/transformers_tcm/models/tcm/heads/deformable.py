@@ -40,7 +40,6 @@ __all__ = [
     "ProposalHead",
     "Proposals",
     "Tokens",
-    "best_tokens",
     "cell_centers",
     "inverse_sigmoid",
     "padding_masks",
@@ -49,6 +48,7 @@ __all__ = [
     "sample_by_grid",
     "sample_by_rows",
     "sine_features",
+    "topk_proposals",
 ]
 
 FINEST_INPUT = 2  # the pyramid handed to a head starts with C2
@@ -499,7 +499,7 @@ class ProposalHead(nn.Module):
         return Proposals(self.classifier(memory)[..., 0].float(), coordinates)
 
 
-def best_tokens(logits: torch.Tensor, num_queries: int) -> torch.Tensor:
+def topk_proposals(logits: torch.Tensor, num_queries: int) -> torch.Tensor:
     """The tokens (B, Q) with the highest logits (B, S), the best first; invalid ones are not left out."""
     return logits.topk(min(num_queries, logits.shape[1])).indices
 

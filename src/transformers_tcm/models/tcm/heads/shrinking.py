@@ -13,7 +13,7 @@ from torch import nn
 
 from .... import geometry
 
-__all__ = ["find_regions", "map_branch", "map_logits", "mean_inside", "offset_in_pixels", "shrink_distance"]
+__all__ = ["box_score", "find_regions", "map_branch", "map_logits", "offset_in_pixels", "shrink_distance"]
 
 
 def map_branch(in_channels: int, hidden_channels: int) -> nn.Sequential:
@@ -72,13 +72,13 @@ def find_regions(
     regions = []
     for contour in contours:
         if min(cv2.minAreaRect(contour)[1]) >= decoding.min_size:
-            score = mean_inside(probabilities, scored(contour))
+            score = box_score(probabilities, scored(contour))
             if score >= decoding.box_threshold:
                 regions.append((contour[:, 0].astype(np.float32), score))
     return regions
 
 
-def mean_inside(probabilities: np.ndarray, contour: np.ndarray) -> float:
+def box_score(probabilities: np.ndarray, contour: np.ndarray) -> float:
     """Mean of the map inside a contour (K, 1, 2) of whole pixels, looked at within its bounding box only."""
     import cv2
 
