@@ -167,14 +167,17 @@ def reader(arrays: Arrays, facts: dict[str, Any]) -> MaskedRecognizer:
     decoder = {
         "column_codes.weight": state["x_onehot.weight"],
         "row_codes.weight": state["y_onehot.weight"],
-        "embedding.weight": state["seq_decoder.embedding.weight"][OUR_ORDER],
+        "embedding.weight": functional.linear(  # the original has two layers without anything between them
+            state["seq_decoder.embedding.weight"],
+            state["seq_decoder.word_linear.weight"],
+            state["seq_decoder.word_linear.bias"],
+        )[OUR_ORDER],
         "query.weight": attention[:, :size],
         "key.weight": attention[:, size:],
         "key.bias": state["seq_decoder.attn.attn.bias"],
         "energy.weight": state["seq_decoder.attn.v"][None],
     }
     for leaf in ("weight", "bias"):
-        decoder[f"embed.{leaf}"] = state[f"seq_decoder.word_linear.{leaf}"]
         decoder[f"output.{leaf}"] = state[f"seq_decoder.out.{leaf}"][OUR_ORDER]
         decoder |= {f"cell.{leaf}_{way}": state[f"seq_decoder.rnn.{leaf}_{way}"] for way in ("ih", "hh")}
     recognizer.decoder.load_state_dict(decoder)

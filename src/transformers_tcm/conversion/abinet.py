@@ -83,8 +83,8 @@ def abinet_plan(
     if "vision" in parts:
         plan |= _vision_plan(ours, state_dict, prefix)
     if "language" in parts:
-        names = {f"{decoder}language.embedding": "language.proj", f"{decoder}language.classifier": "language.cls"}
-        plan |= renamed_modules(names, ours)
+        plan |= renamed_modules({f"{decoder}language.classifier": "language.cls"}, ours)
+        plan[f"{decoder}language.embedding.weight"] = Source("language.proj.weight", lambda weight: weight.detach().T)
         for layer in range(count(state_dict, "language.model.layers.{}.linear1.weight")):
             there = f"language.model.layers.{layer}"
             plan |= _layer_plan(ours, f"{decoder}language.layers.{layer}", there, "multihead_attn", ("norm2", "norm3"))
@@ -167,7 +167,7 @@ def _third(place: int) -> Callable[[torch.Tensor], torch.Tensor]:
 def _in_our_order(name: str, source: Source) -> Source:
     """The end last in place of first, and a class for unknown characters before it."""
     if name.endswith("embedding.weight"):
-        return Source(source.name, lambda weight: _reordered(weight.T, 0.0).T)
+        return Source(source.name, lambda weight: _reordered(weight.T, 0.0))
     if "classifier." in name:
         return Source(source.name, partial(_reordered, unknown=NEVER if name.endswith("bias") else 0.0))
     return source

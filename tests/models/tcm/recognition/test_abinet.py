@@ -144,5 +144,5 @@ def test_spelling_is_learned_from_words_alone() -> None:
         optimizer.step()
     with torch.no_grad():
         assert language.loss(words) < 0.3
-        assert language.loss(words.flip(1).roll(-1, 1)[:2]) > 1
+        assert language.loss(words.flip(1).roll(-1, 1)[:2]) > language.loss(words) + 0.4
         assert language.loss(torch.zeros(1, 40, dtype=torch.int64)).isfinite()

@@ -249,7 +249,7 @@ class TCMClozeLanguageModel(nn.Module):
             settings.num_classes,
             settings.max_length,
         )
-        self.embedding = nn.Linear(self.num_classes, size, bias=False)
+        self.embedding = nn.Embedding(self.num_classes, size)
         dropout = float(settings.language_dropout)
         self.dropout = nn.Dropout(dropout)
         self.layers = nn.ModuleList(
@@ -261,7 +261,7 @@ class TCMClozeLanguageModel(nn.Module):
     def forward(self, tokens: torch.Tensor, lengths: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Distributions (N, T, C) over the classes of each place, and lengths (N,) with the end, to features (N, T, E)
         and logits (N, T, C)."""
-        embedded = self.embedding(tokens)
+        embedded = tokens @ self.embedding.weight
         codes = place_codes(embedded.shape[1], embedded)
         memory = self.dropout(embedded + codes)
         places = torch.arange(len(codes), device=tokens.device)
@@ -351,6 +351,15 @@ class ABINetRecognizer(SequenceRecognizer):
 
     config_class = ABINetConfig
     display_name = "ABINet++"
+    class_tensors = (
+        "classifier.weight",
+        "classifier.bias",
+        "language.embedding.weight",
+        "language.classifier.weight",
+        "language.classifier.bias",
+        "fusion.classifier.weight",
+        "fusion.classifier.bias",
+    )
 
     def make_encoder(self, settings: ABINetConfig, in_channels: int) -> nn.Module:
         if settings.encoder == "sequence":

@@ -82,6 +82,7 @@ class Recognizer(nn.Module, ABC):
         config_class: dataclass of its settings, `TCMConfig.recognizer`.
         display_name: how cards and tables call it.
         straightens: whether crops follow the word, so that it matters where a word begins.
+        class_tensors: names of the decoder's weights that have a row for each class.
 
     Args:
         settings: its settings.
@@ -91,6 +92,7 @@ class Recognizer(nn.Module, ABC):
     config_class: ClassVar[type]
     display_name: ClassVar[str]
     straightens: ClassVar[bool] = True
+    class_tensors: ClassVar[tuple[str, ...]]
 
     def __init__(self, settings: Any, in_channels: int):
         super().__init__()

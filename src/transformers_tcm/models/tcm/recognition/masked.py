@@ -87,7 +87,8 @@ class TCMSpatialDecoder(nn.Module):
         context = size + columns + rows
         # The released code calls both one-hot, and starts them at random all the same.
         self.column_codes, self.row_codes = nn.Embedding(columns, columns), nn.Embedding(rows, rows)
-        self.embedding, self.embed = nn.Embedding(num_classes, num_classes), nn.Linear(num_classes, size)
+        self.embedding = nn.Embedding(num_classes, size)
+        nn.init.normal_(self.embedding.weight, std=size**-0.5)  # lest the character before drowns what is seen
         self.query, self.key = nn.Linear(size, size, bias=False), nn.Linear(context, size)
         self.energy = nn.Linear(size, 1, bias=False)
         self.cell = nn.GRUCell(size + context, size)
@@ -126,7 +127,7 @@ class TCMSpatialDecoder(nn.Module):
         energy = self.energy(torch.tanh(keys + self.query(hidden)[:, None]))  # (N, P, 1)
         attention = energy.float().softmax(dim=1).to(context.dtype)
         seen = (attention * context).sum(dim=1)
-        embedded = self.embed(self.embedding(previous)).to(seen.dtype)
+        embedded = self.embedding(previous).to(seen.dtype)
         return self.cell(torch.cat([embedded, seen], dim=1), hidden), attention[..., 0]
 
     def search(self, context: torch.Tensor) -> SpatialSearch:
@@ -185,6 +186,7 @@ class MaskedRecognizer(Recognizer):
     config_class = MaskedConfig
     display_name = "masked spatial-attention"
     straightens = False
+    class_tensors = ("embedding.weight", "output.weight", "output.bias")
 
     def make_sampler(self, settings: MaskedConfig, num_levels: int) -> nn.Module:
         return MaskedBoxSampler(settings.crop_size, settings.feature_stride, num_levels, float(settings.margin))
