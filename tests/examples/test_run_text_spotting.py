@@ -291,6 +291,21 @@ def test_a_spotter_keeps_the_settings_that_are_not_named(small_model: Callable, 
     assert again.recognizer.language_model is not None
 
 
+@pytest.mark.parametrize(("decoder", "kept"), [("abinet", True), ("masked", False)])
+def test_another_recogniser_keeps_what_it_has_in_common(
+    small_model: Callable, tmp_path: Path, decoder: str, kept: bool
+) -> None:
+    """Of one of another kind the charset alone, and never the language model."""
+    recognizer = {**OVERRIDES["recognizer"], "charset": "abc", "language_model": {"hidden_size": 8}}
+    model, processor = small_model(config_overrides=json.dumps({**OVERRIDES, "recognizer": recognizer}))
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    changes = json.dumps({"recognizer": {"decoder": decoder}})
+    settings = small_model(model_name_or_path=str(tmp_path), config_overrides=changes)[0].recognizer.settings
+    assert (settings.decoder, settings.charset, settings.language_model) == (decoder, "abc", None)
+    assert (list(settings.channels) == list(OVERRIDES["recognizer"]["channels"])) is kept
+
+
 def test_data_of_each_stage(recipe: ModuleType, data: Path) -> None:
     processor = TCMImageProcessor(text_threshold=0.0)
     photos = recipe.SpottingPhotoArguments(

@@ -161,7 +161,8 @@ class TCMForTextSpotting(TCMForTextDetection):
         }
         recognizer = self._make_recognizer()
         assert recognizer is not None  # its settings were just changed
-        self.recognizer = recognizer.apply(self._init_weights).to(former.encoder.flatten.weight).train(former.training)
+        weights = next(former.parameters())
+        self.recognizer = recognizer.apply(self._init_weights).to(weights).train(former.training)
         new = recognizer.adopt(former)
         if new:
             logger.warning(
@@ -386,7 +387,7 @@ class TCMForTextSpotting(TCMForTextDetection):
         """Fill the `char_logits` of regions, and turn those that run along their height."""
         assert self.recognizer is not None
         points, images = regions_to_bezier(regions), regions.batch_indices
-        if regions.control_points is None:
+        if regions.control_points is None and self.recognizer.straightens:
             # A head that does not know the sides does not know either which way a tall word runs.
             polygons = regions.polygons()
             tall = [index for index, polygon in enumerate(polygons) if geometry.is_tall_quad(polygon)]
