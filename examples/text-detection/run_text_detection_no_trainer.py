@@ -8,7 +8,6 @@ Arguments are the same; the loop heeds those of the `TrainingArguments` that it 
 import logging
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -56,7 +55,7 @@ def main() -> None:
         data = TextPhotos(rows, image_processor)
     accelerator = make_accelerator(arguments)
     model.to(accelerator.device)
-    run = RunFolder(accelerator, arguments)
+    run = RunFolder(accelerator, arguments, image_processor)
     pinned, workers = accelerator.device.type == "cuda", arguments.dataloader_num_workers
     loader = partial(DataLoader, collate_fn=collate, num_workers=workers, pin_memory=pinned)
     evaluate = None
@@ -64,9 +63,8 @@ def main() -> None:
         batches = accelerator.prepare(loader(data, arguments.per_device_eval_batch_size))
         evaluate = partial(score_photos, model, image_processor, batches, accelerator)
     if crops is not None:
-        save = partial(save_model, accelerator, model, image_processor, run.path)
-        train(accelerator, model, loader(crops, arguments.per_device_train_batch_size), evaluate, save, run)
-        save()
+        train(accelerator, model, loader(crops, arguments.per_device_train_batch_size), evaluate, run)
+        run.save_model(model)
     if arguments.do_eval and evaluate is not None:
         run.log(arguments.max_steps if crops is not None else 0, evaluate())
     if crops is not None and detector.fuse and model.config.prompting == "fasttcm" and accelerator.is_main_process:
@@ -90,7 +88,6 @@ def train(
     model: TCMForTextDetection,
     loader: DataLoader[Any],
     evaluate: Callable[[], dict[str, float]] | None,
-    save: Callable[[], None],
     run: RunFolder,
 ) -> None:
     """All optimizer steps that are left; the model ends with its averaged weights, those of the end or the best."""
@@ -100,7 +97,8 @@ def train(
     wrapped, optimizer, loader = accelerator.prepare(model, optimizer, loader)
     ema = ExponentialMovingAverage(model, arguments.ema_decay)
     # The schedule is not prepared: Accelerate would move it on by a step for each process.
-    accelerator.register_for_checkpointing(scheduler, ema)
+    accelerator.register_for_checkpointing(scheduler)
+    run.include(model, ema)
     step, losses, throughput, stop = run.resume(), [], Throughput(), StopRequest()
     hidden = arguments.disable_tqdm or not accelerator.is_main_process
     bar = tqdm(total=arguments.max_steps, initial=step, disable=hidden)
@@ -120,7 +118,7 @@ def train(
                 losses.clear()
             if run.is_due("eval", step) and evaluate is not None:
                 with ema.applied(model, synchronize=True):
-                    run.log_evaluation(step, evaluate(), save_best=save)
+                    run.log_evaluation(step, evaluate(), model)
             run.end_step(step, stop)
             throughput.start()
     if not run.load_best(model):
@@ -146,13 +144,6 @@ def mean_loss(accelerator: Accelerator, losses: list[torch.Tensor]) -> float:
     """Over the batches of all processes."""
     mean: float = accelerator.reduce(torch.stack(losses).mean(), "mean").item()
     return mean
-
-
-def save_model(accelerator: Accelerator, model: TCMForTextDetection, image_processor: Any, folder: Path) -> None:
-    """Write weights, configuration and image processor, from one process."""
-    if accelerator.is_main_process:
-        model.save_pretrained(folder)
-        image_processor.save_pretrained(folder)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -67,21 +66,6 @@ class ExponentialMovingAverage:
             with torch.no_grad():
                 for name, tensor in _float_state(model).items():
                     tensor.copy_(weights[name])
-
-    def state_dict(self) -> dict[str, Any]:
-        """The averages by name and the number of updates, for `Accelerator.register_for_checkpointing`."""
-        return {"num_updates": self.num_updates, "averages": dict(self.averages)}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go back to what `state_dict` gave.
-
-        Raises:
-            ValueError: if it belongs to another model.
-        """
-        self._check_names(state["averages"], "the checkpoint")
-        for name, average in self.averages.items():
-            average.copy_(state["averages"][name])
-        self.num_updates = state["num_updates"]
 
     def save(self, folder: str | Path) -> None:
         """Write the averages and the number of updates to a checkpoint folder."""

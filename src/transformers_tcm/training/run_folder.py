@@ -4,11 +4,11 @@ import json
 import logging
 import math
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ..models.tcm.modeling_tcm import TCMForTextDetection
+from .ema import ExponentialMovingAverage
 from .interruption import StopRequest, last_checkpoint
 from .trainer import TCMTrainingArguments
 
@@ -27,12 +27,25 @@ class RunFolder:
     Args:
         accelerator: an `Accelerator`; what belongs into checkpoints was prepared by it or registered with it.
         arguments: name the folder, how many checkpoints to keep and which one to resume from.
+        image_processor: saved with every model and every checkpoint.
     """
 
-    def __init__(self, accelerator: Any, arguments: TCMTrainingArguments):
-        self.accelerator, self.arguments = accelerator, arguments
+    def __init__(self, accelerator: Any, arguments: TCMTrainingArguments, image_processor: Any):
+        self.accelerator, self.arguments, self.image_processor = accelerator, arguments, image_processor
         self.path = Path(str(arguments.output_dir))
         self.path.mkdir(parents=True, exist_ok=True)
+
+    def include(self, model: TCMForTextDetection, ema: ExponentialMovingAverage) -> None:
+        """Let checkpoints hold the averages, and what makes a model of them: configuration and image processor."""
+
+        def save(models: Any, weights: Any, folder: str) -> None:
+            if self.accelerator.is_main_process:
+                ema.save(folder)
+                model.config.save_pretrained(folder)
+                self.image_processor.save_pretrained(folder)
+
+        self.accelerator.register_save_state_pre_hook(save)
+        self.accelerator.register_load_state_pre_hook(lambda models, folder: ema.load(folder))
 
     def is_due(self, what: str, step: int) -> bool:
         """Whether to log ("logging"), evaluate ("eval") or save ("save") after an optimizer step."""
@@ -50,7 +63,7 @@ class RunFolder:
             with (self.path / LOG_FILE).open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
 
-    def log_evaluation(self, step: int, metrics: dict[str, float], save_best: Callable[[], None]) -> None:
+    def log_evaluation(self, step: int, metrics: dict[str, float], model: TCMForTextDetection) -> None:
         """Log an evaluation, and save the model if it is the best so far and `load_best_model_at_end` asks for that.
 
         Raises:
@@ -62,8 +75,14 @@ class RunFolder:
                 raise ValueError(f"--metric_for_best_model has to be one of {sorted(metrics)}, got {name!r}")
             values, better = self._values(name), max if self.arguments.greater_is_better else min
             if not values or better(*values, metrics[name]) != better(values):
-                save_best()
+                self.save_model(model)
         self.log(step, metrics)
+
+    def save_model(self, model: TCMForTextDetection) -> None:
+        """Write weights, configuration and image processor, from one process."""
+        if self.accelerator.is_main_process:
+            model.save_pretrained(self.path)
+            self.image_processor.save_pretrained(self.path)
 
     def load_best(self, model: TCMForTextDetection) -> bool:
         """Give a model the weights of the best evaluation, if `load_best_model_at_end` is set and there was one."""

@@ -6,22 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_settings import SETTINGS
+from tiny_settings import RECOGNIZER, SETTINGS
 
 from transformers_tcm import TCMConfig, TCMForTextDetection, TCMForTextSpotting, TCMImageProcessor, TextInstances
 from transformers_tcm.data.collation import TextDetectionCollator
 from transformers_tcm.data.datasets import process_for_model
 from transformers_tcm.models.tcm.heads import HEADS, head_class
 
-RECOGNIZER = {
-    "crop_size": [8, 32],
-    "channels": [8, 12, 16],
-    "num_blocks": [0, 0, 0],
-    "hidden_size": 16,
-    "num_layers": 1,
-    "num_heads": 2,
-    "max_length": 5,
-}
 # As small as each head allows.
 HEAD_CONFIGS: dict[str, dict[str, Any]] = {
     "dbnet": {"neck_channels": 16, "hidden_channels": 8},
@@ -45,7 +36,7 @@ CASES = [
 def made(head: str, prompting: str, fused: bool, decoder: str | None) -> TCMForTextDetection:
     torch.manual_seed(0)
     settings = {**SETTINGS, "head_type": head, "head_config": HEAD_CONFIGS[head], "prompting": prompting}
-    recognizer = None if decoder is None else {**RECOGNIZER, "decoder": decoder}
+    recognizer = None if decoder is None else {**RECOGNIZER, "max_length": 5, "decoder": decoder}
     config = TCMConfig(**settings, fused=fused, recognizer=recognizer)
     return (TCMForTextSpotting if config.is_spotter else TCMForTextDetection)(config)
 

@@ -9,10 +9,11 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from ..attention_tcm import TCMAttention
 from ..layers_tcm import TCMConvNorm
 from .base import RecognizerConfig
 
-__all__ = ["TCMWordEncoder"]
+__all__ = ["TCMWordEncoder", "TCMWordEncoderLayer"]
 
 
 class TCMResidualBlock(nn.Module):
@@ -24,6 +25,25 @@ class TCMResidualBlock(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         return functional.relu(features + self.convs(features))
+
+
+class TCMWordEncoderLayer(nn.Module):
+    """A transformer layer whose norms come first: attention along the word, then an MLP of twice the width."""
+
+    def __init__(self, hidden_size: int, num_heads: int, dropout: float):
+        super().__init__()
+        self.word_attention = TCMAttention(None, hidden_size, num_heads, bias=True, dropout=dropout)
+        self.linear1 = nn.Linear(hidden_size, 2 * hidden_size)
+        self.linear2 = nn.Linear(2 * hidden_size, hidden_size)
+        self.norm1, self.norm2 = nn.LayerNorm(hidden_size), nn.LayerNorm(hidden_size)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        normed = self.norm1(states)  # (N, T, D)
+        attended, _ = self.word_attention(normed, normed)
+        states = states + self.dropout(attended)
+        hidden = self.dropout(functional.gelu(self.linear1(self.norm2(states))))  # (N, T, 2 D)
+        return states + self.dropout(self.linear2(hidden))
 
 
 class TCMWordEncoder(nn.Module):
@@ -43,15 +63,7 @@ class TCMWordEncoder(nn.Module):
         self.flatten = nn.Linear(rows * in_channels, settings.hidden_size)
         self.position_embedding = nn.Embedding(settings.num_steps, settings.hidden_size)
         self.layers = nn.ModuleList(
-            nn.TransformerEncoderLayer(
-                settings.hidden_size,
-                settings.num_heads,
-                dim_feedforward=2 * settings.hidden_size,
-                dropout=float(settings.dropout),
-                activation="gelu",
-                batch_first=True,
-                norm_first=True,
-            )
+            TCMWordEncoderLayer(settings.hidden_size, settings.num_heads, float(settings.dropout))
             for _ in range(settings.num_layers)
         )
         self.norm = nn.LayerNorm(settings.hidden_size)
