@@ -3,7 +3,7 @@
 References: FastTCM, Yu et al., TPAMI 2024; ABCNet, Liu et al., CVPR 2020.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,12 @@ from .recognition.proposals import LabelledWords, outlines_to_bezier, regions_to
 from .recognition.reading import WordReading
 
 __all__ = ["TCMForTextSpotting", "TCMTextSpottingOutput"]
+
+# Words of an image that are asked by how much it is turned.
+_MOST_WITNESSES = 12
+# Quads nearer to a square do not tell along which of their sides they are read.
+_LEAST_ASPECT = 1.3
+_FEWEST_LETTERS = 3
 
 
 @dataclass
@@ -51,6 +57,8 @@ class TCMTextSpottingOutput(TCMTextDetectionOutput):
         sequences: (N, L) what was read, as Unicode code points with zeros after the end.
         text_scores: (N,) how clear the characters look, in [0, 1].
         char_probabilities: (N, L, len(charset)) of every character of the charset at each place.
+        turn_votes: (B, 4) how strongly words of an image vote for its text being turned clockwise by 0, 90, 180 and 270
+            degrees, where asked for.
     """
 
     points: torch.Tensor | None = None
@@ -62,6 +70,7 @@ class TCMTextSpottingOutput(TCMTextDetectionOutput):
     sequences: torch.Tensor | None = None
     text_scores: torch.Tensor | None = None
     char_probabilities: torch.Tensor | None = None
+    turn_votes: torch.Tensor | None = None
 
 
 class TCMForTextSpotting(TCMForTextDetection):
@@ -127,6 +136,7 @@ class TCMForTextSpotting(TCMForTextDetection):
         text_threshold: float = 0.0,
         output_training_maps: bool = False,
         output_hidden_states: bool | None = None,
+        output_turn_votes: bool = False,
         **kwargs: object,
     ) -> TCMTextSpottingOutput:
         """Find and read the text of a batch of images.
@@ -145,6 +155,8 @@ class TCMForTextSpotting(TCMForTextDetection):
             use_language_model, text_threshold: see `read`.
             output_training_maps: also compute the maps that only the loss needs.
             output_hidden_states: also return the maps of stem and stages.
+            output_turn_votes: also find out which way the text of each image runs, by reading some words the other
+                way round. Heads that read by themselves know no other way: their votes are zeros.
 
         Raises:
             ValueError: if the labels are those of other images, or lack what they should hold.
@@ -176,7 +188,14 @@ class TCMForTextSpotting(TCMForTextDetection):
             words = words if proposals is None else words.with_matched(proposals)
             loss_dict = {**(loss_dict or {}), **self._reading_losses(self._features(outputs), crops, words)}
         if labels is None or not self.training:
-            found = self._spot(maps, outputs, sizes, settings, use_language_model, text_threshold)
+            regions = self.head.decode(maps, sizes, settings).to(self.device)
+            if self.recognizer is not None:
+                self._read_regions(regions, self._features(outputs), text_threshold if use_language_model else np.inf)
+            if output_turn_votes:
+                found["turn_votes"] = self._turn_votes(self._features(outputs), regions, len(sizes))
+            found |= {name: value for name, value in vars(regions).items() if name != "control_points"}
+            assert regions.char_logits is not None  # of the recogniser or of a head that reads
+            found |= self.read(regions.char_logits, use_language_model, text_threshold)
         return TCMTextSpottingOutput(
             loss=None if loss_dict is None else torch.stack(list(loss_dict.values())).sum(),
             loss_dict=loss_dict,
@@ -268,59 +287,82 @@ class TCMForTextSpotting(TCMForTextDetection):
             return None
         return self.head.decode(maps, sizes, settings).to(self.device)
 
-    def _spot(
-        self,
-        maps: ModelOutput,
-        outputs: TCMModelOutput,
-        sizes: torch.Tensor,
-        settings: Any,
-        use_language_model: bool,
-        text_threshold: float,
-    ) -> dict[str, Any]:
-        """What the model finds and reads by itself, as fields of the output."""
-        regions = self.head.decode(maps, sizes, settings).to(self.device)
-        if self.recognizer is not None:
-            self._read_regions(regions, self._features(outputs))
-        assert regions.char_logits is not None
-        found = {name: value for name, value in vars(regions).items() if name != "control_points"}
-        return {**found, **self.read(regions.char_logits, use_language_model, text_threshold)}
+    def _turn_votes(self, features: torch.Tensor, regions: Regions, num_images: int) -> torch.Tensor:
+        """Votes (B, 4) of the largest words of each image, each for the direction in which it is read better than the
+        other way round, by how much better."""
+        votes = np.zeros((num_images, 4))
+        found = [
+            (image, quad) for image, quads in enumerate(_by_image(regions, num_images)) for quad in _witnesses(quads)
+        ]
+        if self.recognizer is None or not found:
+            return torch.zeros(num_images, 4)
+        images, quads = zip(*found, strict=True)
+        places = torch.tensor(images, device=features.device)
+        ways = [self._glance(features, [np.roll(quad, -start, axis=0) for quad in quads], places) for start in (0, 2)]
+        for image, quad, one, other in zip(images, quads, *ways, strict=True):
+            better = max(one, other, key=lambda reading: reading.score)
+            # Single letters look alike both ways round.
+            if len(better.text) >= _FEWEST_LETTERS:
+                turn = _direction(quad) + (0 if better is one else 2)
+                votes[image, turn % 4] += abs(one.score - other.score)
+        return torch.from_numpy(votes)
 
-    def _read_regions(self, regions: Regions, features: torch.Tensor) -> None:
+    def _read_regions(self, regions: Regions, features: torch.Tensor, text_threshold: float) -> None:
         """Fill the `char_logits` of regions, and turn those that run along their height."""
         assert self.recognizer is not None
-        regions.char_logits = self.recognizer.test_time_augmentation(
-            features, regions_to_bezier(regions), regions.batch_indices
-        )
-        if regions.control_points is not None:
-            return
-        # A head that does not know the sides does not know either which way a tall word runs.
-        polygons = regions.polygons()
-        tall = [index for index, polygon in enumerate(polygons) if geometry.is_tall_quad(polygon)]
-        if tall:
-            self._read_along_height(features, regions, polygons, tall)
-            regions.points = torch.from_numpy(np.concatenate(polygons)).to(regions.points)
+        points, images = regions_to_bezier(regions), regions.batch_indices
+        if regions.control_points is None:
+            # A head that does not know the sides does not know either which way a tall word runs.
+            polygons = regions.polygons()
+            tall = [index for index, polygon in enumerate(polygons) if geometry.is_tall_quad(polygon)]
+            if tall:
+                along = self._along_height(features, [polygons[index] for index in tall], images[tall])
+                for index, quad in zip(tall, along, strict=True):
+                    polygons[index] = quad
+                regions.points = torch.from_numpy(np.concatenate(polygons)).to(regions.points)
+                points = regions_to_bezier(regions)
+        regions.char_logits = self.recognizer.test_time_augmentation(features, points, images, text_threshold)
 
-    def _read_along_height(
-        self, features: torch.Tensor, regions: Regions, polygons: list[np.ndarray], tall: list[int]
-    ) -> None:
-        """Read tall quads as words that run down and up as well, and keep the surest reading and its corners, in
-        place."""
+    def _along_height(
+        self, features: torch.Tensor, quads: list[np.ndarray], images: torch.Tensor
+    ) -> Iterator[np.ndarray]:
+        """Tall quads, each from the corner where its surest reading starts: across, down or up."""
+        ways = []
+        for first_corner in (0, 1, 3):
+            turned = [np.roll(quad, -first_corner, axis=0) for quad in quads]
+            readings = self._glance(features, turned, images)
+            ways.append([(reading.score, quad) for reading, quad in zip(readings, turned, strict=True)])
+        for options in zip(*ways, strict=True):
+            yield max(options, key=lambda option: option[0])[1]
+
+    def _glance(self, features: torch.Tensor, quads: list[np.ndarray], images: torch.Tensor) -> list[WordReading]:
+        """First looks at N quads (4, 2), without a language model; images (N,)."""
         assert self.recognizer is not None
-        assert regions.char_logits is not None
-        images = regions.batch_indices[tall]
-        looks = self.recognizer.decode(regions.char_logits[tall], use_language_model=False)
-        surest = [reading.score for reading in looks]
-        for first_corner in (1, 3):
-            turned = [np.roll(polygons[index], -first_corner, axis=0) for index in tall]
-            logits = self.recognizer.test_time_augmentation(
-                features, outlines_to_bezier(turned).to(features.device), images
-            )
-            readings = self.recognizer.decode(logits, use_language_model=False)
-            for place, (index, reading) in enumerate(zip(tall, readings, strict=True)):
-                if reading.score > surest[place]:
-                    surest[place] = reading.score
-                    regions.char_logits[index] = logits[place]
-                    polygons[index] = turned[place]
+        logits = self.recognizer(features, outlines_to_bezier(quads).to(features.device), images)
+        return self.recognizer.decode(logits[:, None], use_language_model=False)
+
+
+def _witnesses(polygons: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The largest quads that are clearly longer than high, or higher than long, each from where a long side starts."""
+    quads = []
+    for quad in polygons:
+        if len(quad) == 4:
+            sides = np.linalg.norm(quad[[1, 3]] - quad[0], axis=1)
+            if sides.max() > _LEAST_ASPECT * sides.min():
+                quads.append((sides.prod(), np.roll(quad, -int(sides.argmax()), axis=0)))
+    return [quad for _, quad in sorted(quads, key=lambda pair: -pair[0])[:_MOST_WITNESSES]]
+
+
+def _direction(quad: np.ndarray) -> int:
+    """Quarter turns clockwise of the direction from the first corner of a quad (4, 2) to the second."""
+    x, y = quad[1] - quad[0]
+    return int(np.rint(np.arctan2(y, x) / (np.pi / 2))) % 4
+
+
+def _by_image(regions: Regions, num_images: int) -> list[list[np.ndarray]]:
+    """The outlines in each image."""
+    polygons, images = regions.polygons(), regions.batch_indices.cpu().numpy()
+    return [[polygons[index] for index in np.flatnonzero(images == image)] for image in range(num_images)]
 
 
 def _as_tensors(readings: list[WordReading], num_characters: int, device: torch.device) -> dict[str, torch.Tensor]:

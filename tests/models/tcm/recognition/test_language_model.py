@@ -118,9 +118,20 @@ def test_spelling_decides_what_looks_alike() -> None:
     [seen] = read_words(logits, PRINTABLE_ASCII, ctc_steps)
     [chosen] = read_words(logits, PRINTABLE_ASCII, ctc_steps, taught(["sale", "open", "exit"]))
     assert (seen.text, chosen.text) == ("SOLE", "SALE")
-    # The score says how clear the letters are; probabilities are those at the chosen letters.
-    assert chosen.score == seen.score
+    # The score is that of the chosen letters; probabilities are those at their places.
+    assert 0 < chosen.score < seen.score
     np.testing.assert_allclose(chosen.probabilities, seen.probabilities)
+
+
+def test_spelling_has_no_say_where_the_looks_leave_no_doubt() -> None:
+    logits = logits_of("SALE", {1: ("O", 1.0)})
+    model = taught(["sale", "open", "exit"])
+    [seen] = read_words(logits, PRINTABLE_ASCII, ctc_steps)
+    model.settings.clear_score = seen.score
+    [kept] = read_words(logits, PRINTABLE_ASCII, ctc_steps, model)
+    assert (kept.text, kept.score) == ("SOLE", seen.score)
+    model.settings.clear_score = 1.0
+    assert read_words(logits, PRINTABLE_ASCII, ctc_steps, model)[0].text == "SALE"
 
 
 def test_views_vote() -> None:

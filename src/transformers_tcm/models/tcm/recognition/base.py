@@ -13,7 +13,7 @@ import torch
 from huggingface_hub.dataclasses import strict
 from torch import nn
 
-from .language_model import CharacterLanguageModel, LanguageModelConfig
+from .language_model import CharacterLanguageModel, LanguageModelConfig, needs_search
 from .reading import PRINTABLE_ASCII, WordReading, char_classes
 from .sampling import WordSampler, quads_to_bezier, with_margin, word_heights
 
@@ -187,12 +187,27 @@ class Recognizer(nn.Module, ABC):
         return torch.cat(parts) if parts else features.new_zeros(0, self.num_steps, self.settings.num_classes)
 
     def test_time_augmentation(
-        self, features: torch.Tensor, control_points: torch.Tensor, batch_indices: torch.Tensor
+        self,
+        features: torch.Tensor,
+        control_points: torch.Tensor,
+        batch_indices: torch.Tensor,
+        text_threshold: float = 0.0,
     ) -> torch.Tensor:
-        """Logits (N, V, T, classes) of words in all views, the word itself first."""
-        points = self.view_points(control_points)  # (N, V, 8, 2)
-        views = self(features, points.flatten(0, 1), batch_indices.repeat_interleave(points.shape[1]))
-        return views.unflatten(0, points.shape[:2])  # (N x V, T, classes) -> (N, V, T, classes)
+        """Logits (N, V, T, classes) of words in all views, the word itself first.
+
+        Further views are looked at only of words that a language model will search for, see `needs_search`; for others
+        the first one stands V times.
+        """
+        first = self(features, control_points, batch_indices)[:, None]  # (N, T, classes) -> (N, 1, T, classes)
+        if self.language_model is None or not self.language_model.settings.margins:
+            return first
+        scores = torch.tensor([look.score for look in self.decode(first, use_language_model=False)])
+        unclear = needs_search(scores, self.language_model.settings, text_threshold).nonzero()[:, 0].to(first.device)
+        points = self.view_points(control_points[unclear])[:, 1:]  # (n, V - 1, 8, 2)
+        views = first.repeat(1, 1 + len(self.language_model.settings.margins), 1, 1)
+        others = self(features, points.flatten(0, 1), batch_indices[unclear].repeat_interleave(points.shape[1]))
+        views[unclear, 1:] = others.unflatten(0, points.shape[:2])  # (n x (V - 1), T, classes)
+        return views
 
     def view_points(self, control_points: torch.Tensor) -> torch.Tensor:
         """Words (N, 8, 2) as they are and with each margin of the language model, (N, V, 8, 2)."""

@@ -15,7 +15,7 @@ from huggingface_hub.dataclasses import strict
 from torch import nn
 from torch.nn import functional
 
-__all__ = ["CharacterLanguageModel", "LanguageModelConfig"]
+__all__ = ["CharacterLanguageModel", "LanguageModelConfig", "needs_search"]
 
 # The symbol of the beginning and the end of a word.
 END = 0
@@ -35,6 +35,7 @@ class LanguageModelConfig:
         length_bonus: nats that each character adds to that logarithm, since long words are less probable.
         beam_width: beginnings of each word that are pursued.
         margins: a word is also read with these margins around it, as shares of its height, and the readings vote.
+        clear_score: words whose characters look clearer than this are as they look, whatever is a word.
     """
 
     context: int = 10
@@ -45,6 +46,7 @@ class LanguageModelConfig:
     length_bonus: float | int = 2.5
     beam_width: int = 16
     margins: list[float] | tuple[float, ...] = (0.08, -0.08, 0.04, -0.04)
+    clear_score: float | int = 0.98
 
     def __post_init__(self) -> None:
         for name in ("context", "embedding_size", "hidden_size", "beam_width"):
@@ -53,6 +55,8 @@ class LanguageModelConfig:
         for name in ("num_layers", "weight", "length_bonus"):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` of the language model must not be negative, got {getattr(self, name)}")
+        if not 0 <= self.clear_score <= 1:
+            raise ValueError(f"`clear_score` of the language model lies between 0 and 1, got {self.clear_score}")
         self.margins = list(self.margins)
         if any(margin <= -0.5 for margin in self.margins):
             raise ValueError(f"`margins` of the language model leave nothing of a word, got {list(self.margins)}")
@@ -126,6 +130,12 @@ class CharacterLanguageModel(nn.Module):
             context[len(context) - len(symbols) :] = torch.tensor(symbols, dtype=torch.int64)
         logits = self(contexts.to(self.embedding.weight.device)).float()
         return logits.log_softmax(dim=-1)[:, [*self.symbols, END]].cpu().numpy()
+
+
+def needs_search(scores: torch.Tensor, settings: LanguageModelConfig, text_threshold: float = 0.0) -> torch.Tensor:
+    """Which words (N,) spelling has a say in: those that look neither as clear as to leave no doubt, nor so unclear,
+    below `text_threshold`, that they are not reported; by the scores (N,) of their first look."""
+    return (scores >= text_threshold) & (scores < settings.clear_score)
 
 
 def fold_character(character: str) -> str:
