@@ -34,6 +34,7 @@ from transformers_tcm.training import (
     StopRequest,
     TCMTrainingArguments,
     Throughput,
+    TimeLimit,
     create_optimizer,
     create_scheduler,
     freeze_text_encoder,
@@ -105,30 +106,30 @@ def train(
     scheduler = create_scheduler(optimizer, arguments)
     wrapped, optimizer, loader = accelerator.prepare(model, optimizer, loader)
     ema = ExponentialMovingAverage(model, arguments.ema_decay)
-    # The schedule is not prepared: Accelerate would move it on by a step for each process.
-    accelerator.register_for_checkpointing(scheduler)
-    run.include(model, ema)
+    run.include(model, scheduler, ema)
     step, losses, throughput, stop = run.resume(), [], Throughput(), StopRequest()
-    hidden = arguments.disable_tqdm or not accelerator.is_main_process
-    bar = tqdm(total=arguments.max_steps, initial=step, disable=hidden)
+    bar = tqdm(total=arguments.max_steps, initial=step, disable=run.hides_progress)
+    limit = TimeLimit(arguments.max_seconds, arguments.max_steps)
     with stop.listening():
+        limit.start(scheduler)
         for batch in accelerator.skip_first_batches(loader, step * arguments.gradient_accumulation_steps):
             losses.append(learn(accelerator, wrapped, optimizer, batch, arguments.max_grad_norm))
             if not accelerator.sync_gradients:
                 continue  # the step takes more batches
             step += 1
             scheduler.step()
+            time_is_up = limit.follow(scheduler, accelerator)
             ema.update(model)
             bar.update()
             throughput.step(arguments.step_size)
             if run.is_due("logging", step):
-                figures = {"learning_rate": scheduler.get_last_lr()[-1], "images_per_second": throughput.take()}
-                run.log(step, {"loss": mean_loss(accelerator, losses), **figures})
-                losses.clear()
+                run.log(step, training_figures(accelerator, losses, scheduler, throughput))
             if run.is_due("eval", step) and evaluate is not None:
                 with ema.applied(model, synchronize=True):
                     run.log_evaluation(step, evaluate(), model)
             run.end_step(step, stop)
+            if time_is_up:
+                break
             throughput.start()
     if not run.load_best(model):
         ema.copy_to(model, synchronize=True)
@@ -149,10 +150,14 @@ def learn(
     return loss.detach()
 
 
-def mean_loss(accelerator: Accelerator, losses: list[torch.Tensor]) -> float:
-    """Over the batches of all processes."""
-    mean: float = accelerator.reduce(torch.stack(losses).mean(), "mean").item()
-    return mean
+def training_figures(
+    accelerator: Accelerator, losses: list[torch.Tensor], scheduler: Any, throughput: Throughput
+) -> dict[str, float]:
+    """Loss, rate and speed since the last log; takes the losses out of their list."""
+    loss = accelerator.reduce(torch.stack(losses).mean(), "mean").item()  # of the batches of all processes
+    losses.clear()
+    rate, speed = scheduler.get_last_lr()[-1], round(throughput.take(), 3)
+    return {"loss": loss, "learning_rate": rate, "images_per_second": speed}
 
 
 if __name__ == "__main__":

@@ -98,8 +98,8 @@ def training_data(photos: PhotoArguments, words: WordArguments, image_processor:
     """Crops of photos, collages of word crops, or a mixture of both."""
     if not words.train_words:
         return photos.training_crops(image_processor, length, seed)
-    collages = word_collages(photos.crop_size, words, image_processor, length, seed)
-    if not photos.train_images and not photos.train_jsonl:
+    collages = word_collages(photos, words, image_processor, length, seed)
+    if not photos.has_photos:
         return collages
     crops = photos.training_crops(image_processor, length, seed)
     return MixedDataset([crops, collages], [1 - words.word_weight, words.word_weight], length, seed)
@@ -125,8 +125,10 @@ def report_unreadable_words(data: Any, model: TCMForTextSpotting) -> None:
             logger.warning("%s", report)
 
 
-def word_collages(canvas_size: int, words: WordArguments, image_processor: Any, length: int, seed: int) -> MixedDataset:
-    """Square collages, each of words from one of the lists."""
+def word_collages(
+    photos: PhotoArguments, words: WordArguments, image_processor: Any, length: int, seed: int
+) -> MixedDataset:
+    """Square collages of the size of the crops, each of words from one of the lists."""
     jitter = None if words.word_photometric is None else PhotometricJitter(**json.loads(words.word_photometric))
     collages = [
         WordCollages(
@@ -134,9 +136,10 @@ def word_collages(canvas_size: int, words: WordArguments, image_processor: Any, 
             image_processor,
             length,
             seed,
-            canvas_size=(canvas_size, canvas_size),
+            canvas_size=(photos.crop_size, photos.crop_size),
             max_words=words.canvas_words,
             word_photometric=jitter,
+            cache=photos.picture_cache,
         )
         for path in words.train_words
     ]
@@ -163,7 +166,7 @@ def check(spotter: SpotterArguments, photos: PhotoArguments, words: WordArgument
 
     Word crops stand on nothing, which a detector must not learn.
     """
-    if spotter.train_detection and words.train_words and not (photos.train_images or photos.train_jsonl):
+    if spotter.train_detection and words.train_words and not photos.has_photos:
         raise ValueError(
             "--train_words are crops without surroundings, for the recogniser alone: add --train_detection false, or "
             "photos to train the detection on"

@@ -254,7 +254,7 @@ def _checked_flags(values: Any) -> np.ndarray:
     flags = np.asarray(values)
     if flags.ndim != 1:
         raise ValueError(f"`ignore` has shape {flags.shape}; expected one boolean for each instance")
-    if flags.size and not (flags.dtype.kind in "biu" and np.isin(flags, (0, 1)).all()):
+    if flags.dtype != bool and flags.size and not (flags.dtype.kind in "iu" and np.isin(flags, (0, 1)).all()):
         raise TypeError(f"`ignore` is {_shortened(values)}; expected one boolean for each instance")
     return flags.astype(bool)
 

@@ -352,7 +352,9 @@ def test_words_come_from_several_lists(data: Path, monkeypatch: pytest.MonkeyPat
         train_words_weights=[0.0, 1.0],
         word_photometric='{"invert_probability": 1.0}',
     )
-    collages = recipe.word_collages(128, words, TCMImageProcessor(), length=5, seed=0)
+    collages = recipe.word_collages(
+        recipe.SpottingPhotoArguments(crop_size=128), words, TCMImageProcessor(), length=5, seed=0
+    )
     found = {word for index in range(5) for word in label_words(collages[index]["labels"])}
     assert set() < found <= set(WORDS[4:])
     assert collages.datasets[1].word_photometric.invert_probability == 1.0

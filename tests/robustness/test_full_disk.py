@@ -91,9 +91,8 @@ def run_loop(folder: Path, **changes: Any) -> None:
     accelerator = Accelerator(cpu=True)
     model = accelerator.prepare(detector())
     ema = ExponentialMovingAverage(model, 0.5)
-    accelerator.register_for_checkpointing(get_constant_schedule(torch.optim.SGD(model.parameters())))
     run = RunFolder(accelerator, arguments, Photos.processor)
-    run.include(model, ema)
+    run.include(model, get_constant_schedule(torch.optim.SGD(model.parameters())), ema)
     for step in range(run.resume(), 2):
         ema.update(model)
         run.save_checkpoint(step + 1)

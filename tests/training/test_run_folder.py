@@ -25,9 +25,9 @@ class Loop:
         self.weight = self.model.model.meta_query
         nn.init.zeros_(self.weight)
         self.ema = ExponentialMovingAverage(self.model, 0.5)
-        accelerator.register_for_checkpointing(get_constant_schedule(torch.optim.SGD(self.model.parameters())))
         self.run = RunFolder(accelerator, arguments, Photos.processor)
-        self.run.include(self.model, self.ema)
+        schedule = get_constant_schedule(torch.optim.SGD(self.model.parameters()))
+        self.run.include(self.model, schedule, self.ema)
         self.first = self.run.resume()
 
     def steps(self, last: int) -> "Loop":
@@ -72,6 +72,10 @@ def test_last_needs_no_checkpoint(tmp_path: Path) -> None:
 def test_what_is_no_checkpoint_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"is no checkpoint of this script: it lacks custom_checkpoint_0\.pkl"):
         Loop(tmp_path, resume_from_checkpoint=str(tmp_path))
+    Loop(tmp_path, save_steps=1).steps(1)
+    (tmp_path / "checkpoint-1" / "ema.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="checkpoint-1 holds no averaged weights"):
+        Loop(tmp_path, resume_from_checkpoint="last")
 
 
 def test_a_checkpoint_holds_what_makes_a_model_of_it(tmp_path: Path) -> None:

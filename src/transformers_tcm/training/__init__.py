@@ -15,6 +15,7 @@ from .recipes import (
 from .run_folder import RunFolder
 from .scoring import BatchScores, score_batch, score_photos, summarize
 from .throughput import Throughput
+from .time_limit import TimeLimit
 from .trainer import TCMTrainer, TCMTrainingArguments, create_optimizer, create_scheduler
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "TCMTrainer",
     "TCMTrainingArguments",
     "Throughput",
+    "TimeLimit",
     "create_optimizer",
     "create_scheduler",
     "few_shot_subset",

@@ -18,6 +18,7 @@ from ..data.augmentation import TextAugmentation
 from ..data.copy_paste import CopyPaste, cut_words, patches_of_words
 from ..data.datasets import DecodedRows, RandomTextCrops
 from ..data.loaders import load_icdar2015, load_jsonl, row_to_instances
+from ..data.rendering.rows import RenderedRows
 from ..data.word_crops import load_word_crops
 from ..images import load_image
 
@@ -96,6 +97,8 @@ def stop_evaluation(arguments: TrainingArguments) -> None:
 
 def words_of_rows(rows: Any) -> Iterator[str]:
     """The words of annotated photos that count and are known, without decoding the photos."""
+    if isinstance(rows, RenderedRows):
+        return  # there is no end of them, in printable ASCII
     if hasattr(rows, "column_names"):
         texts, ignored = rows["texts"], rows["ignore"]
     else:
@@ -198,12 +201,31 @@ class PhotoArguments:
     copy_paste_heights: list[float] = field(
         default_factory=lambda: [12.0, 64.0], metadata={"help": "Range of their heights in pixels of the crop."}
     )
+    train_rendered: str | None = field(
+        default=None,
+        metadata={
+            "help": 'JSON of `RenderedRows`, such as {"backgrounds": "photos", "signs": 0.5}: scenes and signs that '
+            "are rendered while the model is trained, as the last source."
+        },
+    )
     copy_paste_words: list[str] = field(
         default_factory=list, metadata={"help": "Lists of word crops to paste from too, see `load_word_crops`."}
     )
     decode_once: bool = field(
         default=True, metadata={"help": "Keep the decoded photos of folders in memory (JSON-lines photos never)."}
     )
+    picture_cache: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder to keep all decoded photos and word crops in, in place of the memory: the next run decodes "
+            "nothing. It takes three bytes a pixel."
+        },
+    )
+
+    @property
+    def has_photos(self) -> bool:
+        """Whether there are photos to train on, rendered ones included."""
+        return bool(self.train_images or self.train_jsonl or self.train_rendered)
 
     def training_crops(self, image_processor: Any, length: int, seed: int) -> RandomTextCrops:
         """Augmented crops of the training photos; those that are evaluated on are left out.
@@ -237,18 +259,26 @@ class PhotoArguments:
         sources: list[Any] = []
         for images, annotations in zip(self.train_images, self.train_annotations, strict=True):
             rows = self._share_of(load_icdar2015(images, annotations, exclude=self._held_out(images)))
-            sources.append(DecodedRows(rows) if self.decode_once else rows)
+            sources.append(self._decoded(rows, self.decode_once))
         for path in self.train_jsonl:
             rows = _not_empty(load_jsonl(path), path)
-            sources.append(self._share_of(rows) if self.jsonl_photos else rows)
+            sources.append(self._decoded(self._share_of(rows) if self.jsonl_photos else rows, False))
+        if self.train_rendered is not None:
+            sources.append(RenderedRows(**json.loads(self.train_rendered)))
         if not sources:
-            raise ValueError("nothing to train on: give --train_images and --train_annotations, or --train_jsonl")
+            raise ValueError(
+                "nothing to train on: give --train_images and --train_annotations, --train_jsonl or --train_rendered"
+            )
         if self.few_shot < 1 and not self.train_images and not self.jsonl_photos:
             raise ValueError(
                 "--few_shot takes a share of the --train_images folders, and there is none; where the JSON-lines files "
                 "hold photos, not rendered scenes, add --jsonl_photos true"
             )
         return sources
+
+    def _decoded(self, rows: Any, in_memory: bool) -> Any:
+        """Rows with decoded photos, where these are to be kept."""
+        return DecodedRows(rows, self.picture_cache) if in_memory or self.picture_cache is not None else rows
 
     def _held_out(self, images: str) -> str | None:
         """The list of photos of a training folder that are evaluated on."""
@@ -263,7 +293,8 @@ class PhotoArguments:
     def _copy_paste(self, sources: list[Any]) -> CopyPaste:
         """Pastes the legible words of the photos among the sources, and of the lists."""
         patches = patches_of_words(word for path in self.copy_paste_words for word in load_word_crops(path))
-        photos = sources if self.jsonl_photos else sources[: len(self.train_images)]
+        annotated = len(self.train_images) + (len(self.train_jsonl) if self.jsonl_photos else 0)
+        photos = sources[:annotated]
         for row in (row for rows in photos for row in rows):
             patches += cut_words(np.asarray(load_image(row["image"])), row_to_instances(row))
         low, high = self.copy_paste_heights

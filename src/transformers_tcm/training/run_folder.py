@@ -35,8 +35,12 @@ class RunFolder:
         self.path = Path(str(arguments.output_dir))
         self.path.mkdir(parents=True, exist_ok=True)
 
-    def include(self, model: TCMForTextDetection, ema: ExponentialMovingAverage) -> None:
-        """Let checkpoints hold the averages, and what makes a model of them: configuration and image processor."""
+    def include(self, model: TCMForTextDetection, scheduler: Any, ema: ExponentialMovingAverage) -> None:
+        """Let checkpoints hold the schedule, the averages, and what makes a model of them: the settings.
+
+        The schedule is not to be prepared by the accelerator, which would move it on by a step for each process.
+        """
+        self.accelerator.register_for_checkpointing(scheduler)
 
         def save(models: Any, weights: Any, folder: str) -> None:
             if self.accelerator.is_main_process:
@@ -44,8 +48,17 @@ class RunFolder:
                 model.config.save_pretrained(folder)
                 self.image_processor.save_pretrained(folder)
 
+        def load(models: Any, folder: str) -> None:
+            if not ema.load(folder):
+                raise FileNotFoundError(f"{folder} holds no averaged weights; expected a checkpoint of this script")
+
         self.accelerator.register_save_state_pre_hook(save)
-        self.accelerator.register_load_state_pre_hook(lambda models, folder: ema.load(folder))
+        self.accelerator.register_load_state_pre_hook(load)
+
+    @property
+    def hides_progress(self) -> bool:
+        """Whether this process is to show no bar."""
+        return self.arguments.disable_tqdm or not self.accelerator.is_main_process
 
     def is_due(self, what: str, step: int) -> bool:
         """Whether to log ("logging"), evaluate ("eval") or save ("save") after an optimizer step."""

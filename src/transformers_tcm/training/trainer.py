@@ -21,6 +21,7 @@ from .interruption import StopRequest, last_checkpoint
 from .parameter_groups import freeze_text_encoder, parameter_groups
 from .scoring import BatchScores, score_batch, summarize
 from .throughput import Throughput
+from .time_limit import TimeLimit
 
 __all__ = ["TCMTrainer", "TCMTrainingArguments", "create_optimizer", "create_scheduler"]
 
@@ -35,6 +36,10 @@ class TCMTrainingArguments(TrainingArguments):
         image_encoder_scale: learning rate of the image encoder relative to the rest. Default: 0.1 where it comes from
             CLIP (`config.clip_pretrained`), else 1.
         ema_decay: decay of the moving average of the weights, 0 for none. Evaluated and saved are the averages.
+        max_seconds: end after so many seconds, the learning rate where it would be after `max_steps`; see `TimeLimit`.
+
+    Raises:
+        ValueError: if `max_seconds` is not positive.
     """
 
     image_encoder_scale: float | None = field(
@@ -46,7 +51,14 @@ class TCMTrainingArguments(TrainingArguments):
         metadata={"help": "Decay of the moving average of the weights that is evaluated and saved; 0: none."},
     )
 
+    max_seconds: float | None = field(
+        default=None,
+        metadata={"help": "End after so many seconds, with the learning rate at the end of its schedule by then."},
+    )
+
     def __post_init__(self) -> None:
+        if self.max_seconds is not None and self.max_seconds <= 0:
+            raise ValueError(f"--max_seconds has to be positive, got {self.max_seconds}")
         self.remove_unused_columns = False
         # Otherwise `bf16` is refused on a machine without an accelerator, although its processor may well know it.
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
@@ -129,6 +141,7 @@ class TCMTrainer(HubTrainer):
         super().__init__(model, args, collator, processing_class=image_processor, **kwargs)
         self.ema = ExponentialMovingAverage(model, args.ema_decay) if args.ema_decay else None
         self.throughput, self.stop = Throughput(), StopRequest()
+        self.time_limit = TimeLimit(args.max_seconds, args.max_steps)
         self.add_callback(_AfterSteps(self))
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
@@ -228,12 +241,15 @@ class _AfterSteps(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.stopping = False
+        self.trainer.time_limit.start(self.trainer.lr_scheduler)
         self.trainer.throughput.start()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.trainer.ema is not None:
             self.trainer.ema.update(self.trainer.model)
         self.trainer.throughput.step(args.step_size)
+        if self.trainer.time_limit.follow(self.trainer.lr_scheduler, self.trainer.accelerator):
+            control.should_training_stop = True
         self.stopping = self.trainer.stop.agreed(self.trainer.accelerator)
         if self.stopping and args.save_strategy == "no":
             self.trainer.stop.deliver()

@@ -214,6 +214,27 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
         given, reported = zip(*self.score_calibration, strict=True)
         return float(np.interp(text_threshold, reported, given))
 
+    def training_item(self, image: np.ndarray, annotations: TextInstances) -> dict[str, Any]:
+        """A crop to train on as it is, for `TextDetectionCollator`: bytes, which the model normalises on its device.
+
+        A processor that does not normalise as CLIP does normalises them itself.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            annotations: its text.
+
+        Returns:
+            `pixel_values` (3, H, W) and `labels`, and where the pixels are normalised and padded `pixel_mask` (H, W).
+        """
+        constants = zip((self.image_mean, self.image_std), (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD), strict=True)
+        settings = (self.do_rescale, self.do_normalize, self.rescale_factor)
+        if settings != (True, True, 1 / 255) or not all(np.array_equal(*pair) for pair in constants):
+            batch = self.preprocess(image, annotations, return_tensors="pt", do_resize=False)
+            return {name: batch[name][0] for name in ("pixel_values", "pixel_mask", "labels")}
+        # (H, W, 3) -> (3, H, W), a view
+        pixel_values = torch.from_numpy(image).permute(2, 0, 1)
+        return {"pixel_values": pixel_values, "labels": _label(annotations, image.shape[:2], image.shape[:2])}
+
     def fetch_images(self, images: Any) -> Any:
         """Load paths and URLs, turn PIL images upright and make them RGB; arrays and tensors stay as they are."""
         if isinstance(images, (list, tuple)):

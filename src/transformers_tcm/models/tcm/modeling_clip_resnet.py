@@ -12,6 +12,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.backbone_utils import BackboneMixin
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from transformers.modeling_outputs import BackboneOutput
 from transformers.utils import can_return_tuple
 
@@ -40,6 +41,21 @@ class TCMVisionOutput(BackboneOutput):
     stem_features: torch.Tensor | None = None
 
 
+def normalized(pixel_values: torch.Tensor) -> torch.Tensor:
+    """Images (B, 3, H, W) uint8 of 0 … 255 as CLIP normalises them, float32; others are taken to be normalised.
+
+    Training sends bytes to the device: they are a quarter of what normalised pixels are.
+    """
+    if pixel_values.dtype != torch.uint8:
+        return pixel_values
+    # Made on the device: a copy from the host would wait for all that the device has been told to do.
+    mean, std = (
+        torch.stack([torch.full((1, 1), 255 * value, device=pixel_values.device) for value in constant])
+        for constant in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD)
+    )
+    return (pixel_values - mean) / std
+
+
 class TCMStem(nn.Sequential):
     """Three 3x3 convolutions and average pooling, in all stride 4."""
 
@@ -53,10 +69,10 @@ class TCMStem(nn.Sequential):
         )
 
     def before_pooling(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Images (B, C, H, W) to the convolutions' map (B, width, H/2, W/2)."""
+        """Images (B, C, H, W), normalised or of bytes, to the convolutions' map (B, width, H/2, W/2)."""
         *convs, _ = self
         # Weights come in the type they are stored in, pixels in float32 (as CLIP).
-        pixel_values = pixel_values.to(convs[0].get_parameter("0.weight").dtype)
+        pixel_values = normalized(pixel_values).to(convs[0].get_parameter("0.weight").dtype)
         for conv in convs:
             pixel_values = conv(pixel_values)
         return pixel_values

@@ -597,15 +597,16 @@ def _score_map_loss(logits: torch.Tensor, targets: torch.Tensor, mask: torch.Ten
     if targets.shape[1] == 1:
         logits = logits.amax(dim=1, keepdim=True)  # a pixel is text where any of the prompts says so
     logits = functional.interpolate(logits, size=targets.shape[-2:], mode="bilinear", align_corners=False)
-    images = zip(logits.sigmoid().split(1), targets.split(1), mask.split(1), strict=True)
     if form == "dice":
-        return torch.stack([dice_loss(*image) for image in images]).mean()
-    return torch.stack([balanced_binary_cross_entropy(*image, negative_ratio=3.0) for image in images]).mean()
+        return dice_loss(logits.sigmoid(), targets, mask, by_image=True)
+    return balanced_binary_cross_entropy(logits.sigmoid(), targets, mask, negative_ratio=3.0, by_image=True)
 
 
 def valid_sizes(pixel_values: torch.Tensor, pixel_mask: torch.Tensor | None) -> torch.Tensor:
     """(B, 2) height and width of each image within the padded input."""
     if pixel_mask is None:
-        return torch.tensor([pixel_values.shape[-2:]] * len(pixel_values), device=pixel_values.device)
+        sides = pixel_values.shape[-2:]
+        columns = [torch.full((len(pixel_values),), side, device=pixel_values.device) for side in sides]
+        return torch.stack(columns, dim=1)
     mask = pixel_mask.bool()
     return torch.stack([mask.any(dim=2).sum(dim=1), mask.any(dim=1).sum(dim=1)], dim=1)

@@ -23,7 +23,7 @@ from .modeling_tcm import TCMForTextDetection, TCMModelOutput, TCMTextDetectionO
 from .recognition import recognizer_class
 from .recognition.base import Recognizer
 from .recognition.proposals import LabelledWords, outlines_to_bezier, regions_to_bezier
-from .recognition.reading import WordReading
+from .recognition.reading import WordReading, char_classes
 
 __all__ = ["TCMForTextSpotting", "TCMTextSpottingOutput"]
 
@@ -32,6 +32,8 @@ _MOST_WITNESSES = 12
 # Quads nearer to a square do not tell along which of their sides they are read.
 _LEAST_ASPECT = 1.3
 _FEWEST_LETTERS = 3
+# What spelling counts beside the looks for which way a word is read: letters on their head look like others.
+_SPELLING_WEIGHT = 0.4
 
 
 @dataclass
@@ -299,12 +301,12 @@ class TCMForTextSpotting(TCMForTextDetection):
         images, quads = zip(*found, strict=True)
         places = torch.tensor(images, device=features.device)
         ways = [self._glance(features, [np.roll(quad, -start, axis=0) for quad in quads], places) for start in (0, 2)]
-        for image, quad, one, other in zip(images, quads, *ways, strict=True):
-            better = max(one, other, key=lambda reading: reading.score)
+        likelihoods = np.array([self._likelihoods(readings) for readings in ways])  # (2, N)
+        for index, (image, quad) in enumerate(found):
+            better = int(likelihoods[:, index].argmax())
             # Single letters look alike both ways round.
-            if len(better.text) >= _FEWEST_LETTERS:
-                turn = _direction(quad) + (0 if better is one else 2)
-                votes[image, turn % 4] += abs(one.score - other.score)
+            if len(ways[better][index].text) >= _FEWEST_LETTERS:
+                votes[image, (_direction(quad) + 2 * better) % 4] += np.ptp(likelihoods[:, index])
         return torch.from_numpy(votes)
 
     def _read_regions(self, regions: Regions, features: torch.Tensor, text_threshold: float) -> None:
@@ -322,6 +324,20 @@ class TCMForTextSpotting(TCMForTextDetection):
                 regions.points = torch.from_numpy(np.concatenate(polygons)).to(regions.points)
                 points = regions_to_bezier(regions)
         regions.char_logits = self.recognizer.test_time_augmentation(features, points, images, text_threshold)
+
+    def _likelihoods(self, readings: list[WordReading]) -> list[float]:
+        """How likely first looks are words, in [0, 1]: by how clear they are, and a little by how they are spelled."""
+        assert self.recognizer is not None
+        language_model = self.recognizer.language_model
+        if language_model is None:
+            return [reading.score for reading in readings]
+        longest = max(1, *(len(reading.text) for reading in readings))
+        ids = torch.zeros(len(readings), longest, dtype=torch.int64, device=self.device)
+        for row, reading in zip(ids, readings, strict=True):
+            row[: len(reading.text)] = torch.tensor([ord(character) for character in reading.text], dtype=torch.int64)
+        perplexities = language_model.perplexities(char_classes(ids, self.recognizer.settings.charset))
+        weights = (perplexities**-_SPELLING_WEIGHT).tolist()
+        return [reading.score * weight for reading, weight in zip(readings, weights, strict=True)]
 
     def _along_height(
         self, features: torch.Tensor, quads: list[np.ndarray], images: torch.Tensor

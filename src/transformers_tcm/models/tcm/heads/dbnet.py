@@ -156,16 +156,14 @@ class DBNetHead(DetectionHead):
     ) -> dict[str, np.ndarray]:
         """Target maps (height, width) of one image.
 
-        `shrink_map` and `shrink_mask` are uint8, the shrunk text and where it counts; `threshold_map`
-        float32, highest on the outlines, and `threshold_mask` uint8, where it counts. Ignored, tiny and vanishing words
-        are masked out.
+        `shrink_map` and `shrink_mask` are uint8, the shrunk text and where it counts; `threshold_map` float16, highest
+        on the outlines, and `threshold_mask` uint8, where it counts. Ignored, tiny and vanishing words are masked out.
         """
         import cv2
 
-        low, high = settings.threshold_min, settings.threshold_max
         shrink_map, threshold_mask = np.zeros(size, np.uint8), np.zeros(size, np.uint8)
         shrink_mask = np.ones(size, np.uint8)
-        closeness = np.zeros(size, np.float32)
+        threshold_map = np.full(size, settings.threshold_min, np.float16)
         for polygon, ignore in zip(instances.polygons, instances.ignored, strict=True):
             distance = _shrink_distance(polygon, settings.shrink_ratio)
             shrunk = [] if ignore or _is_tiny(polygon, settings) else _offset_in_pixels(polygon, -int(distance + 0.5))
@@ -173,13 +171,13 @@ class DBNetHead(DetectionHead):
                 cv2.fillPoly(shrink_mask, [polygon.astype(np.int32)], 0)
                 continue
             cv2.fillPoly(shrink_map, [shrunk[0].astype(np.int32)], 1)
-            _draw_border(polygon, distance, closeness, threshold_mask)
+            _draw_border(polygon, distance, settings, threshold_map, threshold_mask)
         for mask in (shrink_mask, threshold_mask):
             mask[valid_size[0] :], mask[:, valid_size[1] :] = 0, 0
         return {
             "shrink_map": shrink_map,
             "shrink_mask": shrink_mask,
-            "threshold_map": low + (high - low) * closeness,
+            "threshold_map": threshold_map,
             "threshold_mask": threshold_mask,
         }
 
@@ -247,22 +245,25 @@ def _is_tiny(polygon: np.ndarray, settings: DBNetConfig) -> bool:
     return bool(sides.min() < settings.min_short_side)
 
 
-def _draw_border(polygon: np.ndarray, distance: float, closeness: np.ndarray, mask: np.ndarray) -> None:
-    """Raise `closeness` to 1 - d / distance, d from the outline; mark the dilated polygon in `mask`."""
+def _draw_border(
+    polygon: np.ndarray, distance: float, settings: DBNetConfig, threshold_map: np.ndarray, mask: np.ndarray
+) -> None:
+    """Raise the threshold near an outline, to its highest there, and mark the dilated polygon, both in place."""
     import cv2
 
     dilated = _offset_in_pixels(polygon, distance)
     if len(dilated) != 1:
         return
     cv2.fillPoly(mask, [dilated[0].astype(np.int32)], 1)
-    height, width = closeness.shape
+    height, width = threshold_map.shape
     left, top = np.clip(np.floor(dilated[0].min(axis=0)).astype(int), 0, [width, height])
     right, bottom = np.clip(np.ceil(dilated[0].max(axis=0)).astype(int) + 1, 0, [width, height])
     if left >= right or top >= bottom:
         return
-    near = 1 - _distance_to_outline(polygon, np.arange(left, right), np.arange(top, bottom)) / distance
-    target = closeness[top:bottom, left:right]
-    np.maximum(target, near, out=target)
+    away = _distance_to_outline(polygon, np.arange(left, right), np.arange(top, bottom)) / distance
+    near = settings.threshold_max - (settings.threshold_max - settings.threshold_min) * away
+    target = threshold_map[top:bottom, left:right]
+    np.maximum(target, near.astype(np.float16), out=target)
 
 
 def _distance_to_outline(polygon: np.ndarray, columns: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -106,12 +106,24 @@ class CharacterLanguageModel(nn.Module):
 
     def loss(self, classes: torch.Tensor) -> torch.Tensor:
         """Mean cross-entropy, in nats, of the characters and ends of words: classes (N, L), -1 after the end."""
+        losses, counted = self._losses(classes)
+        return losses.sum() / counted.sum()
+
+    @torch.no_grad()
+    def perplexities(self, classes: torch.Tensor) -> torch.Tensor:
+        """Perplexity (N,) of each word: classes (N, L), -1 after the end; 1 is a word that could be no other."""
+        losses, counted = self._losses(classes)
+        return (losses.sum(dim=1) / counted.sum(dim=1)).exp()
+
+    def _losses(self, classes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cross-entropy (N, L + 1) of the characters and the end of words (N, L), zero beyond, and which count."""
         table = torch.tensor(self.symbols, device=classes.device)
         symbols = table[classes.clamp(min=0)].masked_fill(classes < 0, END)  # (N, L)
         contexts = functional.pad(symbols, (self.settings.context, 0), value=END).unfold(1, self.settings.context, 1)
         targets = functional.pad(symbols, (0, 1), value=END)  # (N, L + 1), beside contexts (N, L + 1, W)
         counted = functional.pad(classes >= 0, (1, 0), value=True)
-        return functional.cross_entropy(self(contexts[counted]).float(), targets[counted])
+        losses = functional.cross_entropy(self(contexts[counted]).float(), targets[counted], reduction="none")
+        return torch.zeros(counted.shape, device=losses.device).masked_scatter(counted, losses), counted
 
     @torch.no_grad()
     def next_characters(self, beginnings: Sequence[tuple[int, ...]]) -> np.ndarray:
