@@ -27,7 +27,7 @@ def main() -> None:
     model, image_processor = detector.load()
     model.to(memory_format=torch.channels_last)
     crops = photos.training_crops(image_processor, arguments.num_items, arguments.seed)
-    logger.info("training photos: %s", [len(rows) for rows in crops.sources])
+    logger.info("training photos: %s", [len(rows) for rows in crops.sources] or "streamed")
     rows = photos.evaluation_rows()
     if rows is None:
         stop_evaluation(arguments)

@@ -46,16 +46,16 @@ class SpotterArguments:
 
     def load(self) -> tuple[TCMForTextSpotting, TCMImageProcessor]:
         """The model and its image processor."""
-        overrides, processing = json.loads(self.config_overrides), json.loads(self.processor_overrides)
+        overrides = {"recognizer": {}, **json.loads(self.config_overrides)}
+        processing = json.loads(self.processor_overrides)
         if self.model_name_or_path is None:
-            model = TCMForTextSpotting(TCMConfig.from_preset(self.preset, **{"recognizer": {}, **overrides}))
-            image_processor = TCMImageProcessor(**processing).for_model(model.config)
+            model = TCMForTextSpotting(TCMConfig.from_preset(self.preset, **overrides))
+            image_processor = TCMImageProcessor(**processing)
         else:
             name = self.model_name_or_path
-            recognizer = TCMConfig.from_pretrained(name).recognizer or {}
-            overrides["recognizer"] = {**recognizer, **overrides.get("recognizer", {})}
             model = TCMForTextSpotting.from_pretrained(name, dtype="float32", **overrides)
             image_processor = TCMImageProcessor.from_pretrained(name, **processing)
+        image_processor = image_processor.for_model(model.config)
         if image_processor.text_threshold is None:
             image_processor.text_threshold = 0.0  # that of a detector
         if self.freeze_detector:
@@ -101,6 +101,8 @@ def training_data(photos: PhotoArguments, words: WordArguments, image_processor:
     collages = word_collages(photos, words, image_processor, length, seed)
     if not photos.has_photos:
         return collages
+    if photos.streaming:
+        raise ValueError("streamed photos cannot be mixed with word crops: leave out --streaming or --train_words")
     crops = photos.training_crops(image_processor, length, seed)
     return MixedDataset([crops, collages], [1 - words.word_weight, words.word_weight], length, seed)
 

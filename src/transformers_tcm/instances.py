@@ -7,6 +7,7 @@ from typing import Any, Self
 import numpy as np
 
 from . import geometry
+from .coco import coco_ignored, coco_objects, coco_outline, coco_word
 from .icdar import ILLEGIBLE, parse_icdar, quoted
 
 __all__ = ["ILLEGIBLE", "Instances", "TextInstances"]
@@ -148,6 +149,24 @@ class TextInstances(Instances):
             texts=[one.get("text") for one in detections] if "text" in present else None,
             text_scores=np.array([one["text_score"] for one in detections]) if "text_score" in present else None,
         )
+
+    @classmethod
+    def from_coco(cls, annotations: Any) -> "TextInstances":
+        """Words of objects with `bbox` and `segmentation`, in one of the forms of `transformers_tcm.coco`.
+
+        Raises:
+            ValueError: naming the object that has no outline.
+            TypeError: for anything but objects.
+        """
+        objects = coco_objects(annotations)
+        polygons = []
+        for number, one in enumerate(objects, start=1):
+            try:
+                polygons.append(coco_outline(one))
+            except ValueError as error:
+                raise ValueError(f"object {number}: {error}") from error
+        ignore = np.array([coco_ignored(one) for one in objects], dtype=bool)
+        return cls(polygons, texts=[coco_word(one) for one in objects], ignore=ignore)
 
     @classmethod
     def from_icdar(cls, text: str) -> "TextInstances":

@@ -1,11 +1,12 @@
 """Annotated photos as torch datasets: whole photos for evaluation, random crops for training."""
 
+import itertools
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from ..images import load_image
 from ..instances import TextInstances
@@ -13,7 +14,10 @@ from .augmentation import TextAugmentation
 from .loaders import row_to_instances
 from .picture_cache import decoded_pictures
 
-__all__ = ["DecodedRows", "RandomTextCrops", "TextPhotos", "process_for_model", "use_one_thread"]
+if TYPE_CHECKING:
+    import datasets
+
+__all__ = ["DecodedRows", "RandomTextCrops", "StreamedTextCrops", "TextPhotos", "process_for_model", "use_one_thread"]
 
 Rows = Sequence[Mapping[str, Any]]
 ImageProcessor = Any  # a TCM image processor; this module does not know the models
@@ -153,6 +157,48 @@ def use_one_thread() -> None:
     import cv2
 
     cv2.setNumThreads(1)
+
+
+class StreamedTextCrops(IterableDataset[dict[str, Any]]):
+    """Augmented crops of photos that are streamed, one of each, over and over: a training set without a length.
+
+    Crops depend on nothing but `seed` and the number of workers.
+
+    Args:
+        rows: a streamed dataset, as `load_named_dataset` gives it. Its shards are shared among the workers.
+        augmentation, image_processor: as in `RandomTextCrops`.
+        seed: of all randomness.
+        buffer_size: photos among which the next one is drawn.
+    """
+
+    # Rows that could be counted or looked at again: none.
+    sources: tuple[Rows, ...] = ()
+
+    def __init__(
+        self,
+        rows: "datasets.IterableDataset",
+        augmentation: TextAugmentation,
+        image_processor: ImageProcessor,
+        seed: int = 0,
+        buffer_size: int = 256,
+    ):
+        self.rows = rows.shuffle(seed=seed, buffer_size=buffer_size)
+        self.augmentation = augmentation
+        self.image_processor = image_processor
+        self.seed = seed
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        worker = get_worker_info()
+        number = 0 if worker is None else worker.id
+        for epoch in itertools.count():
+            self.rows.set_epoch(epoch)
+            index = -1
+            for index, row in enumerate(self.rows):
+                rng = np.random.default_rng([self.seed, number, epoch, index])
+                crop, instances = self.augmentation(_decode(row)["image"], row_to_instances(row), rng)
+                yield self.image_processor.training_item(crop, instances)
+            if index < 0:  # more workers than shards
+                return
 
 
 def process_for_model(

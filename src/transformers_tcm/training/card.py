@@ -59,7 +59,7 @@ def _data(trainer: Trainer, dataset: str) -> str:
         for rows, weight in zip(train.sources, train.weights, strict=True):
             photos = "rendered photos" if isinstance(rows, RenderedRows) else f"{len(rows)} photos"
             lines.append(f"- {photos} for {weight:.0%} of the training crops.")
-    elif train is not None:
+    elif hasattr(train, "__len__"):
         lines.append(f"- {len(train)} training examples.")
     if evaluation is not None:
         lines.append(f"- {len(evaluation)} examples to evaluate on: {dataset}.")

@@ -16,8 +16,8 @@ from transformers import HfArgumentParser, IntervalStrategy, TrainingArguments
 
 from ..data.augmentation import TextAugmentation
 from ..data.copy_paste import CopyPaste, cut_words, patches_of_words
-from ..data.datasets import DecodedRows, RandomTextCrops
-from ..data.loaders import load_icdar2015, load_jsonl, row_to_instances
+from ..data.datasets import DecodedRows, RandomTextCrops, StreamedTextCrops
+from ..data.loaders import load_icdar2015, load_jsonl, load_named_dataset, row_to_instances
 from ..data.rendering.rows import RenderedRows
 from ..data.word_crops import load_word_crops
 from ..images import load_image
@@ -157,6 +157,19 @@ class PhotoArguments:
         default_factory=list, metadata={"help": "A folder of gt_*.txt for each of them."}
     )
     train_jsonl: list[str] = field(default_factory=list, metadata={"help": "JSON-lines files, after the folders."})
+    dataset_name: str | None = field(
+        default=None,
+        metadata={
+            "help": "Data set of the Hub, or folder for `datasets.load_dataset`, after the files; with the columns "
+            "image, polygons, texts and ignore, or with objects in the manner of COCO."
+        },
+    )
+    dataset_config_name: str | None = field(default=None, metadata={"help": "Its configuration."})
+    train_split: str = field(default="train", metadata={"help": "Its part to train on."})
+    eval_split: str | None = field(default=None, metadata={"help": "Its part to evaluate on."})
+    streaming: bool = field(
+        default=False, metadata={"help": "Read its photos as they are needed, as the only source, in another order."}
+    )
     train_weights: list[float] = field(
         default_factory=list, metadata={"help": "Share of the crops from each source, in that order. Default: equal."}
     )
@@ -225,21 +238,36 @@ class PhotoArguments:
     @property
     def has_photos(self) -> bool:
         """Whether there are photos to train on, rendered ones included."""
-        return bool(self.train_images or self.train_jsonl or self.train_rendered)
+        return bool(self.train_images or self.train_jsonl or self.dataset_name or self.train_rendered)
 
-    def training_crops(self, image_processor: Any, length: int, seed: int) -> RandomTextCrops:
+    def training_crops(self, image_processor: Any, length: int, seed: int) -> RandomTextCrops | StreamedTextCrops:
         """Augmented crops of the training photos; those that are evaluated on are left out.
 
         With `few_shot`, only a share of the photos is used, also to cut words from; each source still gives its share
-        of the crops.
+        of the crops. Streamed crops have no `length`.
 
         Raises:
             ValueError: without photos, without a folder of annotations for each folder of photos, for a share of the
-                photos outside (0, 1], or where there is no word to paste.
+                photos outside (0, 1], where there is no word to paste, or for streamed photos among others.
         """
+        if self.streaming:
+            rows = self._streamed()
+            return StreamedTextCrops(rows, self._augmentation([]), image_processor, seed)
         sources = self._sources()
+        weights = self.train_weights or [1.0] * len(sources)
+        crops = (sources, weights, self._augmentation(sources), image_processor)
+        return RandomTextCrops(*crops, length=length, seed=seed)
+
+    def _streamed(self) -> Any:
+        if self.dataset_name is None or self.train_images or self.train_jsonl:
+            raise ValueError("--streaming is for one --dataset_name, without --train_images and --train_jsonl")
+        if self.few_shot < 1 or self.copy_paste_probability:
+            raise ValueError("--few_shot and --copy_paste_probability need all photos at once: leave out --streaming")
+        return load_named_dataset(self.dataset_name, self.train_split, self.dataset_config_name, streaming=True)
+
+    def _augmentation(self, sources: list[Any]) -> TextAugmentation:
         heights = self.word_height_range
-        augmentation = TextAugmentation(
+        return TextAugmentation(
             crop_size=(self.crop_size, self.crop_size),
             scale_range=(self.min_scale, self.max_scale),
             word_height_range=(heights[0], heights[1]) if heights else None,
@@ -249,8 +277,6 @@ class PhotoArguments:
             text_crop_probability=self.text_crop_probability,
             copy_paste=self._copy_paste(sources) if self.copy_paste_probability else None,
         )
-        weights = self.train_weights or [1.0] * len(sources)
-        return RandomTextCrops(sources, weights, augmentation, image_processor, length=length, seed=seed)
 
     def _sources(self) -> list[Any]:
         """Rows of each training source."""
@@ -263,13 +289,17 @@ class PhotoArguments:
         for path in self.train_jsonl:
             rows = _not_empty(load_jsonl(path), path)
             sources.append(self._decoded(self._share_of(rows) if self.jsonl_photos else rows, False))
+        if self.dataset_name is not None:
+            rows = self._share_of(load_named_dataset(self.dataset_name, self.train_split, self.dataset_config_name))
+            sources.append(self._decoded(rows, False))
         if self.train_rendered is not None:
             sources.append(RenderedRows(**json.loads(self.train_rendered)))
         if not sources:
             raise ValueError(
-                "nothing to train on: give --train_images and --train_annotations, --train_jsonl or --train_rendered"
+                "nothing to train on: give --train_images and --train_annotations, --train_jsonl, --dataset_name or "
+                "--train_rendered"
             )
-        if self.few_shot < 1 and not self.train_images and not self.jsonl_photos:
+        if self.few_shot < 1 and not (self.train_images or self.dataset_name or self.jsonl_photos):
             raise ValueError(
                 "--few_shot takes a share of the --train_images folders, and there is none; where the JSON-lines files "
                 "hold photos, not rendered scenes, add --jsonl_photos true"
@@ -293,8 +323,9 @@ class PhotoArguments:
     def _copy_paste(self, sources: list[Any]) -> CopyPaste:
         """Pastes the legible words of the photos among the sources, and of the lists."""
         patches = patches_of_words(word for path in self.copy_paste_words for word in load_word_crops(path))
-        annotated = len(self.train_images) + (len(self.train_jsonl) if self.jsonl_photos else 0)
-        photos = sources[:annotated]
+        rendered = () if self.jsonl_photos else range(len(self.train_images), len(self.train_images + self.train_jsonl))
+        annotated = [rows for rows in sources if not isinstance(rows, RenderedRows)]
+        photos = [rows for index, rows in enumerate(annotated) if index not in rendered]
         for row in (row for rows in photos for row in rows):
             patches += cut_words(np.asarray(load_image(row["image"])), row_to_instances(row))
         low, high = self.copy_paste_heights
@@ -310,4 +341,6 @@ class PhotoArguments:
             return _not_empty(load_jsonl(self.eval_jsonl), self.eval_jsonl)
         if self.eval_images and self.eval_annotations:
             return load_icdar2015(self.eval_images, self.eval_annotations, include=self.eval_list)
+        if self.dataset_name is not None and self.eval_split is not None:
+            return load_named_dataset(self.dataset_name, self.eval_split, self.dataset_config_name)
         return None

@@ -1,7 +1,17 @@
 """Readers of annotated photos in the formats of other tools and data sets, one module for each family."""
 
+from .coco import load_coco, load_coco_text, load_text_ocr
 from .ctw1500 import load_ctw1500
 from .labelme import load_labelme
+from .mlt import load_mlt
 from .total_text import load_total_text
 
-__all__ = ["load_ctw1500", "load_labelme", "load_total_text"]
+__all__ = [
+    "load_coco",
+    "load_coco_text",
+    "load_ctw1500",
+    "load_labelme",
+    "load_mlt",
+    "load_text_ocr",
+    "load_total_text",
+]

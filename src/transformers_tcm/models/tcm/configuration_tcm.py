@@ -13,7 +13,7 @@ from transformers.configuration_utils import SubConfigSpec
 from .heads import head_class
 from .hub_tcm import LoadsThroughShim, auto_map, write_shim
 from .recognition import recognizer_class
-from .recognition.base import RecognizerConfig
+from .recognition.base import RecognizerConfig, changed_settings
 
 __all__ = ["DEFAULT_PROMPT", "DEFAULT_PROMPT_TOKEN_IDS", "TCMConfig", "TCMVisionConfig"]
 
@@ -238,7 +238,9 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
         """See `PreTrainedConfig.from_dict`.
 
-        Another `head_type` than that of the dictionary takes the defaults of the new head.
+        Another `head_type` than that of the dictionary takes the defaults of the new head. `recognizer` changes those
+        settings of a spotter's recogniser that it names; a language model that lacks characters of a new `charset`
+        is left out.
 
         Raises:
             ValueError: naming the entry that is of the wrong type or out of range.
@@ -249,6 +251,8 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
         if kwargs.get("head_type", given.get("head_type")) != given.get("head_type"):
             given.pop("head_config", None)
             given["head_type"] = kwargs["head_type"]  # else the defaults would be those of the former head
+        if kwargs.get("recognizer") is not None and given.get("recognizer") is not None:
+            kwargs["recognizer"] = changed_settings(given["recognizer"], kwargs["recognizer"])
         try:
             return super().from_dict(given, **kwargs)
         except (StrictDataclassError, TypeError, AttributeError, ZeroDivisionError) as error:

@@ -177,8 +177,9 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
         Args:
             images: one image or several: paths, URLs, PIL images (turned upright as their EXIF orientation says), numpy
                 arrays or tensors (with a channel axis, first or last, and values 0…255 unless `do_rescale=False`).
-            annotations: for each image its text in pixels of the upright image, as `TextInstances` or as the dictionary
-                of `TextInstances.to_json`.
+            annotations: for each image its text in pixels of the upright image, as `TextInstances`, as the dictionary
+                of `TextInstances.to_json`, or in the manner of COCO, `{"annotations": [{"bbox": …}, …]}` or the
+                `objects` of a dataset's row, see `transformers_tcm.coco`.
             kwargs: any setting of this processor, for this call only. `return_tensors` is "pt" unless given.
 
         Returns:
@@ -568,7 +569,14 @@ def _as_instances(annotations: Annotations, count: int) -> list[TextInstances]:
     several = [annotations] if isinstance(annotations, (TextInstances, dict)) else list(annotations)
     if len(several) != count:
         raise ValueError(f"{len(several)} annotations for {count} images; expected one for each image")
-    return [one if isinstance(one, TextInstances) else TextInstances.from_json(one) for one in several]
+    return [_as_text(one) for one in several]
+
+
+def _as_text(annotation: Any) -> TextInstances:
+    if isinstance(annotation, TextInstances):
+        return annotation
+    is_coco = isinstance(annotation, dict) and "polygons" not in annotation
+    return TextInstances.from_coco(annotation) if is_coco else TextInstances.from_json(annotation)
 
 
 def _label(instances: TextInstances, original: tuple[int, int], resized: tuple[int, int]) -> dict[str, torch.Tensor]:

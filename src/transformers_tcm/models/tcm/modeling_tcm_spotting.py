@@ -3,6 +3,7 @@
 References: FastTCM, Yu et al., TPAMI 2024; ABCNet, Liu et al., CVPR 2020.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,17 +14,26 @@ from torch import nn
 from transformers import initialization as init
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
 from transformers.core_model_loading import Chunk, WeightConverter, WeightRenaming
-from transformers.utils import ModelOutput, can_return_tuple
+from transformers.utils import ModelOutput, can_return_tuple, logging
 
 from ... import geometry
 from .attention_tcm import follow_attention_of
 from .configuration_tcm import TCMConfig
 from .heads.base import DetectionHead, Regions
-from .modeling_tcm import TCMForTextDetection, TCMModelOutput, TCMTextDetectionOutput, check_labels, valid_sizes
+from .loading_tcm import configurations
+from .modeling_tcm import (
+    TCMForTextDetection,
+    TCMModelOutput,
+    TCMTextDetectionOutput,
+    recorded,
+    valid_sizes,
+)
 from .recognition import recognizer_class
 from .recognition.base import Recognizer
 from .recognition.proposals import LabelledWords, outlines_to_bezier, regions_to_bezier
 from .recognition.reading import WordReading, char_classes
+
+logger = logging.get_logger(__name__)
 
 __all__ = ["TCMForTextSpotting", "TCMTextSpottingOutput"]
 
@@ -49,6 +59,7 @@ class TCMTextSpottingOutput(TCMTextDetectionOutput):
         score_map: (B, K, h, w) cosine of every position with the text; `None` without prompting.
         valid_sizes: (B, 2) height and width of each image within the padded input.
         hidden_states: maps of the stem and the four stages, where asked for.
+        attentions, decoder_attentions, cross_attentions: as in `TCMModelOutput`, where asked for.
         points: (sum of K_i, 2) outlines of the proposals, in pixels of the network's input.
         counts: (N,) points of each outline.
         batch_indices: (N,) the image that each proposal is in.
@@ -95,13 +106,75 @@ class TCMForTextSpotting(TCMForTextDetection):
         if not config.is_spotter:
             raise ValueError("this configuration describes a detector; `recognizer={}` adds the default recogniser")
         super().__init__(config)
-        settings, vision = config.recognizer_settings, config.vision_config
-        self.recognizer = None
-        if settings is not None:
-            in_channels = vision.width if settings.feature_stride == 2 else vision.hidden_sizes[0]
-            self.recognizer = recognizer_class(settings.decoder)(settings, in_channels)
-            follow_attention_of(config, self.recognizer)
+        self.recognizer = self._make_recognizer()
+        if self.recognizer is not None:
+            self._no_split_modules = [*self._no_split_modules, type(self.recognizer).__name__]
         self.post_init()
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, *args: Any, **kwargs: Any
+    ) -> Any:
+        """See `TCMForTextDetection.from_pretrained`; characters of another `charset` than stored start at random.
+
+        `from_pretrained(x, recognizer={"charset": …})` keeps all other settings of the recogniser, and what it has
+        learnt of the characters that it shares with the checkpoint, see `set_charset`.
+        """
+        found = configurations(pretrained_model_name_or_path, kwargs)
+        if found is None or not found.replaces_charset:
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        arguments = {**found.arguments, "config": found.with_stored_charset()}
+        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **arguments)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        assert found.chosen.recognizer is not None  # as in all that `replaces_charset`
+        model.set_charset(found.chosen.recognizer["charset"], found.chosen.recognizer["language_model"])
+        return loaded
+
+    def _make_recognizer(self) -> Recognizer | None:
+        settings, vision = self.config.recognizer_settings, self.config.vision_config
+        if settings is None:
+            return None
+        in_channels = vision.width if settings.feature_stride == 2 else vision.hidden_sizes[0]
+        recognizer: Recognizer = recognizer_class(settings.decoder)(settings, in_channels)
+        follow_attention_of(self.config, recognizer)
+        return recognizer
+
+    @torch.no_grad()
+    def set_charset(self, charset: str, language_model: dict[str, Any] | None = None) -> str:
+        """Let the recogniser read other characters, in place; what it knows of those that stay is kept.
+
+        Make the image processor fit with `image_processor.for_model(model.config)`.
+
+        Args:
+            charset: the characters, each once.
+            language_model: settings of the language model, `None` for none.
+
+        Returns:
+            The characters that are new, whose weights start at random.
+
+        Raises:
+            ValueError: for a head that reads what it finds, and for a charset with a character twice.
+        """
+        former = self.recognizer
+        if former is None:
+            raise ValueError(f"the head {self.config.head_type!r} has no recogniser whose charset could change")
+        self.config.recognizer = {
+            **(self.config.recognizer or {}),
+            "charset": charset,
+            "language_model": language_model,
+        }
+        recognizer = self._make_recognizer()
+        assert recognizer is not None  # its settings were just changed
+        self.recognizer = recognizer.apply(self._init_weights).to(former.encoder.flatten.weight).train(former.training)
+        new = recognizer.adopt(former)
+        if new:
+            logger.warning(
+                f"{len(new)} of {len(charset)} characters are new to the recogniser and start at random; train it "
+                f"before it reads them: {new}"
+            )
+        if former.language_model is not None and recognizer.language_model is None:
+            logger.warning("the language model is left out: it knows other characters")
+        return new
 
     def _check_that_it_only_detects(self, head: type[DetectionHead]) -> None:
         return
@@ -138,6 +211,7 @@ class TCMForTextSpotting(TCMForTextDetection):
         text_threshold: float = 0.0,
         output_training_maps: bool = False,
         output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
         output_turn_votes: bool = False,
         **kwargs: object,
     ) -> TCMTextSpottingOutput:
@@ -157,6 +231,7 @@ class TCMForTextSpotting(TCMForTextDetection):
             use_language_model, text_threshold: see `read`.
             output_training_maps: also compute the maps that only the loss needs.
             output_hidden_states: also return the maps of stem and stages.
+            output_attentions: also return attention weights, which takes eager attention.
             output_turn_votes: also find out which way the text of each image runs, by reading some words the other
                 way round. Heads that read by themselves know no other way: their votes are zeros.
 
@@ -164,7 +239,7 @@ class TCMForTextSpotting(TCMForTextDetection):
             ValueError: if the labels are those of other images, or lack what they should hold.
             TypeError: for labels that are not joined for the batch, or an unknown name in `decoding`.
         """
-        check_labels(labels, pixel_values)
+        self._check_labels(labels, pixel_values)
         words = crops = None
         if labels is not None and self.recognizer is not None:
             words = LabelledWords.from_labels(labels)
@@ -177,12 +252,13 @@ class TCMForTextSpotting(TCMForTextDetection):
                 words = words.in_images((~photos).int().argsort(stable=True).argsort())
                 crops, pixel_values = pixel_values[~photos], pixel_values[photos]
                 pixel_mask = None if pixel_mask is None else pixel_mask[photos]
-        outputs = self.model(pixel_values, pixel_mask, output_hidden_states=output_hidden_states, return_dict=True)
+        outputs = self.model(pixel_values, pixel_mask, output_hidden_states, output_attentions, return_dict=True)
         sizes = valid_sizes(pixel_values, pixel_mask)
         with_training_maps = self.training or output_training_maps or labels is not None
         maps = self._detect(outputs, pixel_mask, sizes, with_training_maps)
         settings = self.head.decoding_class(**(decoding or {}))
-        loss_dict, found = None, {}
+        loss_dict: dict[str, torch.Tensor] | None = None
+        found: dict[str, Any] = {}
         if labels is not None:
             loss_dict = self._detection_losses(maps, outputs.score_logits, labels)
         if words is not None:
@@ -190,7 +266,8 @@ class TCMForTextSpotting(TCMForTextDetection):
             words = words if proposals is None else words.with_matched(proposals)
             loss_dict = {**(loss_dict or {}), **self._reading_losses(self._features(outputs), crops, words)}
         if labels is None or not self.training:
-            regions = self.head.decode(maps, sizes, settings).to(self.device)
+            # Not the model's device, whose weights may be elsewhere until they are used.
+            regions = self.head.decode(maps, sizes, settings).to(sizes.device)
             if self.recognizer is not None:
                 self._read_regions(regions, self._features(outputs), text_threshold if use_language_model else np.inf)
             if output_turn_votes:
@@ -204,7 +281,7 @@ class TCMForTextSpotting(TCMForTextDetection):
             head_output=maps,
             score_map=outputs.score_map,
             valid_sizes=sizes,
-            hidden_states=outputs.hidden_states,
+            **recorded(outputs),
             **found,
         )
 
@@ -287,7 +364,7 @@ class TCMForTextSpotting(TCMForTextDetection):
         """The model's own, where it is trained on them as well."""
         if self.recognizer is None or not (self.training and self.recognizer.settings.train_on_proposals):
             return None
-        return self.head.decode(maps, sizes, settings).to(self.device)
+        return self.head.decode(maps, sizes, settings).to(sizes.device)
 
     def _turn_votes(self, features: torch.Tensor, regions: Regions, num_images: int) -> torch.Tensor:
         """Votes (B, 4) of the largest words of each image, each for the direction in which it is read better than the
@@ -332,7 +409,7 @@ class TCMForTextSpotting(TCMForTextDetection):
         if language_model is None:
             return [reading.score for reading in readings]
         longest = max(1, *(len(reading.text) for reading in readings))
-        ids = torch.zeros(len(readings), longest, dtype=torch.int64, device=self.device)
+        ids = torch.zeros(len(readings), longest, dtype=torch.int64)
         for row, reading in zip(ids, readings, strict=True):
             row[: len(reading.text)] = torch.tensor([ord(character) for character in reading.text], dtype=torch.int64)
         perplexities = language_model.perplexities(char_classes(ids, self.recognizer.settings.charset))

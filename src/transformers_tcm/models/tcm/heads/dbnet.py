@@ -114,6 +114,7 @@ class DBNetHead(DetectionHead):
     display_name = "DBNet"
     paper = "Liao et al., Real-time Scene Text Detection with Differentiable Binarization, AAAI 2020"
     score_map_loss = "bce"
+    keep_in_float32 = ("probability.0", "probability.1", "threshold.0", "threshold.1")
 
     def __init__(self, settings: DBNetConfig, in_channels: Sequence[int], num_classes: int = 1):
         super().__init__(settings, in_channels, num_classes)
@@ -216,7 +217,7 @@ def _logits(branch: nn.Sequential, features: torch.Tensor) -> torch.Tensor:
     """The map (B, 1, H, W) float32 of a branch.
 
     Its first convolution leaves the reach of float16, and so do the statistics of its norm: models in float16 keep
-    both in float32, see `TCMForTextDetection._keep_in_fp32_modules`.
+    both in float32, see `DBNetHead.keep_in_float32`.
     """
     start, rest = branch[:2], branch[2:]
     if features.dtype == torch.float16 and branch.get_parameter("0.weight").dtype == torch.float32:

@@ -13,11 +13,11 @@ import torch
 from huggingface_hub.dataclasses import strict
 from torch import nn
 
-from .language_model import CharacterLanguageModel, LanguageModelConfig, needs_search
+from .language_model import CharacterLanguageModel, LanguageModelConfig, fold_character, needs_search
 from .reading import PRINTABLE_ASCII, WordReading, char_classes
 from .sampling import WordSampler, quads_to_bezier, with_margin, word_heights
 
-__all__ = ["Recognizer", "RecognizerConfig"]
+__all__ = ["Recognizer", "RecognizerConfig", "changed_settings"]
 
 # Words are encoded in multiples of this number.
 ROUNDING = 8
@@ -110,12 +110,27 @@ class RecognizerConfig:
         return self.crop_size[1] // 2
 
 
+def changed_settings(stored: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a recogniser with some changed, without a language model that does not fit them.
+
+    Args:
+        stored: as in `TCMConfig.recognizer`.
+        changes: what to change.
+    """
+    settings = {**stored, **changes}
+    known = {fold_character(character) for character in stored.get("charset", PRINTABLE_ASCII)}
+    asked = {fold_character(character) for character in settings.get("charset", PRINTABLE_ASCII)}
+    fits = asked <= known and settings.get("decoder", "ctc") == stored.get("decoder", "ctc")
+    return settings if fits or "language_model" in changes else {**settings, "language_model": None}
+
+
 class Recognizer(nn.Module, ABC):
     """Reads words at given places of a feature map: samples them, encodes the crops, and decodes the states.
 
     Class attributes:
         config_class: dataclass of its settings, `TCMConfig.recognizer`.
         display_name: how cards and tables call it.
+        class_tensors: names of the decoder's weights that have a row for each class.
 
     Args:
         settings: its settings.
@@ -124,6 +139,7 @@ class Recognizer(nn.Module, ABC):
 
     config_class: ClassVar[type] = RecognizerConfig
     display_name: ClassVar[str]
+    class_tensors: ClassVar[tuple[str, ...]]
 
     def __init__(self, settings: RecognizerConfig, in_channels: int):
         from .encoder import TCMWordEncoder  # which takes the settings above
@@ -141,10 +157,36 @@ class Recognizer(nn.Module, ABC):
             language = LanguageModelConfig(**settings.language_model)
             self.language_model = CharacterLanguageModel(language, settings.charset)
 
+    @torch.no_grad()
+    def adopt(self, other: "Recognizer") -> str:
+        """Take the weights of a recogniser of other characters, those of classes for the characters in both.
+
+        Returns:
+            The characters that the other lacks, whose weights are left as they are.
+        """
+        # Unknown and last, which both have, are -2 and -1 from the end.
+        former = {character: row for row, character in enumerate(other.settings.charset)}
+        shared = [(row, former[c]) for row, c in enumerate(self.settings.charset) if c in former] + [(-2, -2), (-1, -1)]
+        own_rows, other_rows = (list(rows) for rows in zip(*shared, strict=True))
+        weights, class_tensors = other.state_dict(), {f"decoder.{name}" for name in self.class_tensors}
+        for name, tensor in self.state_dict().items():
+            if name in class_tensors:
+                tensor[own_rows] = weights[name][other_rows]
+            elif not name.startswith("language_model."):
+                tensor.copy_(weights[name])
+        if self.language_model is not None and other.language_model is not None:
+            self.language_model.adopt(other.language_model)
+        return "".join(character for character in self.settings.charset if character not in former)
+
     @abstractmethod
     def make_decoder(self, settings: RecognizerConfig) -> nn.Module:
         """From states (N, T, D), and the right classes where it is taught, to logits (N, T', classes); with a `loss`
         of logits and classes (N, L), -1 after the end."""
+
+    def classify(self, states: torch.Tensor, classes: torch.Tensor | None) -> torch.Tensor:
+        """Logits (N, T', classes) of states (N, T, D), by the decoder."""
+        logits: torch.Tensor = self.decoder(states, classes)
+        return logits
 
     @property
     @abstractmethod
@@ -231,7 +273,7 @@ class Recognizer(nn.Module, ABC):
         crops = torch.cat([crops, crops[-1:].expand(extra, -1, -1, -1)])
         if classes is not None:
             classes = torch.cat([classes, classes[-1:].expand(extra, -1)])
-        return self.decoder(self.encoder(crops), classes)[: len(control_points)]
+        return self.classify(self.encoder(crops), classes)[: len(control_points)]
 
     def loss(
         self,

@@ -70,7 +70,8 @@ class TCMWordEncoder(nn.Module):
 
     def forward(self, crops: torch.Tensor) -> torch.Tensor:
         columns = self.convs(crops).permute(0, 3, 1, 2).flatten(2)  # (N, C, rows, T) -> (N, T, C x rows)
-        states = self.flatten(columns) + self.position_embedding.weight
+        steps = torch.arange(columns.shape[1], device=columns.device)
+        states = self.flatten(columns) + self.position_embedding(steps)
         for layer in self.layers:
             states = layer(states)
         return self.norm(states)
