@@ -30,8 +30,10 @@ from transformers_tcm.training import (
     TimeLimit,
     create_optimizer,
     create_scheduler,
+    describe_run,
     freeze_text_encoder,
     parse_recipe,
+    recipe_file,
     score_photos,
     stop_evaluation,
 )
@@ -39,7 +41,7 @@ from transformers_tcm.training import (
 
 def main() -> None:
     detector, photos, arguments = parse_recipe(ModelArguments, PhotoArguments, TCMTrainingArguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    logging.basicConfig(format="%(message)s")
     set_seed(arguments.seed)
     model, image_processor = detector.load()
     model.to(memory_format=torch.channels_last)
@@ -63,13 +65,17 @@ def main() -> None:
     if data is not None:
         batches = accelerator.prepare(loader(data, arguments.per_device_eval_batch_size))
         evaluate = partial(score_photos, model, image_processor, batches, accelerator)
+    if accelerator.is_main_process:
+        print(describe_run(model, arguments, crops, data, recipe_file(), detector.model_name_or_path))
     if crops is not None:
         train(accelerator, model, loader(crops, arguments.per_device_train_batch_size), evaluate, run)
         run.save_model(model)
     if arguments.do_eval and evaluate is not None:
         run.log(arguments.max_steps if crops is not None else 0, evaluate())
-    if crops is not None and detector.fuse and model.config.prompting == "fasttcm" and accelerator.is_main_process:
-        save_fused(arguments.output_dir)
+    if crops is not None and accelerator.is_main_process:
+        if detector.fuse and model.config.prompting == "fasttcm":
+            save_fused(arguments.output_dir)
+        print(f"saved in {arguments.output_dir}")
     accelerator.end_training()
 
 

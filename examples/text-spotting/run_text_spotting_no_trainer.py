@@ -37,8 +37,10 @@ from transformers_tcm.training import (
     TimeLimit,
     create_optimizer,
     create_scheduler,
+    describe_run,
     freeze_text_encoder,
     parse_recipe,
+    recipe_file,
     score_photos,
     stop_evaluation,
 )
@@ -49,7 +51,7 @@ def main() -> None:
         SpotterArguments, SpottingPhotoArguments, WordArguments, TCMTrainingArguments
     )
     check(spotter, photos, words)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    logging.basicConfig(format="%(message)s")
     set_seed(arguments.seed)
     model, image_processor = spotter.load()
     model.to(memory_format=torch.channels_last)
@@ -72,13 +74,17 @@ def main() -> None:
     if data is not None:
         batches = accelerator.prepare(loader(data, arguments.per_device_eval_batch_size))
         evaluate = partial(score_photos, model, image_processor, batches, accelerator)
+    if accelerator.is_main_process:
+        print(describe_run(model, arguments, items, data, recipe_file(), spotter.model_name_or_path))
     if items is not None:
         train(accelerator, model, loader(items, arguments.per_device_train_batch_size), evaluate, run)
         run.save_model(model)
     if arguments.do_eval and evaluate is not None:
         run.log(arguments.max_steps if items is not None else 0, evaluate())
-    if items is not None and spotter.fuse and model.config.prompting == "fasttcm" and accelerator.is_main_process:
-        save_fused(arguments.output_dir)
+    if items is not None and accelerator.is_main_process:
+        if spotter.fuse and model.config.prompting == "fasttcm":
+            save_fused(arguments.output_dir)
+        print(f"saved in {arguments.output_dir}")
     accelerator.end_training()
 
 

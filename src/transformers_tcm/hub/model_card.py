@@ -17,7 +17,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from ..models.tcm.heads import head_class
 from ..models.tcm.recognition import recognizer_class
 
-__all__ = ["PICTURE_FILE", "CardDetails", "Publication", "eval_result", "model_card", "replace_thresholds"]
+__all__ = [
+    "PICTURE_FILE",
+    "UNKNOWN",
+    "CardDetails",
+    "Publication",
+    "eval_result",
+    "model_card",
+    "replace_thresholds",
+]
 
 PICTURE_FILE = "example.jpg"
 PHOTO_CREDIT = (

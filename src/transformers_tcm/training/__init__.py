@@ -8,12 +8,14 @@ from .recipes import (
     PhotoArguments,
     few_shot_subset,
     parse_recipe,
+    recipe_file,
     stop_evaluation,
     unreadable_words,
     words_of_rows,
 )
 from .run_folder import RunFolder
 from .scoring import BatchScores, score_batch, score_photos, summarize
+from .screen import describe_run
 from .throughput import Throughput
 from .time_limit import TimeLimit
 from .trainer import TCMTrainer, TCMTrainingArguments, create_optimizer, create_scheduler
@@ -30,6 +32,7 @@ __all__ = [
     "TimeLimit",
     "create_optimizer",
     "create_scheduler",
+    "describe_run",
     "few_shot_subset",
     "freeze_detector",
     "freeze_text_encoder",
@@ -37,6 +40,7 @@ __all__ = [
     "load_initial_weights",
     "parameter_groups",
     "parse_recipe",
+    "recipe_file",
     "score_batch",
     "score_photos",
     "stop_evaluation",

@@ -26,6 +26,7 @@ __all__ = [
     "PhotoArguments",
     "few_shot_subset",
     "parse_recipe",
+    "recipe_file",
     "stop_evaluation",
     "unreadable_words",
     "words_of_rows",
@@ -49,7 +50,7 @@ def parse_recipe(*argument_classes: type, arguments: Sequence[str] | None = None
     """
     parser = HfArgumentParser(argument_classes)  # type: ignore[arg-type]
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    if not arguments or not arguments[0].endswith((".yaml", ".yml", ".json")):
+    if recipe_file(arguments) is None:
         return parser.parse_args_into_dataclasses(arguments)
     recipe, *overrides = arguments
     given = {override[2:].split("=")[0].replace("-", "_") for override in overrides if override.startswith("--")}
@@ -62,6 +63,12 @@ def parse_recipe(*argument_classes: type, arguments: Sequence[str] | None = None
             values = value if isinstance(value, list) else [json.dumps(value) if isinstance(value, dict) else value]
             from_recipe += [f"--{name}", *map(str, values)]
     return parser.parse_args_into_dataclasses(from_recipe + overrides)
+
+
+def recipe_file(arguments: Sequence[str] | None = None) -> str | None:
+    """The file that `parse_recipe` takes settings from; `None` if the arguments begin with none."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    return arguments[0] if arguments and arguments[0].endswith((".yaml", ".yml", ".json")) else None
 
 
 def _read_recipe(path: Path) -> dict[str, Any]:

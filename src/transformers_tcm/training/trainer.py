@@ -11,6 +11,7 @@ from torch import nn
 from tqdm.auto import tqdm
 from transformers import Trainer, TrainerCallback, TrainingArguments, get_scheduler
 from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_callback import ProgressCallback
 from transformers.trainer_utils import speed_metrics
 
 from ..data.collation import TextDetectionCollator
@@ -20,6 +21,7 @@ from .hub import HubTrainer
 from .interruption import StopRequest, last_checkpoint
 from .parameter_groups import freeze_text_encoder, parameter_groups
 from .scoring import BatchScores, score_batch, summarize
+from .screen import TrainingBar
 from .throughput import Throughput
 from .time_limit import TimeLimit
 
@@ -143,6 +145,8 @@ class TCMTrainer(HubTrainer):
         self.throughput, self.stop = Throughput(), StopRequest()
         self.time_limit = TimeLimit(args.max_seconds, args.max_steps)
         self.add_callback(_AfterSteps(self))
+        if self.pop_callback(ProgressCallback) is not None:  # there is another one in a notebook, or none
+            self.add_callback(TrainingBar())
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """See `parameter_groups`."""

@@ -12,6 +12,7 @@ from ..failures import DEFINITIONS, ImageOutcomes, Outcome, count_outcomes, size
 from ..score_curve import ScoreCurve
 from ..scores import EvaluationResult
 from .charts import precision_recall_chart, score_histogram
+from .crops import enlarged, list_failures
 from .photo import annotated_photo
 from .templates import render
 
@@ -72,7 +73,8 @@ def write_report(folder: Path, report: Report, load_photo: Callable[[int], Image
         reduced = photo.copy()
         reduced.thumbnail((_LONGEST_EDGE, _LONGEST_EDGE))
         reduced.save(folder / name, quality=85)
-        cards.append(_card(report.images[index], annotated_photo(report.images[index], name, photo.size)))
+        shot = annotated_photo(report.images[index], name, photo.size)
+        cards.append(_card(report.images[index], shot, _failures(report.images[index], photo, folder, f"{number:02d}")))
     page = folder / "index.html"
     # Halves of surrogate pairs, which labels may hold, cannot be encoded.
     page.write_text(_page(report, cards), encoding="utf-8", errors="replace")
@@ -135,8 +137,30 @@ def _kinds(report: Report) -> list[tuple[Outcome, str, int, int]]:
     return [(kind, DEFINITIONS[kind], labels[kind], found[kind]) for kind in kinds]
 
 
-def _card(image: ImageOutcomes, photo: Markup) -> dict[str, Any]:
-    """A photo with how often each kind occurs, and the words that were read wrongly."""
+def _failures(image: ImageOutcomes, photo: Image.Image, folder: Path, number: str) -> list[dict[str, Any]]:
+    """Every failure in a photo, enlarged; writes the pictures."""
+    figures = []
+    for place, failure in enumerate(list_failures(image), start=1):
+        crop, outline = enlarged(photo, failure)
+        name = f"photos/{number}-{place:03d}.jpg"
+        crop.save(folder / name, quality=85)
+        figures.append(
+            {
+                "kind": failure.kind,
+                "source": name,
+                "width": crop.width,
+                "height": crop.height,
+                "points": " ".join(f"{x:.1f},{y:.1f}" for x, y in outline.tolist()),
+                "side": "label" if failure.is_label else "detection",
+                "reading": failure.reading,
+                "label": failure.label,
+            }
+        )
+    return figures
+
+
+def _card(image: ImageOutcomes, photo: Markup, failures: list[dict[str, Any]]) -> dict[str, Any]:
+    """A photo with how often each kind occurs, and all its failures one by one."""
     labels, found = count_outcomes([image])
     counts = []
     for kind in DEFINITIONS:
@@ -146,4 +170,4 @@ def _card(image: ImageOutcomes, photo: Markup) -> dict[str, Any]:
         text = ", ".join(f"{number} {name}{'s' * (number != 1)}" for number, name in numbers if number)
         if text:
             counts.append((kind, text))
-    return {"photo": photo, "name": str(image.image_id), "counts": counts, "wrong_words": image.wrong_words}
+    return {"photo": photo, "name": str(image.image_id), "counts": counts, "failures": failures}
