@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from tiny_settings import LEARNING, RECOGNIZER
 
 from transformers_tcm import TCMForTextSpotting, TCMImageProcessor, TextInstances
 from transformers_tcm.data.collation import label_words
@@ -24,28 +25,8 @@ from transformers_tcm.data.word_crops import load_word_crops
 FOLDER = Path(__file__).parents[2] / "examples" / "text-spotting"
 TRAINER, NO_TRAINER = "run_text_spotting.py", "run_text_spotting_no_trainer.py"
 OVERRIDES: dict[str, Any] = {
-    "vision_config": {"width": 8, "depths": [1, 1, 1, 1], "projection_dim": 32, "num_attention_heads": 4},
-    "text_config": {
-        "hidden_size": 16,
-        "intermediate_size": 32,
-        "projection_dim": 32,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-    },
-    "decoder_hidden_size": 32,
-    "decoder_num_layers": 1,
-    "decoder_dropout": 0.0,
-    "head_config": {"neck_channels": 32, "hidden_channels": 8},
-    "recognizer": {
-        "crop_size": [8, 32],
-        "channels": [8, 12, 16],
-        "num_blocks": [0, 1, 0],
-        "hidden_size": 32,
-        "num_layers": 1,
-        "num_heads": 2,
-        "dropout": 0.0,
-        "jitter": 0.0,
-    },
+    **LEARNING,
+    "recognizer": {**RECOGNIZER, "num_blocks": [0, 1, 0], "hidden_size": 32, "dropout": 0.0, "jitter": 0.0},
 }
 WORDS = ["EXIT", "SALE", "24h", "Cafe", "TAXI", "Books", "Bar", "PARK"]
 SETTINGS: dict[str, Any] = {

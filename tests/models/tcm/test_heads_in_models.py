@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_settings import SETTINGS
+from tiny_settings import RECOGNIZER, SETTINGS
 
 from transformers_tcm import TCMConfig, TCMForTextDetection, TCMForTextSpotting, TCMImageProcessor, TextInstances
 from transformers_tcm.data.collation import TextDetectionCollator
@@ -14,15 +14,7 @@ from transformers_tcm.data.datasets import process_for_model
 from transformers_tcm.models.tcm.heads import HEADS, head_class
 from transformers_tcm.models.tcm.recognition import RECOGNIZERS
 
-SEQUENCE = {
-    "crop_size": [8, 32],
-    "channels": [8, 12, 16],
-    "num_blocks": [0, 0, 0],
-    "hidden_size": 16,
-    "num_layers": 1,
-    "num_heads": 2,
-    "max_length": 5,
-}
+SEQUENCE = {**RECOGNIZER, "max_length": 5}
 ABINET = {
     "attention_channels": 16,
     "attention_mlp_size": 16,

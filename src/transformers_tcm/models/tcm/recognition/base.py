@@ -85,7 +85,7 @@ def changed_settings(stored: dict[str, Any], changes: dict[str, Any]) -> dict[st
     from . import recognizer_class  # whose recognisers have the settings above
 
     former, decoder = stored.get("decoder", "ctc"), changes.get("decoder", stored.get("decoder", "ctc"))
-    config_class = recognizer_class(decoder).config_class
+    config_class: Any = recognizer_class(decoder).config_class
     if not issubclass(config_class, recognizer_class(former).config_class):
         # Of one of another kind nothing but the characters means the same.
         stored = {name: value for name, value in stored.items() if name == "charset"}

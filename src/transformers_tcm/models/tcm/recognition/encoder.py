@@ -14,11 +14,12 @@ from huggingface_hub.dataclasses import strict
 from torch import nn
 from torch.nn import functional
 
+from ..attention_tcm import TCMAttention
 from ..heads.base import check_range
-from ..layers_tcm import TCMConvNorm, TCMMultiheadAttention
+from ..layers_tcm import TCMConvNorm
 from .base import Recognizer, RecognizerConfig
 
-__all__ = ["SequenceConfig", "SequenceRecognizer", "TCMWordEncoder", "map_convs"]
+__all__ = ["SequenceConfig", "SequenceRecognizer", "TCMWordEncoder", "TCMWordEncoderLayer", "map_convs"]
 
 
 @strict
@@ -81,15 +82,23 @@ class TCMResidualBlock(nn.Module):
         return functional.relu(features + self.convs(features))
 
 
-class TCMWordLayer(nn.TransformerEncoderLayer):
-    """A pre-norm transformer layer whose weights can be offloaded."""
+class TCMWordEncoderLayer(nn.Module):
+    """A transformer layer whose norms come first: attention along the word, then an MLP of twice the width."""
 
-    def __init__(self, settings: SequenceConfig):
-        size, dropout = settings.hidden_size, float(settings.dropout)
-        super().__init__(
-            size, settings.num_heads, 2 * size, dropout, activation="gelu", batch_first=True, norm_first=True
-        )
-        self.self_attn = TCMMultiheadAttention(size, settings.num_heads, dropout, batch_first=True)
+    def __init__(self, hidden_size: int, num_heads: int, dropout: float):
+        super().__init__()
+        self.word_attention = TCMAttention(None, hidden_size, num_heads, bias=True, dropout=dropout)
+        self.linear1 = nn.Linear(hidden_size, 2 * hidden_size)
+        self.linear2 = nn.Linear(2 * hidden_size, hidden_size)
+        self.norm1, self.norm2 = nn.LayerNorm(hidden_size), nn.LayerNorm(hidden_size)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        normed = self.norm1(states)  # (N, T, D)
+        attended, _ = self.word_attention(normed, normed)
+        states = states + self.dropout(attended)
+        hidden = self.dropout(functional.gelu(self.linear1(self.norm2(states))))  # (N, T, 2 D)
+        return states + self.dropout(self.linear2(hidden))
 
 
 class TCMWordEncoder(nn.Module):
@@ -108,7 +117,10 @@ class TCMWordEncoder(nn.Module):
         rows = settings.crop_size[0] // 2 ** (len(settings.channels) - 1)
         self.flatten = nn.Linear(rows * in_channels, settings.hidden_size)
         self.position_embedding = nn.Embedding(settings.num_steps, settings.hidden_size)
-        self.layers = nn.ModuleList(TCMWordLayer(settings) for _ in range(settings.num_layers))
+        self.layers = nn.ModuleList(
+            TCMWordEncoderLayer(settings.hidden_size, settings.num_heads, float(settings.dropout))
+            for _ in range(settings.num_layers)
+        )
         self.norm = nn.LayerNorm(settings.hidden_size)
 
     def forward(self, crops: torch.Tensor) -> torch.Tensor:
