@@ -4,10 +4,11 @@
     python scripts/make_hub_configs.py --check    # says which files are not current; exit code 1 if there are any
 
 The bundled models are copied from the package; the full-size ones have the settings that the papers, or the releases of
-their heads, have for four benchmarks.
+their heads, have for their benchmarks.
 """
 
 import argparse
+import json
 import shutil
 import sys
 import tempfile
@@ -15,11 +16,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from transformers_tcm import TCMConfig, TCMForTextDetection, TCMImageProcessor, bundled_model_path
+from transformers_tcm import (
+    TCMConfig,
+    TCMForTextDetection,
+    TCMForTextSpotting,
+    TCMImageProcessor,
+    bundled_model_path,
+)
 from transformers_tcm.hub.model_card import CardDetails, Publication, model_card
 
 TARGET = Path(__file__).parents[1] / "hub_configs"
 BUNDLED = ["fasttcm-dbnet-tiny", "fasttcm-spotter-tiny"]
+TEXT_THRESHOLD = 0.5
 
 
 @dataclass
@@ -160,6 +168,111 @@ out of the training.
 """
 
 
+@dataclass
+class Spotter:
+    """A system of the paper's spotting tables.
+
+    Args:
+        title: its name.
+        head_type: its head.
+        recognizer: settings of its recogniser.
+        recipe: rows of the table of its published training.
+        form: what is other than in its paper.
+        edges: shortest and longest edge of test images of each benchmark.
+        head_config: settings of its head.
+        crop_sizes: of the recogniser, for benchmarks where it differs.
+        polygon: outlines whatever the benchmark, because what is outside of them is masked out.
+    """
+
+    title: str
+    head_type: str
+    recognizer: dict[str, Any]
+    recipe: dict[str, str]
+    form: str
+    edges: dict[str, tuple[int, int]]
+    head_config: dict[str, Any] = field(default_factory=dict)
+    crop_sizes: dict[str, list[int]] = field(default_factory=dict)
+    polygon: bool = False
+
+
+SPOTTERS = {
+    "abinetpp": Spotter(
+        "ABINet++",
+        "abcnet",
+        {
+            "decoder": "abinet",
+            "encoder": "map",
+            "train_on_proposals": True,
+            "feature_stride": 4,
+            "crop_size": [8, 32],
+            "channels": [256] * 4,
+            "num_blocks": [0] * 4,
+            "attention_layers": 4,
+            "attention_mlp_size": 2048,
+            "language_hidden_size": 512,
+            "language_mlp_size": 2048,
+            "max_length": 25,
+        },
+        {
+            "pre-training": "SynText150k, MLT17, Total-Text and ICDAR 2015, 540,000 steps of 8 photos",
+            "fine-tuning": "120,000 steps at a tenth of the learning rates",
+            "optimiser": "SGD, 0.01, for what sees; Adam, 1e-4, for language model and fusion",
+            "training images": "shortest edge 640 to 896, longest at most 1,600, cropped, not mirrored",
+        },
+        "Words are read from C2 of the image encoder, not from the levels of the\n"
+        "BiFPN. Proposals are read in training where their boxes overlap a word by half. Language pre-training is a\n"
+        "stage of its own (`examples/text-spotting/run_language_model.py`), and no more words are mixed in later.",
+        {"icdar2015": (1184, 2000), "totaltext": (1000, 1824), "ctw1500": (800, 1024)},
+        {"pyramid": "bifpn"},
+        {"ctw1500": [8, 128]},
+    ),
+    "masktextspotter3": Spotter(
+        "Mask TextSpotter v3",
+        "spn",
+        {"decoder": "masked", "beam_width": 6},
+        {
+            "pre-training": "SynthText, SGD, 0.02; shortest edge 600 to 800",
+            "fine-tuning": "SynthText, ICDAR 2013 and ICDAR 2015, a quarter each, SCUT and Total-Text, an eighth each; "
+            "SGD, 0.002, 300,000 steps of 8 photos",
+            "weight decay": "1e-4",
+            "training images": "shortest edge 800 to 1,400, longest at most 2,333, turned by up to 90 degrees",
+        },
+        "Words are read from C2 of the image encoder, not from the\n"
+        "fused pyramid. Of what the paper does with a proposal only reading by spatial attention is there: its box is\n"
+        "neither classified nor moved, and neither the word nor its characters are segmented anew, so outline and\n"
+        "score of a word are those of its proposal.",
+        {"icdar2015": (1440, 4000), "totaltext": (1000, 4000)},
+        polygon=True,
+    ),
+}
+SPOTTER_DETAILS = """## Data
+
+{benchmark.title}: {benchmark.what}.
+
+## Recipe
+
+The published settings of {spotter.title}, as far as they are known; how it was joined with FastTCM is not, beyond the
+image encoder and the score map:
+
+| | |
+| --- | --- |
+{rows}
+| test images | shortest edge {edges[0]}, longest edge at most {edges[1]} |
+
+```bash
+cp hub_configs/{name}/preprocessor_config.json start/
+python examples/text-spotting/run_text_spotting.py --model_name_or_path start \\
+    --config_overrides '{overrides}' \\
+    --train_images images --train_annotations labels --output_dir {name}
+python scripts/push_to_hub.py hub_configs/{name} --weights {name} --repo-id org/{name}
+```
+
+## Form
+
+This is {spotter.title} in the form of this package. {spotter.form}
+"""
+
+
 def write(target: Path) -> None:
     """All folders, made anew."""
     for name in BUNDLED:
@@ -169,6 +282,38 @@ def write(target: Path) -> None:
         for head in HEADS:
             for dataset in HEADS[head].recipes:
                 write_full_size(target / f"{prompting}-{head}-{dataset}", prompting, head, dataset)
+    for name, spotter in SPOTTERS.items():
+        for dataset in spotter.edges:
+            write_spotter(target / f"fasttcm-{name}-{dataset}", spotter, dataset)
+
+
+def write_spotter(folder: Path, spotter: Spotter, dataset: str) -> None:
+    """Configuration, image processor settings and card of a spotter without weights."""
+    benchmark, edges = BENCHMARKS[dataset], spotter.edges[dataset]
+    crop = {"crop_size": spotter.crop_sizes[dataset]} if dataset in spotter.crop_sizes else {}
+    head = {"head_config": spotter.head_config} if spotter.head_config else {}
+    overrides = {"head_type": spotter.head_type, **head, "recognizer": {**spotter.recognizer, **crop}}
+    config = TCMConfig.from_preset(
+        "base",
+        architectures=[TCMForTextSpotting.__name__],
+        num_context_tokens=benchmark.num_context_tokens,
+        **overrides,
+    )
+    processor = TCMImageProcessor(
+        head_type=spotter.head_type,
+        size={"shortest_edge": edges[0], "longest_edge": edges[1]},
+        polygon=spotter.polygon or benchmark.polygon,
+        text_threshold=TEXT_THRESHOLD,
+    )
+    text = SPOTTER_DETAILS.format(
+        benchmark=benchmark,
+        spotter=spotter,
+        rows="\n".join(f"| {name} | {value} |" for name, value in spotter.recipe.items()),
+        edges=edges,
+        name=folder.name,
+        overrides=json.dumps(overrides),
+    )
+    save(folder, config, processor, text)
 
 
 def write_full_size(folder: Path, prompting: str, head: str, dataset: str) -> None:
@@ -186,9 +331,14 @@ def write_full_size(folder: Path, prompting: str, head: str, dataset: str) -> No
     processor = TCMImageProcessor(size={"shortest_edge": shortest, "longest_edge": longest}).for_model(config)
     settings = {**processor.to_dict(), "polygon": benchmark.polygon, **HEADS[head].thresholds}
     processor = TCMImageProcessor.from_dict(settings)
+    text = DETAILS.format(benchmark=benchmark, recipe=recipe, name=folder.name)
+    save(folder, config, processor, text)
+
+
+def save(folder: Path, config: TCMConfig, processor: Any, text: str) -> None:
+    """A folder with all but the weights, and `text` in its card."""
     config.save_pretrained(folder)
     processor.save_pretrained(folder)
-    text = DETAILS.format(benchmark=benchmark, recipe=recipe, name=folder.name)
     publication = Publication(folder.name, config, processor, source=f'"org/{folder.name}"')
     model_card(publication, CardDetails(text, license="apache-2.0")).save(folder / "README.md")
 

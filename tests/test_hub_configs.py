@@ -9,7 +9,7 @@ import torch
 from huggingface_hub import ModelCard
 from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
-from transformers_tcm import AutoModelForTextDetection, TCMForTextDetection
+from transformers_tcm import AutoModelForTextDetection, TCMForTextDetection, TCMForTextSpotting
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = sorted((ROOT / "hub_configs").iterdir())
@@ -33,7 +33,10 @@ def test_there_is_a_folder_for_every_model() -> None:
         for head, datasets in heads.items()
         for dataset in datasets
     }
-    assert {folder.name for folder in FOLDERS} == full_size | {"fasttcm-dbnet-tiny", "fasttcm-spotter-tiny"}
+    spotters = {f"fasttcm-abinetpp-{dataset}" for dataset in ("ctw1500", "icdar2015", "totaltext")}
+    spotters |= {f"fasttcm-masktextspotter3-{dataset}" for dataset in ("icdar2015", "totaltext")}
+    bundled = {"fasttcm-dbnet-tiny", "fasttcm-spotter-tiny"}
+    assert {folder.name for folder in FOLDERS} == full_size | spotters | bundled
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
@@ -59,6 +62,25 @@ def test_full_size_models_have_the_published_sizes(dataset: str) -> None:
         with torch.device("meta"):
             model = AutoModel.from_config(config)
         assert sum(parameter.numel() for parameter in model.parameters()) == pytest.approx(114e6, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    "folder", [folder for folder in FOLDERS if "-abinetpp-" in folder.name or "-mask" in folder.name]
+)
+def test_full_size_spotters_are_those_of_their_papers(folder: Path) -> None:
+    config = AutoConfig.from_pretrained(folder)
+    processor = AutoImageProcessor.from_pretrained(folder)
+    assert processor.head_type == config.head_type
+    assert processor.text_threshold is not None
+    with torch.device("meta"):
+        model = AutoModel.from_config(config)
+    assert isinstance(model, TCMForTextSpotting)
+    recognizer = model.recognizer.settings
+    if config.head_type == "abcnet":
+        assert config.head_config["pyramid"] == "bifpn"
+        assert (recognizer.encoder, recognizer.max_length, recognizer.language_hidden_size) == ("map", 25, 512)
+    else:
+        assert (recognizer.map_size, recognizer.beam_width, processor.unclip_ratio) == ((8, 32), 6, 3.0)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ Arguments are the same; the loop heeds those of the `TrainingArguments` that it 
 import logging
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -59,7 +58,7 @@ def main() -> None:
         data = TextPhotos(rows, image_processor)
     accelerator = make_accelerator(arguments)
     model.to(accelerator.device)
-    run = RunFolder(accelerator, arguments, model.config, image_processor)
+    run = RunFolder(accelerator, arguments, image_processor)
     pinned, workers = accelerator.device.type == "cuda", arguments.dataloader_num_workers
     loader = partial(DataLoader, collate_fn=collate, num_workers=workers, pin_memory=pinned)
     evaluate = None
@@ -69,9 +68,8 @@ def main() -> None:
     if accelerator.is_main_process:
         print(describe_run(model, arguments, crops, data, recipe_file(), detector.model_name_or_path))
     if crops is not None:
-        save = partial(save_model, accelerator, model, image_processor, run.path)
-        train(accelerator, model, loader(crops, arguments.per_device_train_batch_size), evaluate, save, run)
-        save()
+        train(accelerator, model, loader(crops, arguments.per_device_train_batch_size), evaluate, run)
+        run.save_model(model)
     if arguments.do_eval and evaluate is not None:
         run.log(arguments.max_steps if crops is not None else 0, evaluate())
     if crops is not None and accelerator.is_main_process:
@@ -97,7 +95,6 @@ def train(
     model: TCMForTextDetection,
     loader: DataLoader[Any],
     evaluate: Callable[[], dict[str, float]] | None,
-    save: Callable[[], None],
     run: RunFolder,
 ) -> None:
     """All optimizer steps that are left; the model ends with its averaged weights, those of the end or the best."""
@@ -106,11 +103,9 @@ def train(
     scheduler = create_scheduler(optimizer, arguments)
     wrapped, optimizer, loader = accelerator.prepare(model, optimizer, loader)
     ema = ExponentialMovingAverage(model, arguments.ema_decay)
-    # The schedule is not prepared: Accelerate would move it on by a step for each process.
-    accelerator.register_for_checkpointing(scheduler, ema)
+    run.include(model, scheduler, ema)
     step, losses, throughput, stop = run.resume(), [], Throughput(), StopRequest()
-    hidden = arguments.disable_tqdm or not accelerator.is_main_process
-    bar = tqdm(total=arguments.max_steps, initial=step, disable=hidden)
+    bar = tqdm(total=arguments.max_steps, initial=step, disable=run.hides_progress)
     limit = TimeLimit(arguments.max_seconds, arguments.max_steps)
     with stop.listening():
         limit.start(scheduler)
@@ -125,12 +120,10 @@ def train(
             bar.update()
             throughput.step(arguments.step_size)
             if run.is_due("logging", step):
-                figures = {"learning_rate": scheduler.get_last_lr()[-1], "images_per_second": throughput.take()}
-                run.log(step, {"loss": mean_loss(accelerator, losses), **figures})
-                losses.clear()
+                run.log(step, training_figures(accelerator, losses, scheduler, throughput))
             if run.is_due("eval", step) and evaluate is not None:
                 with ema.applied(model, synchronize=True):
-                    run.log_evaluation(step, evaluate(), save_best=save)
+                    run.log_evaluation(step, evaluate(), model)
             run.end_step(step, stop)
             if time_is_up:
                 break
@@ -154,17 +147,14 @@ def learn(
     return loss.detach()
 
 
-def mean_loss(accelerator: Accelerator, losses: list[torch.Tensor]) -> float:
-    """Over the batches of all processes."""
-    mean: float = accelerator.reduce(torch.stack(losses).mean(), "mean").item()
-    return mean
-
-
-def save_model(accelerator: Accelerator, model: TCMForTextDetection, image_processor: Any, folder: Path) -> None:
-    """Write weights, configuration and image processor, from one process."""
-    if accelerator.is_main_process:
-        model.save_pretrained(folder)
-        image_processor.save_pretrained(folder)
+def training_figures(
+    accelerator: Accelerator, losses: list[torch.Tensor], scheduler: Any, throughput: Throughput
+) -> dict[str, float]:
+    """Loss, rate and speed since the last log; takes the losses out of their list."""
+    loss = accelerator.reduce(torch.stack(losses).mean(), "mean").item()  # of the batches of all processes
+    losses.clear()
+    rate, speed = scheduler.get_last_lr()[-1], round(throughput.take(), 3)
+    return {"loss": loss, "learning_rate": rate, "images_per_second": speed}
 
 
 if __name__ == "__main__":

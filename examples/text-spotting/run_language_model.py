@@ -1,4 +1,5 @@
-"""Teach the language model of a spotter's recogniser how words are spelled, from lists of words.
+"""Teach the language model of a spotter's recogniser how words are spelled, from lists of words: the one beside a CTC
+recogniser, which is added where there is none, or the one inside of ABINet++.
 
 Arguments come from the command line or from one YAML or JSON file, which further arguments override:
 
@@ -20,7 +21,6 @@ from torch.utils.data import Dataset
 from transformers import Trainer, set_seed
 
 from transformers_tcm import TCMConfig, TCMForTextSpotting, TCMImageProcessor
-from transformers_tcm.models.tcm.recognition.language_model import CharacterLanguageModel
 from transformers_tcm.models.tcm.recognition.reading import char_classes
 from transformers_tcm.training import TCMTrainingArguments, parse_recipe
 
@@ -30,7 +30,7 @@ class LanguageArguments:
     """Which spotter gets a language model, and the words it learns."""
 
     model_name_or_path: str = field(
-        metadata={"help": "Spotter with a CTC recogniser: a folder, a name on the Hub, or a bundled model."}
+        metadata={"help": "Spotter with a CTC or ABINet++ recogniser: a folder, a name on the Hub, or a bundled model."}
     )
     words: list[str] = field(metadata={"help": "Lists of words, a line `word` or `word<tab>frequency` for each."})
     words_weights: list[float] = field(
@@ -41,7 +41,7 @@ class LanguageArguments:
     )
     language_model: str = field(
         default="{}",
-        metadata={"help": 'JSON of settings, such as {"hidden_size": 256}, of a new language model.'},
+        metadata={"help": 'JSON of settings, such as {"hidden_size": 256}, of a new language model beside CTC.'},
     )
 
     def load(self) -> tuple[TCMForTextSpotting, TCMImageProcessor]:
@@ -51,9 +51,10 @@ class LanguageArguments:
         if config.recognizer is None:
             raise ValueError(f"{self.model_name_or_path} is a detector; run_text_spotting.py trains a recogniser on it")
         settings = json.loads(self.language_model)
-        if settings or config.recognizer["language_model"] is None:
-            config.recognizer = {**config.recognizer, "language_model": settings}
         model = TCMForTextSpotting.from_pretrained(name, config=config, dtype="float32")
+        if settings or model.recognizer.spelling is None:
+            config.recognizer = {**config.recognizer, "language_model": settings}
+            model = TCMForTextSpotting.from_pretrained(name, config=config, dtype="float32")
         return model, TCMImageProcessor.from_pretrained(name)
 
     def shares(self) -> Counter[str]:
@@ -110,7 +111,7 @@ class DrawnWords(Dataset):
 class WordLikelihood(nn.Module):
     """A language model as the Trainer wants it."""
 
-    def __init__(self, language_model: CharacterLanguageModel, charset: str):
+    def __init__(self, language_model: nn.Module, charset: str):
         super().__init__()
         self.language_model, self.charset = language_model, charset
 
@@ -129,7 +130,7 @@ def main() -> None:
     logging.basicConfig(format="%(message)s")
     set_seed(arguments.seed)
     model, image_processor = language.load()
-    language_model = model.recognizer.language_model.requires_grad_(True)
+    language_model = model.recognizer.spelling.requires_grad_(True)
     trainer = Trainer(
         model=WordLikelihood(language_model, model.recognizer.settings.charset),
         args=arguments,

@@ -11,6 +11,7 @@ import pytest
 import torch
 from click.testing import Result
 from PIL import Image
+from tiny_settings import SMALLEST
 from typer.testing import CliRunner
 
 from transformers_tcm import TCMConfig, TCMForTextDetection, TCMImageProcessorPil, TextInstances, __version__
@@ -23,15 +24,7 @@ Run = Callable[..., Result]
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a tiny detector that gives every pixel the probability 0.953."""
-    config = TCMConfig(
-        vision_config={"width": 4, "depths": [1, 1, 1, 1], "projection_dim": 16, "num_attention_heads": 4},
-        text_config={"hidden_size": 8, "projection_dim": 16, "num_hidden_layers": 1, "num_attention_heads": 2},
-        decoder_hidden_size=16,
-        decoder_num_heads=2,
-        decoder_num_layers=1,
-        head_config={"neck_channels": 16, "hidden_channels": 4},
-        fused=True,
-    )
+    config = TCMConfig(**SMALLEST, fused=True)
     torch.manual_seed(0)
     detector = TCMForTextDetection(config)
     last = detector.head.probability[-1]

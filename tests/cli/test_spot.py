@@ -127,14 +127,14 @@ def test_json_lines_are_what_the_loader_reads(run: Run) -> None:
 def test_a_language_model_is_asked_unless_told_otherwise(run: Run, speller: Path) -> None:
     texts, scores = [], []
     for arguments in ((), ("--language-model",), ("--no-language-model",)):
-        assert run("--model", speller, *arguments).exit_code == 0
+        assert run("--model", speller, "--text-threshold", 0, *arguments).exit_code == 0
         [word] = read()
         texts.append(word["text"])
         scores.append(word["text_score"])
     assert texts[0] == texts[1]
     assert "B" in texts[0]
     assert texts[2] == "A"
-    assert scores[0] == scores[1] == scores[2]
+    assert scores[0] == scores[1] < scores[2]  # letters that spelling chose look less clear
 
 
 def test_draw_writes_the_word(run: Run) -> None:

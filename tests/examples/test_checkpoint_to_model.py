@@ -38,11 +38,12 @@ def checkpoint_of_a_plain_loop(folder: Path, processor: TCMImageProcessor) -> di
     accelerator.prepare(model)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     ema = ExponentialMovingAverage(model, 0.5)
-    accelerator.register_for_checkpointing(torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0), ema)
+    run = RunFolder(accelerator, arguments, processor)
+    run.include(model, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0), ema)
     with torch.no_grad():
         next(model.parameters()).add_(1)
     ema.update(model)
-    RunFolder(accelerator, arguments, model.config, processor).save_checkpoint(2)
+    run.save_checkpoint(2)
     return ema.averages
 
 

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from tiny_settings import LEARNING
 
 from transformers_tcm import AutoModelForTextDetection, TCMImageProcessor, TextInstances
 from transformers_tcm.data.loaders import save_jsonl
@@ -22,20 +23,6 @@ from transformers_tcm.training import PhotoArguments, TCMTrainingArguments, pars
 
 FOLDER = Path(__file__).parents[2] / "examples" / "text-detection"
 TRAINER, NO_TRAINER = "run_text_detection.py", "run_text_detection_no_trainer.py"
-OVERRIDES = {
-    "vision_config": {"width": 8, "depths": [1, 1, 1, 1], "projection_dim": 32, "num_attention_heads": 4},
-    "text_config": {
-        "hidden_size": 16,
-        "intermediate_size": 32,
-        "projection_dim": 32,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-    },
-    "decoder_hidden_size": 32,
-    "decoder_num_layers": 1,
-    "decoder_dropout": 0.0,
-    "head_config": {"neck_channels": 32, "hidden_channels": 8},
-}
 
 
 @pytest.fixture
@@ -79,7 +66,7 @@ def values(log: list[dict[str, float]], name: str) -> list[float]:
 def write_recipe(photos: Path, **changes: Any) -> Path:
     """Twenty steps on the photos of the fixture."""
     settings = {
-        "config_overrides": OVERRIDES,
+        "config_overrides": LEARNING,
         "train_images": [str(photos / "images")],
         "train_annotations": [str(photos / "gt")],
         "eval_jsonl": str(photos / "photos.jsonl"),
@@ -185,7 +172,7 @@ def test_bad_arguments_are_named(
     module = load(script.removesuffix(".py"), monkeypatch)
     common = ["--output_dir", str(tmp_path), "--max_steps", "1", "--use_cpu", "--do_train"]
     if "--config_overrides" not in arguments:
-        common += ["--config_overrides", json.dumps(OVERRIDES)]
+        common += ["--config_overrides", json.dumps(LEARNING)]
     monkeypatch.setattr(sys, "argv", [script, *common, *arguments])
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         module.main()
@@ -194,7 +181,7 @@ def test_bad_arguments_are_named(
 def test_negative_ratio_of_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other settings of the head stay those of the checkpoint."""
     recipe = load("detection_recipe", monkeypatch)
-    model, processor = recipe.ModelArguments(config_overrides=json.dumps(OVERRIDES)).load()
+    model, processor = recipe.ModelArguments(config_overrides=json.dumps(LEARNING)).load()
     assert model.head.settings.negative_ratio == 3.0
     model.save_pretrained(tmp_path)
     processor.save_pretrained(tmp_path)

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from tiny_settings import LEARNING, RECOGNIZER
 
 from transformers_tcm import TCMForTextSpotting, TCMImageProcessor, TextInstances
 from transformers_tcm.data.collation import label_words
@@ -24,28 +25,8 @@ from transformers_tcm.data.word_crops import load_word_crops
 FOLDER = Path(__file__).parents[2] / "examples" / "text-spotting"
 TRAINER, NO_TRAINER = "run_text_spotting.py", "run_text_spotting_no_trainer.py"
 OVERRIDES: dict[str, Any] = {
-    "vision_config": {"width": 8, "depths": [1, 1, 1, 1], "projection_dim": 32, "num_attention_heads": 4},
-    "text_config": {
-        "hidden_size": 16,
-        "intermediate_size": 32,
-        "projection_dim": 32,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-    },
-    "decoder_hidden_size": 32,
-    "decoder_num_layers": 1,
-    "decoder_dropout": 0.0,
-    "head_config": {"neck_channels": 32, "hidden_channels": 8},
-    "recognizer": {
-        "crop_size": [8, 32],
-        "channels": [8, 12, 16],
-        "num_blocks": [0, 1, 0],
-        "hidden_size": 32,
-        "num_layers": 1,
-        "num_heads": 2,
-        "dropout": 0.0,
-        "jitter": 0.0,
-    },
+    **LEARNING,
+    "recognizer": {**RECOGNIZER, "num_blocks": [0, 1, 0], "hidden_size": 32, "dropout": 0.0, "jitter": 0.0},
 }
 WORDS = ["EXIT", "SALE", "24h", "Cafe", "TAXI", "Books", "Bar", "PARK"]
 SETTINGS: dict[str, Any] = {
@@ -289,6 +270,21 @@ def test_a_spotter_keeps_the_settings_that_are_not_named(small_model: Callable, 
     again, _ = small_model(model_name_or_path=str(tmp_path), config_overrides='{"recognizer": {"jitter": 0.3}}')
     assert again.recognizer.settings == replace(model.recognizer.settings, jitter=0.3)
     assert again.recognizer.language_model is not None
+
+
+@pytest.mark.parametrize(("decoder", "kept"), [("abinet", True), ("masked", False)])
+def test_another_recogniser_keeps_what_it_has_in_common(
+    small_model: Callable, tmp_path: Path, decoder: str, kept: bool
+) -> None:
+    """Of one of another kind the charset alone, and never the language model."""
+    recognizer = {**OVERRIDES["recognizer"], "charset": "abc", "language_model": {"hidden_size": 8}}
+    model, processor = small_model(config_overrides=json.dumps({**OVERRIDES, "recognizer": recognizer}))
+    model.save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
+    changes = json.dumps({"recognizer": {"decoder": decoder}})
+    settings = small_model(model_name_or_path=str(tmp_path), config_overrides=changes)[0].recognizer.settings
+    assert (settings.decoder, settings.charset, settings.language_model) == (decoder, "abc", None)
+    assert (list(settings.channels) == list(OVERRIDES["recognizer"]["channels"])) is kept
 
 
 def test_data_of_each_stage(recipe: ModuleType, data: Path) -> None:

@@ -147,6 +147,41 @@ class TCMLanguageModelTester(TCMSpotterTester):
     }
 
 
+class ABINetTester(TCMSpotterTester):
+    """ABINet++'s recogniser."""
+
+    settings = {
+        "recognizer": {
+            **TCMSpotterTester.settings["recognizer"],
+            "decoder": "abinet",
+            "attention_channels": 8,
+            "attention_mlp_size": 8,
+            "language_hidden_size": 16,
+            "language_layers": 1,
+            "language_heads": 2,
+            "language_mlp_size": 8,
+            "language_dropout": 0.0,
+        }
+    }
+
+
+class MaskTextSpotterTester(TCMSpotterTester):
+    """Mask TextSpotter v3: segmentation proposals and masked reading."""
+
+    settings = {
+        "head_type": "spn",
+        "recognizer": {
+            "charset": "abc",
+            "decoder": "masked",
+            "crop_size": [8, 16],
+            "channels": [8],
+            "hidden_size": 16,
+            "max_length": 4,
+            "jitter": 0.0,
+        },
+    }
+
+
 class TCMModelTest(ModelTesterMixin, unittest.TestCase):
     all_model_classes = (TCMModel, TCMForTextDetection)
     model_tester_class = TCMModelTester
@@ -210,3 +245,11 @@ class TCMSpotterTest(TCMModelTest):
 
 class TCMLanguageModelTest(TCMSpotterTest):
     model_tester_class = TCMLanguageModelTester
+
+
+class ABINetTest(TCMSpotterTest):
+    model_tester_class = ABINetTester
+
+
+class MaskTextSpotterTest(TCMSpotterTest):
+    model_tester_class = MaskTextSpotterTester

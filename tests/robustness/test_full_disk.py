@@ -10,6 +10,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from training_fakes import Photos, detector, random_crops, state, training_arguments
+from transformers import get_constant_schedule
 from transformers.trainer import TRAINER_STATE_NAME
 
 from transformers_tcm import TCMForTextDetection, TCMImageProcessor
@@ -90,8 +91,8 @@ def run_loop(folder: Path, **changes: Any) -> None:
     accelerator = Accelerator(cpu=True)
     model = accelerator.prepare(detector())
     ema = ExponentialMovingAverage(model, 0.5)
-    accelerator.register_for_checkpointing(ema)
-    run = RunFolder(accelerator, arguments)
+    run = RunFolder(accelerator, arguments, Photos.processor)
+    run.include(model, get_constant_schedule(torch.optim.SGD(model.parameters())), ema)
     for step in range(run.resume(), 2):
         ema.update(model)
         run.save_checkpoint(step + 1)

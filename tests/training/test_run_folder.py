@@ -8,8 +8,10 @@ import pytest
 import torch
 from accelerate import Accelerator
 from torch import nn
-from training_fakes import detector, training_arguments
+from training_fakes import Photos, detector, training_arguments
+from transformers import get_constant_schedule
 
+from transformers_tcm import TCMForTextDetection, TCMImageProcessor
 from transformers_tcm.training import ExponentialMovingAverage, RunFolder
 
 
@@ -19,16 +21,18 @@ class Loop:
     def __init__(self, folder: Path, **changes: Any):
         arguments = training_arguments(folder, **changes)
         accelerator = Accelerator(cpu=True)
-        self.model = accelerator.prepare(nn.Linear(2, 1, bias=False))
-        nn.init.zeros_(self.model.weight)
+        self.model = accelerator.prepare(detector())
+        self.weight = self.model.model.meta_query
+        nn.init.zeros_(self.weight)
         self.ema = ExponentialMovingAverage(self.model, 0.5)
-        accelerator.register_for_checkpointing(self.ema)
-        self.run = RunFolder(accelerator, arguments)
+        self.run = RunFolder(accelerator, arguments, Photos.processor)
+        schedule = get_constant_schedule(torch.optim.SGD(self.model.parameters()))
+        self.run.include(self.model, schedule, self.ema)
         self.first = self.run.resume()
 
     def steps(self, last: int) -> "Loop":
         for step in range(self.first + 1, last + 1):
-            self.model.weight.data += 1
+            self.weight.data += 1
             self.ema.update(self.model)
             self.run.log(step, {"loss": 1 / step})
             if self.run.is_due("save", step):
@@ -48,8 +52,8 @@ def test_a_resumed_run_goes_on_from_its_checkpoint(tmp_path: Path) -> None:
     assert resumed.first == 4
     assert [entry["step"] for entry in log_of(tmp_path)] == [1, 2, 3, 4]
     resumed.steps(5)
-    assert torch.equal(resumed.model.weight, whole.model.weight)
-    assert torch.equal(resumed.ema.averages["weight"], whole.ema.averages["weight"])
+    assert torch.equal(resumed.weight, whole.weight)
+    assert torch.equal(resumed.ema.averages["model.meta_query"], whole.ema.averages["model.meta_query"])
     assert resumed.ema.num_updates == 5
     assert [entry["step"] for entry in log_of(tmp_path)] == [1, 2, 3, 4, 5]
     Loop(tmp_path).steps(1)
@@ -68,12 +72,20 @@ def test_last_needs_no_checkpoint(tmp_path: Path) -> None:
 def test_what_is_no_checkpoint_is_named(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"is no checkpoint of this script: it lacks custom_checkpoint_0\.pkl"):
         Loop(tmp_path, resume_from_checkpoint=str(tmp_path))
+    Loop(tmp_path, save_steps=1).steps(1)
+    (tmp_path / "checkpoint-1" / "ema.safetensors").unlink()
+    with pytest.raises(FileNotFoundError, match="checkpoint-1 holds no averaged weights"):
+        Loop(tmp_path, resume_from_checkpoint="last")
 
 
-def test_averages_of_another_model_are_refused(tmp_path: Path) -> None:
-    state = ExponentialMovingAverage(nn.Linear(2, 2), 0.5).state_dict()
-    with pytest.raises(ValueError, match=r"holds the averages of another model; they differ in \['bias'\]"):
-        ExponentialMovingAverage(nn.Linear(2, 2, bias=False), 0.5).load_state_dict(state)
+def test_a_checkpoint_holds_what_makes_a_model_of_it(tmp_path: Path) -> None:
+    loop = Loop(tmp_path, save_steps=1).steps(1)
+    model = TCMForTextDetection.from_pretrained(tmp_path / "checkpoint-1")
+    assert torch.equal(model.model.meta_query, loop.weight)
+    averages = ExponentialMovingAverage(model, 0.5)
+    assert averages.load(tmp_path / "checkpoint-1")
+    assert torch.equal(averages.averages["model.meta_query"], loop.ema.averages["model.meta_query"])
+    assert TCMImageProcessor.from_pretrained(tmp_path / "checkpoint-1").do_resize is False
 
 
 @pytest.mark.parametrize(
@@ -86,15 +98,18 @@ def test_what_is_due_after_which_step(tmp_path: Path, every: float, due: list[in
 
 
 @pytest.mark.parametrize(("greater", "saved"), [(True, [1, 3]), (False, [1, 2, 4])])
-def test_the_best_model_is_saved(tmp_path: Path, greater: bool, saved: list[int]) -> None:
+def test_the_best_model_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, greater: bool, saved: list[int]
+) -> None:
     best = {"load_best_model_at_end": True, "eval_strategy": "steps", "eval_steps": 1, "save_steps": 1}
     run = Loop(tmp_path, **best, metric_for_best_model="hmean", greater_is_better=greater).run
     times: list[int] = []
+    monkeypatch.setattr(run, "save_model", times.append)
     for step, hmean in enumerate([0.4, 0.3, 0.5, 0.2, 0.5], start=1):
-        run.log_evaluation(step, {"eval_hmean": hmean}, lambda step=step: times.append(step))
+        run.log_evaluation(step, {"eval_hmean": hmean}, step)  # in place of a model
     assert times == saved
     with pytest.raises(ValueError, match=r"--metric_for_best_model has to be one of \['eval_loss'\], got 'eval_hmean'"):
-        run.log_evaluation(6, {"eval_loss": 1.0}, lambda: None)
+        run.log_evaluation(6, {"eval_loss": 1.0}, 6)
 
 
 def test_the_weights_of_the_best_model_are_loaded(tmp_path: Path) -> None:
@@ -102,7 +117,7 @@ def test_the_weights_of_the_best_model_are_loaded(tmp_path: Path) -> None:
     run = Loop(tmp_path, **best, metric_for_best_model="eval_loss", greater_is_better=False).run
     model = detector()
     assert not run.load_best(model)
-    run.log_evaluation(1, {"eval_loss": 1.0}, lambda: model.save_pretrained(tmp_path))
+    run.log_evaluation(1, {"eval_loss": 1.0}, model)
     before = model.model.meta_query.clone()
     model.model.meta_query.data += 1
     assert run.load_best(model)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import training_fakes
-from training_fakes import SETTINGS
+from tiny_settings import SMALLEST
 
 from transformers_tcm import TCMConfig, TCMForTextDetection, TCMForTextSpotting, TCMImageProcessor, TextInstances
 from transformers_tcm.data.collation import TextDetectionCollator, label_words
@@ -82,7 +82,7 @@ def figures(model: TCMForTextDetection, *instances: TextInstances, **settings: A
 
 def test_a_detector_is_judged_by_what_it_finds() -> None:
     torch.manual_seed(0)
-    model = TCMForTextDetection(TCMConfig(**SETTINGS)).eval()
+    model = TCMForTextDetection(TCMConfig(**SMALLEST)).eval()
     find(model, LEFT, RIGHT)
     metrics = figures(model, TextInstances([LEFT]), TextInstances([LEFT, RIGHT]))
     assert set(metrics) == {"loss", "precision", "recall", "hmean"}

@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -12,8 +11,6 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 __all__ = ["ExponentialMovingAverage"]
 
 FILE_NAME = "ema.safetensors"
-# Where Accelerate writes the second object that is registered for checkpointing, as the plain loops do.
-REGISTERED_FILE = "custom_checkpoint_1.pkl"
 
 
 class ExponentialMovingAverage:
@@ -70,21 +67,6 @@ class ExponentialMovingAverage:
                 for name, tensor in _float_state(model).items():
                     tensor.copy_(weights[name])
 
-    def state_dict(self) -> dict[str, Any]:
-        """The averages by name and the number of updates, for `Accelerator.register_for_checkpointing`."""
-        return {"num_updates": self.num_updates, "averages": dict(self.averages)}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go back to what `state_dict` gave.
-
-        Raises:
-            ValueError: if it belongs to another model.
-        """
-        self._check_names(state["averages"], "the checkpoint")
-        for name, average in self.averages.items():
-            average.copy_(state["averages"][name])
-        self.num_updates = state["num_updates"]
-
     def save(self, folder: str | Path) -> None:
         """Write the averages and the number of updates to a checkpoint folder."""
         from safetensors.torch import save_file
@@ -93,17 +75,14 @@ class ExponentialMovingAverage:
         save_file(tensors, Path(folder) / FILE_NAME, metadata={"num_updates": str(self.num_updates)})
 
     def load(self, folder: str | Path) -> bool:
-        """Read what `save`, or Accelerate after the schedule, wrote; `False` where the folder holds no averages.
+        """Read what `save` wrote; `False` where the folder holds no averages.
 
         Raises:
             ValueError: if they belong to another model.
         """
         from safetensors import safe_open
 
-        path, registered = Path(folder) / FILE_NAME, Path(folder) / REGISTERED_FILE
-        if registered.is_file():
-            self.load_state_dict(torch.load(registered, weights_only=True))
-            return True
+        path = Path(folder) / FILE_NAME
         if not path.is_file():
             return False
         with safe_open(path, framework="pt") as file:

@@ -4,11 +4,11 @@ import json
 import logging
 import math
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ..models.tcm.modeling_tcm import TCMForTextDetection
+from .ema import ExponentialMovingAverage
 from .interruption import StopRequest, last_checkpoint
 from .trainer import TCMTrainingArguments
 
@@ -27,13 +27,38 @@ class RunFolder:
     Args:
         accelerator: an `Accelerator`; what belongs into checkpoints was prepared by it or registered with it.
         arguments: name the folder, how many checkpoints to keep and which one to resume from.
-        descriptions: configuration and image processor, saved with every checkpoint for a model to be made of it.
+        image_processor: saved with every model and every checkpoint.
     """
 
-    def __init__(self, accelerator: Any, arguments: TCMTrainingArguments, *descriptions: Any):
-        self.accelerator, self.arguments, self.descriptions = accelerator, arguments, descriptions
+    def __init__(self, accelerator: Any, arguments: TCMTrainingArguments, image_processor: Any):
+        self.accelerator, self.arguments, self.image_processor = accelerator, arguments, image_processor
         self.path = Path(str(arguments.output_dir))
         self.path.mkdir(parents=True, exist_ok=True)
+
+    def include(self, model: TCMForTextDetection, scheduler: Any, ema: ExponentialMovingAverage) -> None:
+        """Let checkpoints hold the schedule, the averages, and what makes a model of them: the settings.
+
+        The schedule is not to be prepared by the accelerator, which would move it on by a step for each process.
+        """
+        self.accelerator.register_for_checkpointing(scheduler)
+
+        def save(models: Any, weights: Any, folder: str) -> None:
+            if self.accelerator.is_main_process:
+                ema.save(folder)
+                model.config.save_pretrained(folder)
+                self.image_processor.save_pretrained(folder)
+
+        def load(models: Any, folder: str) -> None:
+            if not ema.load(folder):
+                raise FileNotFoundError(f"{folder} holds no averaged weights; expected a checkpoint of this script")
+
+        self.accelerator.register_save_state_pre_hook(save)
+        self.accelerator.register_load_state_pre_hook(load)
+
+    @property
+    def hides_progress(self) -> bool:
+        """Whether this process is to show no bar."""
+        return self.arguments.disable_tqdm or not self.accelerator.is_main_process
 
     def is_due(self, what: str, step: int) -> bool:
         """Whether to log ("logging"), evaluate ("eval") or save ("save") after an optimizer step."""
@@ -51,7 +76,7 @@ class RunFolder:
             with (self.path / LOG_FILE).open("a", encoding="utf-8") as file:
                 file.write(line + "\n")
 
-    def log_evaluation(self, step: int, metrics: dict[str, float], save_best: Callable[[], None]) -> None:
+    def log_evaluation(self, step: int, metrics: dict[str, float], model: TCMForTextDetection) -> None:
         """Log an evaluation, and save the model if it is the best so far and `load_best_model_at_end` asks for that.
 
         Raises:
@@ -63,8 +88,14 @@ class RunFolder:
                 raise ValueError(f"--metric_for_best_model has to be one of {sorted(metrics)}, got {name!r}")
             values, better = self._values(name), max if self.arguments.greater_is_better else min
             if not values or better(*values, metrics[name]) != better(values):
-                save_best()
+                self.save_model(model)
         self.log(step, metrics)
+
+    def save_model(self, model: TCMForTextDetection) -> None:
+        """Write weights, configuration and image processor, from one process."""
+        if self.accelerator.is_main_process:
+            model.save_pretrained(self.path)
+            self.image_processor.save_pretrained(self.path)
 
     def load_best(self, model: TCMForTextDetection) -> bool:
         """Give a model the weights of the best evaluation, if `load_best_model_at_end` is set and there was one."""
@@ -90,8 +121,6 @@ class RunFolder:
         self.accelerator.save_state(str(incomplete))
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
-            for description in self.descriptions:
-                description.save_pretrained(incomplete)
             if folder.exists():  # of a run that went on from an earlier step
                 shutil.rmtree(folder)
             incomplete.rename(folder)

@@ -6,21 +6,29 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_settings import SETTINGS
+from tiny_settings import RECOGNIZER, SETTINGS
 
 from transformers_tcm import TCMConfig, TCMForTextDetection, TCMForTextSpotting, TCMImageProcessor, TextInstances
 from transformers_tcm.data.collation import TextDetectionCollator
 from transformers_tcm.data.datasets import process_for_model
 from transformers_tcm.models.tcm.heads import HEADS, head_class
+from transformers_tcm.models.tcm.recognition import RECOGNIZERS
 
-RECOGNIZER = {
-    "crop_size": [8, 32],
-    "channels": [8, 12, 16],
-    "num_blocks": [0, 0, 0],
-    "hidden_size": 16,
-    "num_layers": 1,
-    "num_heads": 2,
-    "max_length": 5,
+SEQUENCE = {**RECOGNIZER, "max_length": 5}
+ABINET = {
+    "attention_channels": 16,
+    "attention_mlp_size": 16,
+    "language_hidden_size": 16,
+    "language_layers": 1,
+    "language_heads": 2,
+    "language_mlp_size": 16,
+}
+# As small as each recogniser allows.
+RECOGNIZER_CONFIGS: dict[str, dict[str, Any]] = {
+    "ctc": SEQUENCE,
+    "attention": SEQUENCE,
+    "abinet": {**SEQUENCE, **ABINET},
+    "masked": {"crop_size": [8, 16], "channels": [8], "hidden_size": 16, "max_length": 5, "beam_width": 2},
 }
 # As small as each head allows.
 HEAD_CONFIGS: dict[str, dict[str, Any]] = {
@@ -28,6 +36,7 @@ HEAD_CONFIGS: dict[str, dict[str, Any]] = {
     "pan": {},
     "fcenet": {},
     "abcnet": {"channels": 8, "num_convs": 1, "num_groups": 4},
+    "spn": {"neck_channels": 16, "hidden_channels": 8},
     "testr": {"hidden_size": 32, "num_heads": 2, "num_encoder_layers": 1, "num_decoder_layers": 2, "num_queries": 6},
     "deepsolo": {"hidden_size": 32, "num_heads": 2, "num_encoder_layers": 1, "num_decoder_layers": 2, "num_queries": 6},
 }
@@ -36,7 +45,7 @@ CASES = [
     (head, prompting, fused, decoder)
     for head in HEADS
     for prompting, fused in (("fasttcm", False), ("fasttcm", True), ("tcm", False), ("none", False))
-    for decoder in ((None,) if head_class(head).reads else (None, "ctc", "attention"))
+    for decoder in ((None,) if head_class(head).reads else (None, *RECOGNIZERS))
     # The recognisers do not care how the features were prompted.
     if decoder is None or prompting == "none"
 ]
@@ -45,7 +54,7 @@ CASES = [
 def made(head: str, prompting: str, fused: bool, decoder: str | None) -> TCMForTextDetection:
     torch.manual_seed(0)
     settings = {**SETTINGS, "head_type": head, "head_config": HEAD_CONFIGS[head], "prompting": prompting}
-    recognizer = None if decoder is None else {**RECOGNIZER, "decoder": decoder}
+    recognizer = None if decoder is None else {**RECOGNIZER_CONFIGS[decoder], "decoder": decoder}
     config = TCMConfig(**settings, fused=fused, recognizer=recognizer)
     return (TCMForTextSpotting if config.is_spotter else TCMForTextDetection)(config)
 

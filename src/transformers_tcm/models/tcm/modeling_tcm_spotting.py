@@ -12,9 +12,12 @@ import numpy as np
 import torch
 from torch import nn
 from transformers import initialization as init
+from transformers.conversion_mapping import register_checkpoint_conversion_mapping
+from transformers.core_model_loading import Chunk, WeightConverter, WeightRenaming
 from transformers.utils import ModelOutput, can_return_tuple, logging
 
 from ... import geometry
+from .attention_tcm import follow_attention_of
 from .configuration_tcm import TCMConfig
 from .heads.base import DetectionHead, Regions
 from .loading_tcm import configurations
@@ -133,6 +136,7 @@ class TCMForTextSpotting(TCMForTextDetection):
             return None
         in_channels = vision.width if settings.feature_stride == 2 else vision.hidden_sizes[0]
         recognizer: Recognizer = recognizer_class(settings.decoder)(settings, in_channels)
+        follow_attention_of(self.config, recognizer)
         return recognizer
 
     @torch.no_grad()
@@ -161,7 +165,8 @@ class TCMForTextSpotting(TCMForTextDetection):
         }
         recognizer = self._make_recognizer()
         assert recognizer is not None  # its settings were just changed
-        self.recognizer = recognizer.apply(self._init_weights).to(former.encoder.flatten.weight).train(former.training)
+        weights = next(former.parameters())
+        self.recognizer = recognizer.apply(self._init_weights).to(weights).train(former.training)
         new = recognizer.adopt(former)
         if new:
             logger.warning(
@@ -386,7 +391,7 @@ class TCMForTextSpotting(TCMForTextDetection):
         """Fill the `char_logits` of regions, and turn those that run along their height."""
         assert self.recognizer is not None
         points, images = regions_to_bezier(regions), regions.batch_indices
-        if regions.control_points is None:
+        if regions.control_points is None and self.recognizer.straightens:
             # A head that does not know the sides does not know either which way a tall word runs.
             polygons = regions.polygons()
             tall = [index for index, polygon in enumerate(polygons) if geometry.is_tall_quad(polygon)]
@@ -468,3 +473,24 @@ def _as_tensors(readings: list[WordReading], num_characters: int, device: torch.
         "char_probabilities": probabilities,
     }
     return {name: torch.from_numpy(values).to(device) for name, values in fields.items()}
+
+
+# Files keep the names of torch's attention, which the recogniser once used: projections of queries, keys and values are
+# packed into one. Saving reverts what loading does.
+register_checkpoint_conversion_mapping(
+    TCMForTextSpotting.__name__,
+    [
+        WeightRenaming(
+            r"recognizer\.encoder\.layers\.(\d+)\.self_attn\.", r"recognizer.encoder.layers.\1.word_attention."
+        ),
+        *(
+            WeightConverter(
+                source_patterns=rf"word_attention\.in_proj_{leaf}",
+                target_patterns=[f"word_attention.{part}_proj.{leaf}" for part in "qkv"],
+                operations=[Chunk(dim=0)],
+            )
+            for leaf in ("weight", "bias")
+        ),
+    ],
+    overwrite=True,  # a module that is imported twice, such as from a folder of the Hub, registers again
+)

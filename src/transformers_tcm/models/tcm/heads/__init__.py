@@ -13,6 +13,7 @@ HEADS = {
     "pan": "PANHead",
     "fcenet": "FCENetHead",
     "abcnet": "ABCNetHead",
+    "spn": "SPNHead",
     "testr": "TESTRHead",
     "deepsolo": "DeepSoloHead",
 }

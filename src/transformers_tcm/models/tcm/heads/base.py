@@ -18,6 +18,7 @@ __all__ = [
     "DetectionHead",
     "HeadInputs",
     "Regions",
+    "check_range",
     "level_maps",
     "split_by_image",
     "stacked",
