@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import typer
 
 from ..lexicon import LexiconRule
+from .data_sets import convert_dataset, list_datasets
 from .decoding import parse_decoding
 from .explain import context, env, explain
 from .labels import import_labels, validate_dataset
@@ -330,6 +331,8 @@ def convert(
 
 app.command()(import_labels)
 app.command()(validate_dataset)
+app.command("datasets")(list_datasets)
+app.command()(convert_dataset)
 app.command()(explain)
 app.command()(context)
 app.command()(env)

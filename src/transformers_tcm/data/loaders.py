@@ -3,11 +3,13 @@
 import json
 import os
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
 from ..icdar import is_illegible
 from ..images import find_file, image_suffixes, list_images, subfolders_with_images
@@ -21,9 +23,12 @@ __all__ = [
     "load_icdar2015",
     "load_jsonl",
     "load_named_dataset",
+    "photos_of",
+    "read_json",
     "read_text",
     "row_to_instances",
     "save_jsonl",
+    "stream_dataset",
     "text_features",
 ]
 
@@ -35,7 +40,8 @@ def text_features() -> "datasets.Features":
     (N, K_i, 2) in pixels of the upright image, `texts` (`None` where unknown) and `ignore`.
     """
     try:
-        from datasets import Features, Image, List, Value
+        from datasets import Features, List, Value
+        from datasets import Image as ImageColumn
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             "annotated photos are loaded with the package datasets: pip install 'transformers-tcm[train]'"
@@ -43,7 +49,7 @@ def text_features() -> "datasets.Features":
 
     return Features(
         {
-            "image": Image(),
+            "image": ImageColumn(),
             "image_id": Value("string"),
             "polygons": List(List(List(Value("float32"), length=2))),
             "texts": List(Value("string")),
@@ -202,19 +208,77 @@ def save_jsonl(
             file.write(json.dumps({"image": name, **instances.to_json()}, ensure_ascii=False) + "\n")
 
 
-def build_dataset(images: list[Path], annotations: list[TextInstances]) -> "datasets.Dataset":
-    """A dataset with the columns of `text_features` of photos and what is written in them."""
+def build_dataset(
+    images: list[Path], annotations: list[TextInstances], as_stored: Collection[str] = ()
+) -> "datasets.Dataset":
+    """A dataset with the columns of `text_features` of photos and what is written in them.
+
+    Args:
+        images: files of the photos.
+        annotations: in pixels of the upright photo.
+        as_stored: names of photos whose EXIF orientation is wrong: their annotations are in the pixels of the file, and
+            so are their rows, which hold a copy without the orientation.
+    """
     features = text_features()  # first, because it says what to install where datasets is missing
     import datasets
 
-    columns = {
-        "image": [str(path) for path in images],
-        "image_id": [path.name for path in images],
-        "polygons": [[polygon.tolist() for polygon in instances.polygons] for instances in annotations],
-        "texts": [instances.texts or [None] * len(instances) for instances in annotations],
-        "ignore": [instances.ignored.tolist() for instances in annotations],
-    }
+    rows = [_row(path, words, as_stored) for path, words in zip(images, annotations, strict=True)]
+    columns = {name: [row[name] for row in rows] for name in features}
     return datasets.Dataset.from_dict(columns, features=features)
+
+
+def stream_dataset(rows: Callable[[], Iterator[tuple[Path, TextInstances]]]) -> "datasets.IterableDataset":
+    """A streamed dataset with the columns of `text_features`; `rows` starts over the photos and their text."""
+    features = text_features()
+    import datasets
+
+    return datasets.IterableDataset.from_generator(
+        lambda: (_row(path, instances) for path, instances in rows()), features=features
+    )
+
+
+def _row(path: Path, instances: TextInstances, as_stored: Collection[str] = ()) -> dict[str, Any]:
+    return {
+        "image": _without_orientation(path) if path.name in as_stored else str(path),
+        "image_id": path.name,
+        "polygons": [polygon.tolist() for polygon in instances.polygons],
+        "texts": instances.texts or [None] * len(instances),
+        "ignore": instances.ignored.tolist(),
+    }
+
+
+def _without_orientation(path: Path) -> dict[str, Any]:
+    """The picture as PNG, which keeps every pixel."""
+    buffer = BytesIO()
+    with Image.open(path) as image:
+        image.convert("RGB").save(buffer, "PNG", exif=b"")
+    return {"bytes": buffer.getvalue(), "path": None}
+
+
+def photos_of(images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[Path]:
+    """The photos in a folder, or in several, sorted by name.
+
+    Raises:
+        FileNotFoundError: if there is no such folder, or no photo.
+    """
+    folders = [images] if isinstance(images, str | os.PathLike) else images
+    photos = [photo for folder in folders for photo in list_images(_folder(folder, "images"))]
+    if not photos:
+        raise FileNotFoundError(f"no photos in {', '.join(map(str, folders))}")
+    return sorted(photos, key=lambda photo: photo.name)
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no JSON; the line is named.
+    """
+    try:
+        return json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: no JSON: {error}") from error
 
 
 def _folder(path: str | os.PathLike[str], name: str) -> Path:

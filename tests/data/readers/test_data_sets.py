@@ -38,7 +38,7 @@ def test_ctw1500_has_fourteen_points_a_word(images: Path) -> None:
 def test_bad_boxes_of_ctw1500_are_named(images: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"1001\.xml: no such image: .*1001\.jpg"):
         load_ctw1500(images, FIXTURES / "ctw1500")
-    with pytest.raises(FileNotFoundError, match="no XML files"):
+    with pytest.raises(FileNotFoundError, match="no XML or text files"):
         load_ctw1500(images, tmp_path)
     PIL.Image.new("RGB", (100, 80)).save(images / "1001.jpg")
     text = (FIXTURES / "ctw1500" / "1001.xml").read_text(encoding="utf-8")

@@ -1,17 +1,25 @@
 """Readers of annotated photos in the formats of other tools and data sets, one module for each family."""
 
+from .art import load_art
 from .coco import load_coco, load_coco_text, load_text_ocr
 from .ctw1500 import load_ctw1500
 from .labelme import load_labelme
 from .mlt import load_mlt
+from .synth_text import load_synth_text
+from .synth_text_150k import load_synth_text_150k
+from .td500 import load_td500
 from .total_text import load_total_text
 
 __all__ = [
+    "load_art",
     "load_coco",
     "load_coco_text",
     "load_ctw1500",
     "load_labelme",
     "load_mlt",
+    "load_synth_text",
+    "load_synth_text_150k",
+    "load_td500",
     "load_text_ocr",
     "load_total_text",
 ]

@@ -4,7 +4,6 @@ One JSON file has all images and their words: lists of `images` and `annotations
 `anns` by id (COCO-Text, TextOCR).
 """
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...images import find_file
 from ...instances import TextInstances
-from ..loaders import build_dataset
+from ..loaders import build_dataset, read_json
 
 if TYPE_CHECKING:
     import datasets
@@ -73,10 +72,7 @@ def _load(folder: Path, file: Path, split: str | None, unreadable: str | None = 
 
 
 def _parsed(file: Path) -> Mapping[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
-    except ValueError as error:  # which names line and column
-        raise ValueError(f"{file}: no JSON: {error}") from error
+    content = read_json(file)
     if not isinstance(content, dict) or not ({"imgs", "anns"} <= content.keys() or "images" in content):
         raise ValueError(f'{file}: expected "imgs" and "anns", or "images" and "annotations"')
     return content

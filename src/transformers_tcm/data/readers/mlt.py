@@ -5,16 +5,16 @@ or `X.txt` (2019).
 """
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ...icdar import SCRIPTS, is_illegible
-from ...images import find_file, list_images
+from ...images import find_file
 from ...instances import TextInstances
-from ..loaders import build_dataset, read_text
+from ..loaders import build_dataset, photos_of, read_text
 
 if TYPE_CHECKING:
     import datasets
@@ -25,12 +25,14 @@ _EXPECTED = "expected `x1,y1,x2,y2,x3,y3,x4,y4,script,word`"
 
 
 def load_mlt(
-    images: str | os.PathLike[str], annotations: str | os.PathLike[str], scripts: Collection[str] | None = None
+    images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]],
+    annotations: str | os.PathLike[str],
+    scripts: Collection[str] | None = None,
 ) -> "datasets.Dataset":
     """Photos with the annotations of MLT.
 
     Args:
-        images: folder of the photos.
+        images: folder of the photos, or several.
         annotations: folder of the text files.
         scripts: words of other scripts are ignored; by default all count.
 
@@ -44,9 +46,7 @@ def load_mlt(
     wanted = SCRIPTS if scripts is None else {script.lower() for script in scripts}
     if unknown := sorted(wanted - SCRIPTS):
         raise ValueError(f"no scripts of MLT: {', '.join(unknown)}; there are {', '.join(sorted(SCRIPTS))}")
-    photos = list_images(images)
-    if not photos:
-        raise FileNotFoundError(f"no photos in {images}")
+    photos = photos_of(images)
     return build_dataset(photos, [_read(photo, Path(annotations), wanted) for photo in photos])
 
 

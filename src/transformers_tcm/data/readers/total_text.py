@@ -12,15 +12,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...images import find_file, list_images
+from ...images import find_file
 from ...instances import ILLEGIBLE, TextInstances
-from ..loaders import build_dataset
+from ..loaders import build_dataset, photos_of
 
 if TYPE_CHECKING:
     import datasets
 
 __all__ = ["load_total_text"]
 
+# Its EXIF orientation turns it by a quarter, its annotation does not (README of DB, Liao et al., 2020).
+_TURNED_WRONGLY = ("img651.jpg",)
 _WORD = re.compile(
     r"x:\s*\[\[(?P<x>[-\d\s.]*)\]\]\s*,\s*y:\s*\[\[(?P<y>[-\d\s.]*)\]\]"
     r"(?:\s*,\s*ornt:\s*\[(?:u?'[^']*')?\])?\s*,\s*transcriptions:\s*\[(?P<text>.*)\]\s*"
@@ -43,10 +45,9 @@ def load_total_text(images: str | os.PathLike[str], annotations: str | os.PathLi
         FileNotFoundError: if there is no photo, or an annotation is missing.
         ValueError: for what cannot be read; file and line, or row, are named.
     """
-    photos = list_images(images)
-    if not photos:
-        raise FileNotFoundError(f"no photos in {images}")
-    return build_dataset(photos, [_read(photo, Path(annotations) / f"poly_gt_{photo.stem}") for photo in photos])
+    photos = photos_of(images)
+    instances = [_read(photo, Path(annotations) / f"poly_gt_{photo.stem}") for photo in photos]
+    return build_dataset(photos, instances, as_stored=_TURNED_WRONGLY)
 
 
 def _read(photo: Path, path: Path) -> TextInstances:
