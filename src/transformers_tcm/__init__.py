@@ -8,16 +8,22 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from .images import load_image
-from .instances import Instances, TextInstances
+from .instances import Instances, OrientedInstances, TextInstances
 from .lexicon import Lexicon
-from .models.auto import AutoModelForTextDetection, AutoModelForTextSpotting, register_models
+from .models.auto import (
+    AutoModelForOrientedObjectDetection,
+    AutoModelForTextDetection,
+    AutoModelForTextSpotting,
+    register_models,
+)
 from .models.bundled import bundled_model_path
 from .models.tcm.configuration_tcm import TCMConfig, TCMVisionConfig
 from .models.tcm.image_processing_pil_tcm import TCMImageProcessorPil
 from .models.tcm.modeling_clip_resnet import TCMVisionBackbone
 from .models.tcm.modeling_tcm import TCMForTextDetection, TCMModel, TCMPreTrainedModel
+from .models.tcm.modeling_tcm_oriented import TCMForOrientedObjectDetection
 from .models.tcm.modeling_tcm_spotting import TCMForTextSpotting
-from .pipelines import TextDetectionPipeline, TextSpottingPipeline, register_pipelines
+from .pipelines import OrientedObjectDetectionPipeline, TextDetectionPipeline, TextSpottingPipeline, register_pipelines
 
 if TYPE_CHECKING:
     from .models.tcm.image_processing_tcm import TCMImageProcessor
@@ -29,11 +35,15 @@ else:
 __version__ = "0.1.0"
 
 __all__ = [
+    "AutoModelForOrientedObjectDetection",
     "AutoModelForTextDetection",
     "AutoModelForTextSpotting",
     "Instances",
     "Lexicon",
+    "OrientedInstances",
+    "OrientedObjectDetectionPipeline",
     "TCMConfig",
+    "TCMForOrientedObjectDetection",
     "TCMForTextDetection",
     "TCMForTextSpotting",
     "TCMImageProcessor",

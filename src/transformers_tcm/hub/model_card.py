@@ -11,6 +11,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from ..models.tcm.configuration_tcm import CONTEXT_TOKENS
 from ..models.tcm.heads import head_class
 from ..models.tcm.recognition import recognizer_class
 
@@ -243,8 +244,8 @@ def _summary(config: Any) -> str:
 
 def _use(publication: Publication, task: str) -> str:
     if publication.parameters is None:
-        tokens, default = publication.config.num_context_tokens, type(publication.config).num_context_tokens
-        config = "" if tokens == default else SETTINGS.format(tokens)
+        tokens, task = publication.config.num_context_tokens, head_class(publication.config.head_type).task
+        config = "" if tokens == CONTEXT_TOKENS[task] else SETTINGS.format(tokens)
         return NO_WEIGHTS.format(prompting=publication.config.prompting, config=config)
     fields = 'word["text"], word["polygon"]' if publication.reads else 'word["score"], word["polygon"]'
     return USE.format(task=task, source=publication.source, fields=fields)

@@ -200,14 +200,18 @@ class TextDetectionPipeline(Pipeline):
 
     def _merged(self, tiles: list[dict[str, Any]]) -> dict[str, Any]:
         """Detections in a photo from those in its tiles."""
-        places = [tile["place"] for tile in tiles]
-        grid, size = places[0].grid, places[0].photo
-        instances = merged_instances([(tile["place"], _as_instances(tile)) for tile in tiles])
-        merged = as_tensors(self._in_order(to_original_size(instances, (grid.height, grid.width), size)))
+        size = tiles[0]["place"].photo
+        merged = self._merge_instances(tiles)
         if "score_map" in tiles[0]:
             score_map = merged_score_map([(tile["place"], tile["score_map"]) for tile in tiles])
             merged["score_map"] = None if score_map is None else _resized(torch.from_numpy(score_map), size).numpy()
         return merged
+
+    def _merge_instances(self, tiles: list[dict[str, Any]]) -> dict[str, Any]:
+        """What was found in a photo, as it is found in an image, from what was found in its tiles."""
+        grid, size = tiles[0]["place"].grid, tiles[0]["place"].photo
+        instances = merged_instances([(tile["place"], _as_instances(tile)) for tile in tiles])
+        return as_tensors(self._in_order(to_original_size(instances, (grid.height, grid.width), size)))
 
     def _in_order(self, instances: TextInstances) -> TextInstances:
         return by_score(instances)

@@ -11,7 +11,7 @@ import os
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import nn
@@ -27,12 +27,19 @@ from .configuration_tcm import TCMConfig
 from .heads import head_class
 from .heads.base import DetectionHead, HeadInputs
 from .hub_tcm import take_publication_options
-from .losses_tcm import balanced_binary_cross_entropy, dice_loss
+from .losses_tcm import score_map_loss
 from .modeling_clip_resnet import STRIDE, TCMImagePreTrainedModel, TCMVisionBackbone, TCMVisionOutput
 
 logger = logging.get_logger(__name__)
 
-__all__ = ["TCMForTextDetection", "TCMModel", "TCMModelOutput", "TCMPreTrainedModel", "TCMTextDetectionOutput"]
+__all__ = [
+    "TCMDetector",
+    "TCMForTextDetection",
+    "TCMModel",
+    "TCMModelOutput",
+    "TCMPreTrainedModel",
+    "TCMTextDetectionOutput",
+]
 
 
 @dataclass
@@ -455,37 +462,29 @@ class TCMModel(TCMPreTrainedModel):
         }
 
 
-class TCMForTextDetection(TCMPreTrainedModel):
-    """TCM with a detection head.
+class TCMDetector(TCMPreTrainedModel):
+    """TCM with a detection head: what models of all tasks share.
 
     Args:
         config: its settings; `head_type` names the head.
     """
 
-    # The rest of a spotter's checkpoint, whose detector this is.
-    _keys_to_ignore_on_load_unexpected = [r"^recognizer\."]
-    # Of DBNet in float16: activations and statistics there are beyond its largest number.
-    _keep_in_fp32_modules = ["probability.0", "probability.1", "threshold.0", "threshold.1"]
+    _output_class: ClassVar[type] = TCMTextDetectionOutput
 
     def __init__(self, config: TCMConfig):
         super().__init__(config)
         self.model = TCMModel(config)
         *channels, last = self.model.backbone.channels
         head = head_class(config.head_type)
-        self._check_that_it_only_detects(head)
+        self._check_head(head)
         self.head = head(config.head_settings, [*channels, last + config.num_score_maps], config.num_labels or 1)
         self.post_init()
 
-    def _check_that_it_only_detects(self, head: type[DetectionHead]) -> None:
-        """A detector says what it leaves out of a spotter's checkpoint; spotters override this."""
-        if head.reads:
-            raise ValueError(f"the head {self.config.head_type!r} finds and reads at once; use TCMForTextSpotting")
-        if self.config.recognizer is not None:
-            logger.warning_once(
-                "this is the detector of a spotter, its recogniser is left out; AutoModelForTextSpotting loads both"
-            )
+    def _check_head(self, head: type[DetectionHead]) -> None:
+        """Raise `ValueError` for a head that another model is for."""
+        raise NotImplementedError
 
-    def fuse_text_embeddings(self) -> "TCMForTextDetection":
+    def fuse_text_embeddings(self) -> Self:
         """Fold the text tower into a stored embedding, in place; see `TCMModel.fuse_text_embeddings`."""
         self.model.fuse_text_embeddings()
         return self
@@ -499,8 +498,8 @@ class TCMForTextDetection(TCMPreTrainedModel):
         output_training_maps: bool = False,
         output_hidden_states: bool | None = None,
         **kwargs: object,
-    ) -> TCMTextDetectionOutput:
-        """Detect text in a batch of images.
+    ) -> Any:
+        """Detect in a batch of images.
 
         Args:
             pixel_values: (B, 3, H, W), normalised; H and W multiples of 32.
@@ -519,7 +518,7 @@ class TCMForTextDetection(TCMPreTrainedModel):
         with_training_maps = self.training or output_training_maps or labels is not None
         maps = self._detect(outputs, pixel_mask, sizes, with_training_maps)
         loss_dict = None if labels is None else self._detection_losses(maps, outputs.score_logits, labels)
-        return TCMTextDetectionOutput(
+        return self._output_class(
             loss=None if loss_dict is None else torch.stack(list(loss_dict.values())).sum(),
             loss_dict=loss_dict,
             head_output=maps,
@@ -555,8 +554,37 @@ class TCMForTextDetection(TCMPreTrainedModel):
             if score_logits is None:
                 return loss_dict
             targets, mask = self.head.score_map_targets(labels)
-            score_map_loss = _score_map_loss(score_logits.float(), targets, mask, self._score_map_loss_form)
-            return {**loss_dict, "loss_score_map": self.config.score_map_loss_weight * score_map_loss}
+            loss = score_map_loss(score_logits.float(), targets, mask, self._score_map_loss_form)
+            return {**loss_dict, "loss_score_map": self.config.score_map_loss_weight * loss}
+
+
+class TCMForTextDetection(TCMDetector):
+    """TCM with a head that finds text.
+
+    Args:
+        config: its settings; `head_type` names the head.
+
+    Raises:
+        ValueError: for a head that also reads, or finds oriented objects.
+    """
+
+    # The rest of a spotter's checkpoint, whose detector this is.
+    _keys_to_ignore_on_load_unexpected = [r"^recognizer\."]
+    # Of DBNet in float16: activations and statistics there are beyond its largest number.
+    _keep_in_fp32_modules = ["probability.0", "probability.1", "threshold.0", "threshold.1"]
+
+    def _check_head(self, head: type[DetectionHead]) -> None:
+        """A detector says what it leaves out of a spotter's checkpoint."""
+        if head.task != "text":
+            raise ValueError(
+                f"the head {self.config.head_type!r} finds oriented objects; use TCMForOrientedObjectDetection"
+            )
+        if head.reads:
+            raise ValueError(f"the head {self.config.head_type!r} finds and reads at once; use TCMForTextSpotting")
+        if self.config.recognizer is not None:
+            logger.warning_once(
+                "this is the detector of a spotter, its recogniser is left out; AutoModelForTextSpotting loads both"
+            )
 
 
 def check_labels(labels: Any, pixel_values: torch.Tensor) -> None:
@@ -575,17 +603,6 @@ def check_labels(labels: Any, pixel_values: torch.Tensor) -> None:
         )
     if "orig_size" in labels and len(labels["orig_size"]) != len(pixel_values):
         raise ValueError(f"got labels of {len(labels['orig_size'])} images for {len(pixel_values)} images")
-
-
-def _score_map_loss(logits: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor, form: str) -> torch.Tensor:
-    """Auxiliary loss (TCM), image by image: logits (B, K, h, w), targets (B, 1 or K, H, W) and mask (B, 1, H, W)."""
-    if targets.shape[1] == 1:
-        logits = logits.amax(dim=1, keepdim=True)  # a pixel is text where any of the prompts says so
-    logits = functional.interpolate(logits, size=targets.shape[-2:], mode="bilinear", align_corners=False)
-    images = zip(logits.sigmoid().split(1), targets.split(1), mask.split(1), strict=True)
-    if form == "dice":
-        return torch.stack([dice_loss(*image) for image in images]).mean()
-    return torch.stack([balanced_binary_cross_entropy(*image, negative_ratio=3.0) for image in images]).mean()
 
 
 def valid_sizes(pixel_values: torch.Tensor, pixel_mask: torch.Tensor | None) -> torch.Tensor:

@@ -88,8 +88,9 @@ class TCMForTextSpotting(TCMForTextDetection):
             self.recognizer = recognizer_class(settings.decoder)(settings, in_channels)
         self.post_init()
 
-    def _check_that_it_only_detects(self, head: type[DetectionHead]) -> None:
-        return
+    def _check_head(self, head: type[DetectionHead]) -> None:
+        if head.task != "text":
+            raise ValueError(f"the head {self.config.head_type!r} finds oriented objects, which hold no text")
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

@@ -66,7 +66,7 @@ def labels_of(head: OrientedHead, images: list[SimpleNamespace]) -> dict[str, to
         name: torch.stack([torch.from_numpy(target[name]) for target in targets])
         for name in ("valid_size", "class_masks", "object_mask")
     }
-    for name in ("boxes", "class_labels"):
+    for name in ("boxes", "box_labels"):
         labels[name] = torch.cat([torch.from_numpy(target[name]) for target in targets])
         labels[f"{name}_counts"] = torch.tensor([len(target[name]) for target in targets])
     return labels
@@ -107,7 +107,7 @@ def test_labels_of_equally_many_objects_may_be_stacked(head_class: type[Oriented
     head, maps = small_head(head_class), None
     concatenated = labels_of(head, [instances_of(), instances_of()])
     stacked = {name: values for name, values in concatenated.items() if not name.endswith("_counts")}
-    for name in ("boxes", "class_labels"):
+    for name in ("boxes", "box_labels"):
         stacked[name] = concatenated[name].unflatten(0, (2, -1))
     maps = head(inputs_of())
     for name, loss in head.loss(maps, concatenated).items():
@@ -120,7 +120,7 @@ def ideal_maps(module: ModuleType) -> OrientedHeadOutput:
     anchors, deltas, angles = None, None, None
     if module is rotated_fcos:
         points, strides = locations(shapes, offset=0.5)
-        assigned = module.assign(points, strides, BOXES)
+        assigned = module.assign(shapes, BOXES)
         deltas = encode_points(points, BOXES[assigned]) / strides[:, None]
         angles = BOXES[assigned, 4][None]
     elif module is rotated_atss:
@@ -128,7 +128,7 @@ def ideal_maps(module: ModuleType) -> OrientedHeadOutput:
         assigned = module.assign(anchors, valid_anchors(shapes, torch.tensor(SIZE), 1), BOXES, shapes)
     else:
         anchors = module.turned_anchors(shapes)
-        assigned = module.assign(anchors, valid_anchors(shapes, torch.tensor(SIZE), 9), BOXES)
+        assigned = module.assign(anchors, valid_anchors(shapes, torch.tensor(SIZE), 9), BOXES, shapes)
     if anchors is not None:
         deltas = encode_deltas(anchors, BOXES[assigned])
     logits = torch.full((1, len(assigned), NUM_CLASSES), -20.0)
@@ -176,27 +176,29 @@ def test_anchors_beyond_the_padded_image_do_not_count(module: ModuleType, head_c
 
 def test_the_smallest_object_takes_a_location_of_several() -> None:
     boxes = torch.tensor([[60.0, 60.0, 60.0, 60.0, 0.0], [60.0, 60.0, 30.0, 20.0, 0.0]])
-    points = torch.tensor([[60.0, 60.0]])
-    assert rotated_fcos.assign(points, torch.tensor([8.0]), boxes)[-1:].tolist() == [1]
+    shapes = torch.tensor([[16, 16], [8, 8], [4, 4], [2, 2], [1, 1]])
+    assigned = rotated_fcos.assign(shapes, boxes)
+    assert assigned[7 * 16 + 7] == 1  # the location at 60, 60
+    assert rotated_fcos.assign(shapes, boxes[:1])[7 * 16 + 7] == 0
 
 
 def test_every_object_has_an_anchor_however_small() -> None:
     shapes = torch.tensor([[16, 24], [8, 12], [4, 6], [2, 3], [1, 2]])
     anchors = rotated_retinanet.turned_anchors(shapes)
     boxes = torch.tensor([[50.0, 50.0, 4.0, 2.0, 0.3], [100.0, 60.0, 190.0, 3.0, 0.1]])
-    assigned = rotated_retinanet.assign(anchors, torch.ones(len(anchors), dtype=torch.bool), boxes)
+    assigned = rotated_retinanet.assign(anchors, torch.ones(len(anchors), dtype=torch.bool), boxes, shapes)
     assert set(assigned[assigned >= 0].tolist()) == {0, 1}
     outside = torch.tensor([[5000.0, 50.0, 40.0, 20.0, 0.3]])
-    assert (rotated_retinanet.assign(anchors, torch.ones(len(anchors), dtype=torch.bool), outside) < 0).all()
+    assert (rotated_retinanet.assign(anchors, torch.ones(len(anchors), dtype=torch.bool), outside, shapes) < 0).all()
     nowhere = torch.zeros(len(anchors), dtype=torch.bool)
-    assert (rotated_retinanet.assign(anchors, nowhere, boxes) == NOT_COUNTED).all()
+    assert (rotated_retinanet.assign(anchors, nowhere, boxes, shapes) == NOT_COUNTED).all()
 
 
 def test_targets_hold_boxes_and_masks_of_the_classes_without_padding() -> None:
     settings = rotated_fcos.RotatedFCOSConfig(num_classes=NUM_CLASSES)
     targets = rotated_fcos.RotatedFCOSHead.targets(instances_of(), SIZE, (100, 130), settings)
     assert rotated_iou(torch.from_numpy(targets["boxes"]), BOXES).min() > 0.999
-    assert targets["class_labels"].tolist() == CLASSES.tolist()
+    assert targets["box_labels"].tolist() == CLASSES.tolist()
     assert targets["class_masks"].shape == (NUM_CLASSES, SIZE[0] // 4, SIZE[1] // 4)
     assert targets["class_masks"].any(axis=(1, 2)).all()
     assert not targets["object_mask"][25:].any()

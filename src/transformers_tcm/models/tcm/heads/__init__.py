@@ -15,6 +15,9 @@ HEADS = {
     "abcnet": "ABCNetHead",
     "testr": "TESTRHead",
     "deepsolo": "DeepSoloHead",
+    "rotated_fcos": "RotatedFCOSHead",
+    "rotated_atss": "RotatedATSSHead",
+    "rotated_retinanet": "RotatedRetinaNetHead",
 }
 
 
