@@ -97,5 +97,5 @@ def test_other_models_and_arguments_are_named(detector: OrientedObjectDetectionP
             model=TCMForTextDetection(TEXT_CONFIG),
             image_processor=TCMImageProcessorPil(),
         )
-    with pytest.raises(TypeError, match="unknown arguments.*unclip_ratio.*it takes.*nms_threshold"):
+    with pytest.raises(TypeError, match=r"unknown arguments.*unclip_ratio.*it takes.*nms_threshold"):
         detector(scene(64, 64), unclip_ratio=1.5)

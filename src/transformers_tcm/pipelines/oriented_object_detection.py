@@ -39,7 +39,7 @@ class OrientedObjectDetectionPipeline(TextDetectionPipeline):
     _model_kind: ClassVar[str] = "detector of oriented objects"
     _model_class: ClassVar[type] = TCMForOrientedObjectDetection
 
-    def __call__(self, inputs: Any, **kwargs: Any) -> Any:
+    def __call__(self, inputs: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         """Find the objects in one image or in many.
 
         Args:
@@ -82,10 +82,10 @@ class OrientedObjectDetectionPipeline(TextDetectionPipeline):
         return outputs, [{**objects, "nms_threshold": settings.nms_threshold} for objects in found]
 
     def _cut(
-        self, image: Any, tiles: dict[str, int], timeout: float | None = None, size: dict[str, int] | int | None = None
+        self, image: Any, tiles: dict[str, Any], timeout: float | None = None, size: dict[str, int] | int | None = None
     ) -> Iterator[Any]:
         photo = load_image(image, timeout=timeout)
-        parts = list(cut(photo, self.image_processor, size, **tiles, with_overview=False))
+        parts: list[Any] = list(cut(photo, self.image_processor, size, **tiles, with_overview=False))
         yield from parts or [photo]
 
     def _merge_instances(self, tiles: list[dict[str, Any]]) -> dict[str, Any]:

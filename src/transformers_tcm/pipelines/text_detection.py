@@ -177,7 +177,7 @@ class TextDetectionPipeline(Pipeline):
         return self._put_together(super().get_iterator(parts, min(num_workers, 1), *more))
 
     def _cut(
-        self, image: Any, tiles: dict[str, int], timeout: float | None = None, size: dict[str, int] | int | None = None
+        self, image: Any, tiles: dict[str, Any], timeout: float | None = None, size: dict[str, int] | int | None = None
     ) -> Iterator[Any]:
         """The tiles of an image, or the image itself if it is read as a whole."""
         photo = load_image(image, timeout=timeout)

@@ -339,6 +339,7 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
             )
         if not 0 <= self.decoder_dropout <= 1:
             raise ValueError(f"`decoder_dropout` must lie in [0, 1], got {self.decoder_dropout}")
+        assert self.num_context_tokens is not None  # filled in by __post_init__, as the prompts are
         if self.num_context_tokens < 0:
             raise ValueError(f"`num_context_tokens` must not be negative, got {self.num_context_tokens}")
         if self.fused and self.prompting == "tcm":
@@ -348,7 +349,9 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
         self._validate_prompts()
 
     def _validate_prompts(self) -> None:
-        assert self.prompt_token_ids is not None  # filled in by __post_init__
+        assert self.prompt_token_ids is not None  # all filled in by __post_init__
+        assert self.prompts is not None
+        assert self.num_context_tokens is not None
         lengths = {len(ids) for ids in self.prompt_token_ids}
         if not self.prompts or len(self.prompt_token_ids) != len(self.prompts) or len(lengths) != 1:
             raise ValueError(

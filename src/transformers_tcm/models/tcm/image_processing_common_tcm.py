@@ -253,7 +253,7 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
         several = [annotations] if isinstance(annotations, (Instances, dict)) else list(annotations)
         if len(several) != count:
             raise ValueError(f"{len(several)} annotations for {count} images; expected one for each image")
-        kinds = {"text": TextInstances, "oriented": OrientedInstances}
+        kinds: dict[str, type[Instances]] = {"text": TextInstances, "oriented": OrientedInstances}
         read = kinds[head_class(self.head_type).task].from_json
         return [one if isinstance(one, Instances) else read(one) for one in several]
 
@@ -410,10 +410,10 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
         """
         if head_class(self.head_type).task == "oriented":
             lowest = None if threshold is None else min(threshold, self.decoding_settings().threshold)
-            found = self.post_process_oriented_object_detection(outputs, target_sizes, threshold=lowest)
-            kept = [image["scores"] >= (threshold or 0.0) for image in found]
+            objects = self.post_process_oriented_object_detection(outputs, target_sizes, threshold=lowest)
+            kept = [image["scores"] >= (threshold or 0.0) for image in objects]
             detections = [
-                {name: image[name][where] for name in image} for image, where in zip(found, kept, strict=True)
+                {name: image[name][where] for name in image} for image, where in zip(objects, kept, strict=True)
             ]
         else:
             detections = self.post_process_text_detection(outputs, target_sizes, box_threshold=threshold)

@@ -118,7 +118,7 @@ class TCMTextEncoder(nn.Module):
         text_config = config.text_config
         self.config = text_config
         self.prompt_token_ids = config.prompt_token_ids
-        self.context = nn.Parameter(torch.empty(1, config.num_context_tokens, text_config.hidden_size))
+        self.context = nn.Parameter(torch.empty(1, config.num_context_tokens or 0, text_config.hidden_size))
         self.text_model = CLIPTextModel._from_config(text_config)
         self.text_projection = nn.Linear(text_config.hidden_size, config.projection_dim, bias=False)
 
@@ -329,7 +329,7 @@ class TCMModel(TCMPreTrainedModel):
         self.text_scale = nn.Parameter(torch.empty(joint)) if config.text_refiner else None
         self.logit_scale = nn.Parameter(torch.empty(())) if config.learnable_logit_scale else None
         if config.fused:
-            self._set_fused(torch.zeros(1, len(config.prompts), joint))
+            self._set_fused(torch.zeros(1, len(config.prompts or ()), joint))
         else:
             self.text_encoder = TCMTextEncoder(config)
             self.language_prompt_generator = TCMLanguagePromptGenerator(joint, config.text_config.hidden_size)
