@@ -104,5 +104,5 @@ def test_submissions_have_a_file_for_each_class_with_full_scores(tmp_path: Path)
     again, names = read_task1(tmp_path / "merged")
     assert names == ["harbor", "plane", "ship"]
     assert sorted(names[label] for label in again["P1"].labels) == ["plane", "ship"]
-    with pytest.raises(FileNotFoundError, match="no files Task1_CLASS.txt"):
+    with pytest.raises(FileNotFoundError, match=r"no files Task1_CLASS.txt"):
         read_task1(tmp_path)

@@ -241,7 +241,8 @@ def _found_before(detections: Path, annotations: Path) -> tuple[list[str], Calla
 
     found, names = read_task1(detections)
     others = [name for name in _label_names(annotations) if name not in names]
-    return [*names, *others], lambda path: found.get(path.stem, OrientedInstances([], scores=[], labels=[]))
+    nothing = OrientedInstances([], scores=np.zeros(0), labels=np.zeros(0, np.int64))
+    return [*names, *others], lambda path: found.get(path.stem, nothing)
 
 
 def _label_names(annotations: Path) -> list[str]:

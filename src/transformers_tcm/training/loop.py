@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Subset
 from tqdm.auto import tqdm
 from transformers import get_scheduler
 
-from ..models.tcm.modeling_tcm import TCMForTextDetection
+from ..models.tcm.modeling_tcm import TCMDetector
 from .ema import ExponentialMovingAverage
 from .interruption import StopRequest, last_checkpoint
 from .parameter_groups import freeze_text_encoder
@@ -67,7 +67,7 @@ class TrainingLoop:
     def __init__(
         self,
         arguments: TCMTrainingArguments,
-        model: TCMForTextDetection,
+        model: TCMDetector,
         image_processor: Any,
         collate: Callable[[list[dict[str, Any]]], dict[str, Any]],
     ):
@@ -86,7 +86,7 @@ class TrainingLoop:
             freeze_text_encoder(model)
         optimizer = create_optimizer(model, arguments)
         self.wrapped, self.optimizer = self.accelerator.prepare(model, optimizer)
-        self.model: TCMForTextDetection = self.accelerator.unwrap_model(self.wrapped)
+        self.model: TCMDetector = self.accelerator.unwrap_model(self.wrapped)
         # Not prepared, because Accelerate would move it on by a step for each process.
         schedule: Any = arguments.lr_scheduler_kwargs
         self.scheduler = get_scheduler(

@@ -212,7 +212,7 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
         # AutoModel walks through this list to choose among the classes registered for one configuration.
         self.architectures = self.architectures or []
         super().__post_init__(**kwargs)
-        self.label2id = {name: index for index, name in self.id2label.items()}
+        self.label2id = {name: index for index, name in (self.id2label or {}).items()}  # type: ignore[misc]
         # The number of classes is that of the labels, and stands nowhere else.
         settings = asdict(self.head_settings).items()
         self.head_config = {name: value for name, value in settings if name != "num_classes"}
@@ -225,7 +225,8 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
         """What the text encoder is told where nothing else is given."""
         if head_class(self.head_type).task == "text":
             return [DEFAULT_PROMPT]
-        return [self.id2label[index].replace("-", " ") for index in sorted(self.id2label)]
+        names: dict[int, str] = self.id2label  # type: ignore[assignment]  # integers by now
+        return [names[index].replace("-", " ") for index in sorted(names)]
 
     @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> "TCMConfig":
@@ -291,7 +292,7 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
     @property
     def num_score_maps(self) -> int:
         """Score maps that are concatenated to C5: one for each prompt, none without prompting."""
-        return 0 if self.prompting == "none" else len(self.prompts)
+        return 0 if self.prompting == "none" else len(self.prompts or ())
 
     @property
     def head_settings(self) -> Any:

@@ -104,12 +104,12 @@ def maps_of(outputs: Any) -> tuple[Mapping[str, Any], torch.Tensor]:
     return maps, torch.tensor([full.shape[2:]] * len(full))
 
 
-def instances_of_images(
-    regions: Regions,
-    num_images: int,
-    kind: type[Found] = TextInstances,  # type: ignore[assignment]
-) -> list[Found]:
+def instances_of_images(regions: Regions, num_images: int) -> list[TextInstances]:
     """What was found in each image, in pixels of the network's input."""
+    return _in_images(regions, num_images, TextInstances)
+
+
+def _in_images(regions: Regions, num_images: int, kind: type[Found]) -> list[Found]:
     polygons, images = regions.polygons(), regions.batch_indices.cpu().numpy()
     scores, labels = regions.scores.float().cpu().numpy(), regions.labels.cpu().numpy()
     places = [np.flatnonzero(images == image) for image in range(num_images)]
@@ -121,7 +121,7 @@ def objects_of_images(
 ) -> list[dict[str, Any]]:
     """What `post_process_oriented_object_detection` returns; `target_sizes` are (B, 2)."""
     sizes = zip(valid_sizes.tolist(), checked_target_sizes(target_sizes, valid_sizes), strict=True)
-    found = instances_of_images(regions, len(valid_sizes), OrientedInstances)
+    found = _in_images(regions, len(valid_sizes), OrientedInstances)
     return [
         objects_as_tensors(one.scale(width / valid_width, height / valid_height))
         for one, ((valid_height, valid_width), (height, width)) in zip(found, sizes, strict=True)
