@@ -25,6 +25,11 @@ CONFIG = TCMConfig(
         "fused": True,
     }
 )
+# The same as settings of a new model.
+OVERRIDES = {
+    name: getattr(CONFIG, name).to_dict() if name.endswith("config") else getattr(CONFIG, name)
+    for name in ("vision_config", "text_config", "decoder_hidden_size", "decoder_num_heads", "decoder_num_layers")
+} | {"head_config": CONFIG.head_config}
 
 
 class ColouredRegions(TCMForOrientedObjectDetection):

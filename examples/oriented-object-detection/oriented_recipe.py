@@ -26,8 +26,8 @@ class ModelArguments:
     model_name_or_path: str | None = field(
         default=None,
         metadata={
-            "help": "Checkpoint to start from, such as CLIP's weights after `transformers-tcm convert`; a head of another "
-            "kind, or for other classes, starts anew. Default: a new model."
+            "help": "Checkpoint to start from, such as CLIP's weights after `transformers-tcm convert`; a head of "
+            "another kind, or for other classes, starts anew. Default: a new model."
         },
     )
     preset: str = field(default="tiny", metadata={"help": "Size of a new model: tiny, small or base."})

@@ -8,17 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from oriented_fakes import CONFIG, scene
+from oriented_fakes import CONFIG, OVERRIDES, scene
 
 from transformers_tcm import AutoModelForOrientedObjectDetection, OrientedInstances, TCMImageProcessor
 from transformers_tcm.rotated_boxes import boxes_to_quads
 from transformers_tcm.training import TCMTrainingArguments, parse_recipe
 
 FOLDER = Path(__file__).parents[2] / "examples" / "oriented-object-detection"
-OVERRIDES = {
-    name: getattr(CONFIG, name).to_dict() if name.endswith("config") else getattr(CONFIG, name)
-    for name in ("vision_config", "text_config", "decoder_hidden_size", "decoder_num_heads", "decoder_num_layers")
-} | {"head_config": CONFIG.head_config}
 
 
 @pytest.fixture
