@@ -324,15 +324,16 @@ def convert(
         typer.Option(help="Source of the language prompt; fasttcm for CLIP unless given."),
     ] = None,
     kind: Annotated[
-        Literal["auto", "clip", "tcm"], typer.Option(help="What SOURCE is; auto looks at its tensors.")
+        Literal["auto", "clip", "tcm", "oriented"], typer.Option(help="What SOURCE is; auto looks at its tensors.")
     ] = "auto",
     seed: Annotated[int, typer.Option(help="Of the parts that SOURCE lacks.")] = 0,
 ) -> None:
-    """Convert a checkpoint of CLIP or TCM-DBNet to a model of transformers.
+    """Convert a checkpoint of CLIP, TCM-DBNet or TCM for DOTA to a model of transformers.
 
     \b
     clip  the CLIP ResNet of OpenAI or open_clip: a detector to be trained, whose prompts, decoders and head are new
     tcm   a released TCM-DBNet detector: ready to find text
+    oriented  a released TCM detector for DOTA: ready to find objects
 
     Sizes come from the tensors. What they do not tell is in --config, such as {"text_heads": 8}: numbers of attention
     heads (attention_pool_heads, text_heads, decoder_heads), prompt, temperature, hidden_act, any other setting of

@@ -11,15 +11,18 @@ from tqdm import tqdm
 from ..models.tcm.backends import image_processor_class
 from ..models.tcm.heads import head_class
 from ..models.tcm.image_processing_common_tcm import TCMBaseImageProcessor
-from ..models.tcm.modeling_tcm import TCMForTextDetection
-from . import clip, tcm
+from ..models.tcm.modeling_tcm import TCMDetector, TCMForTextDetection
+from ..models.tcm.modeling_tcm_oriented import TCMForOrientedObjectDetection
+from . import clip, oriented, tcm
 from .loading import read_state_dict
 from .plan import carry_out
 from .settings import build_config, expand, read_settings
 
 __all__ = ["convert_checkpoint", "convert_state_dict"]
 
-_ORIGINS: dict[str, ModuleType] = {"clip": clip, "tcm": tcm}
+Kind = Literal["clip", "tcm", "oriented"]
+
+_ORIGINS: dict[str, ModuleType] = {"clip": clip, "tcm": tcm, "oriented": oriented}
 
 
 def convert_checkpoint(
@@ -27,17 +30,17 @@ def convert_checkpoint(
     output_dir: str | Path,
     config: Mapping[str, Any] | str | Path | None = None,
     prompting: Literal["fasttcm", "tcm"] | None = None,
-    kind: Literal["auto", "clip", "tcm"] = "auto",
+    kind: Literal["auto", "clip", "tcm", "oriented"] = "auto",
     seed: int = 0,
-) -> TCMForTextDetection:
-    """Convert a checkpoint of CLIP or TCM-DBNet and save model and image processor in a folder.
+) -> TCMDetector:
+    """Convert a checkpoint of CLIP, TCM-DBNet or TCM for DOTA and save model and image processor in a folder.
 
     Sizes come from the tensors. A detector made of CLIP is ready to be trained: its prompts, decoders and head are
     freshly initialised. Nothing stored in the file is executed.
 
     Args:
         source: OpenAI's `RN50.pt` (TorchScript archive or plain state dict), an open_clip ResNet's state dict, or a
-            released TCM-DBNet checkpoint; `.safetensors` files as well.
+            released TCM-DBNet or TCM-DOTA checkpoint; `.safetensors` files as well.
         output_dir: folder for `config.json`, `model.safetensors` and `preprocessor_config.json`.
         config: what the tensors do not tell, as a dict or a JSON file: `attention_pool_heads`, `text_heads`,
             `decoder_heads`, `prompt`, `temperature`, `hidden_act` ("gelu" for the weights that open_clip itself
@@ -60,10 +63,10 @@ def convert_checkpoint(
     with tqdm(total=3, desc="Reading", unit="step", leave=False, disable=None) as progress:
         state_dict = read_state_dict(source)
         known_kind = _kind_of(state_dict) if kind == "auto" else kind
-        processor = _image_processor(known_kind, processor_settings)
         progress.update()
         progress.set_description("Building")
         model = convert_state_dict(state_dict, told, known_kind, seed)
+        processor = _image_processor(known_kind, {"head_type": model.config.head_type, **processor_settings})
         progress.update()
         progress.set_description("Writing")
         model.save_pretrained(output_dir)
@@ -73,22 +76,29 @@ def convert_checkpoint(
 
 
 def convert_state_dict(
-    state_dict: Mapping[str, torch.Tensor], told: Mapping[str, Any], kind: Literal["clip", "tcm"], seed: int = 0
-) -> TCMForTextDetection:
+    state_dict: Mapping[str, torch.Tensor], told: Mapping[str, Any], kind: Kind, seed: int = 0
+) -> TCMDetector:
     """The converted model alone; arguments and errors as `convert_checkpoint`, on the device of the default context."""
     origin = _ORIGINS[kind]
     config = build_config(origin.settings(state_dict), expand(told))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = TCMForTextDetection(config)
+        task = head_class(config.head_type).task
+        model = (TCMForOrientedObjectDetection if task == "oriented" else TCMForTextDetection)(config)
     model.eval()
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    converted = carry_out(origin.plan(shapes.keys()), state_dict, shapes, origin.UNUSED)
-    model.load_state_dict(converted, strict=False)
+    if kind == "oriented":
+        state_dict = oriented.with_joined_scales(state_dict)
+        plan = oriented.plan(shapes.keys(), state_dict)
+    else:
+        plan = origin.plan(shapes.keys())
+    model.load_state_dict(carry_out(plan, state_dict, shapes, origin.UNUSED), strict=False)
+    if kind == "oriented":
+        oriented.silence_language_prompt(model)
     return model
 
 
-def _image_processor(kind: Literal["clip", "tcm"], told: Mapping[str, Any]) -> TCMBaseImageProcessor:
+def _image_processor(kind: Kind, told: Mapping[str, Any]) -> TCMBaseImageProcessor:
     """The image processor, with the constants that the weights were trained with unless told otherwise."""
     processor_class = image_processor_class()
     decoding = head_class(told.get("head_type", processor_class.head_type)).decoding_class
@@ -99,7 +109,9 @@ def _image_processor(kind: Literal["clip", "tcm"], told: Mapping[str, Any]) -> T
     return processor_class(**{**_ORIGINS[kind].IMAGE_PROCESSOR, **told})
 
 
-def _kind_of(state_dict: Mapping[str, torch.Tensor]) -> Literal["clip", "tcm"]:
+def _kind_of(state_dict: Mapping[str, torch.Tensor]) -> Kind:
+    if oriented.head_of(state_dict) is not None:
+        return "oriented"
     if "visual.attnpool.c_proj.weight" in state_dict:
         return "clip"
     if "visual_prompt_generator.text_proj.1.weight" in state_dict:

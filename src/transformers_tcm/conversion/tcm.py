@@ -11,7 +11,7 @@ import torch
 from . import clip
 from .plan import Plan, Source, count, shape_of, spread
 
-__all__ = ["IMAGE_PROCESSOR", "UNUSED", "plan", "settings"]
+__all__ = ["IMAGE_PROCESSOR", "UNUSED", "plan", "prompting_plan", "prompting_settings", "settings"]
 
 UNUSED: tuple[str, ...] = ()
 
@@ -38,17 +38,9 @@ def settings(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     Raises:
         ValueError: if a tensor that tells one is missing.
     """
-    decoder = "visual_prompt_generator"
     return {
-        "vision_config": clip.image_encoder_settings(state_dict, "backbone."),
-        "text_config": clip.text_tower_settings(state_dict, "text_encoder."),
-        "clip_pretrained": True,
+        **prompting_settings(state_dict, "backbone."),
         "prompting": "fasttcm" if "meta_query" in state_dict else "tcm",
-        "num_context_tokens": shape_of(state_dict, "contexts", 3)[1],
-        "decoder_hidden_size": shape_of(state_dict, f"{decoder}.text_proj.1.weight", 2)[0],
-        "decoder_num_layers": count(state_dict, f"{decoder}.decoder.{{}}.norm1.weight"),
-        "learnable_logit_scale": "logit_scale" in state_dict,
-        "text_refiner": "gamma" in state_dict,
         "head_type": "dbnet",
         "head_config": {
             "neck_channels": shape_of(state_dict, "neck.lateral_convs.0.conv.weight", 4)[0],
@@ -57,8 +49,39 @@ def settings(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     }
 
 
+def prompting_settings(state_dict: Mapping[str, torch.Tensor], image_encoder: str) -> dict[str, Any]:
+    """Settings of everything but the head; the names of the image encoder's tensors begin with `image_encoder`.
+
+    Raises:
+        ValueError: if a tensor that tells one is missing.
+    """
+    decoder = "visual_prompt_generator"
+    return {
+        "vision_config": clip.image_encoder_settings(state_dict, image_encoder),
+        "text_config": clip.text_tower_settings(state_dict, "text_encoder."),
+        "clip_pretrained": True,
+        "num_context_tokens": shape_of(state_dict, "contexts", 3)[1],
+        "decoder_hidden_size": shape_of(state_dict, f"{decoder}.text_proj.1.weight", 2)[0],
+        "decoder_num_layers": count(state_dict, f"{decoder}.decoder.{{}}.norm1.weight"),
+        "learnable_logit_scale": "logit_scale" in state_dict,
+        "text_refiner": "gamma" in state_dict,
+    }
+
+
 def plan(ours: Collection[str]) -> Plan:
     """Where every tensor of a detector comes from."""
+    modules: dict[str, str] = {}
+    for level in range(4):
+        modules[f"head.neck.lateral.{level}"] = f"neck.lateral_convs.{level}.conv"
+        modules[f"head.neck.smooth.{level}"] = f"neck.smooth_convs.{level}.conv"
+    for layer in range(7):
+        modules[f"head.probability.{layer}"] = f"bbox_head.binarize.{layer}"
+        modules[f"head.threshold.{layer}"] = f"bbox_head.threshold.{layer}"
+    return {**prompting_plan(ours, "backbone."), **spread(modules, ours)}
+
+
+def prompting_plan(ours: Collection[str], image_encoder: str) -> Plan:
+    """Where everything but the head comes from; the image encoder's names begin with `image_encoder`."""
     free = {
         "model.visual_scale": "vis_gamma",
         "model.text_scale": "gamma",
@@ -71,14 +94,8 @@ def plan(ours: Collection[str]) -> Plan:
     }
     modules |= _decoder_modules(ours, "model.visual_prompt_generator", "visual_prompt_generator")
     modules |= _decoder_modules(ours, "model.text_refiner", "context_decoder")
-    for level in range(4):
-        modules[f"head.neck.lateral.{level}"] = f"neck.lateral_convs.{level}.conv"
-        modules[f"head.neck.smooth.{level}"] = f"neck.smooth_convs.{level}.conv"
-    for layer in range(7):
-        modules[f"head.probability.{layer}"] = f"bbox_head.binarize.{layer}"
-        modules[f"head.threshold.{layer}"] = f"bbox_head.threshold.{layer}"
     return {
-        **clip.image_encoder_plan(ours, "backbone."),
+        **clip.image_encoder_plan(ours, image_encoder),
         **clip.text_tower_plan(ours, "text_encoder."),
         **spread(modules, ours),
         **{name: Source(theirs) for name, theirs in free.items() if name in ours},
