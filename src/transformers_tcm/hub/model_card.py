@@ -37,7 +37,7 @@ USE = """## Use
 import transformers_tcm  # pip install transformers-tcm
 from transformers import pipeline
 
-for word in pipeline("{task}", model={source})("photo.jpg"):
+for {name} in pipeline("{task}", model={source})("photo.jpg"):
     print({fields})
 ```
 
@@ -146,6 +146,18 @@ class Publication:
         """Whether it is a spotter."""
         return bool(self.config.is_spotter)
 
+    @property
+    def is_oriented(self) -> bool:
+        """Whether it finds oriented objects."""
+        return head_class(self.config.head_type).task == "oriented"
+
+    @property
+    def task(self) -> str:
+        """Of its pipeline."""
+        if self.is_oriented:
+            return "oriented-object-detection"
+        return "text-spotting" if self.reads else "text-detection"
+
 
 def eval_result(
     task: str, metric: str, value: float, dataset: str, dataset_type: str, split: str = "validation"
@@ -182,12 +194,13 @@ def eval_result(
 def model_card(publication: Publication, details: CardDetails) -> ModelCard:
     """The whole card."""
     reads = publication.reads
-    kind = "text-spotting" if reads else "text-detection"
+    kind = publication.task
+    subject = "aerial-images" if publication.is_oriented else "scene-text"
     metadata = ModelCardData(
         license=details.license,
         library_name="transformers",
         pipeline_tag="image-to-text" if reads else "object-detection",
-        tags=list(dict.fromkeys([kind, "scene-text", "tcm", "clip", *details.tags])),
+        tags=list(dict.fromkeys([kind, subject, "tcm", "clip", *details.tags])),
         base_model=details.base_model,
         datasets=details.datasets or None,
         model_name=publication.name,
@@ -229,26 +242,29 @@ def _summary(config: Any) -> str:
     head = head_class(config.head_type).display_name
     if (config.head_config or {}).get("adaptive_scale_fusion"):
         head += "++"
-    kind, reader = "detector", ""
+    oriented = head_class(config.head_type).task == "oriented"
+    kind, reader = "detector of oriented objects" if oriented else "text detector", ""
     if config.recognizer is not None:
         decoder = recognizer_class(config.recognizer_settings.decoder).display_name
-        kind, reader = "spotter", f", and a recogniser with {decoder} decoding on the same features"
+        kind, reader = "text spotter", f", and a recogniser with {decoder} decoding on the same features"
     vision = config.vision_config
     depths = "+".join(map(str, vision.depths))
     prompting = "" if config.prompting == "none" else "prompted with text, an instance-language score map, "
     return (
-        f"A {VARIANTS[config.prompting]} text {kind}: CLIP's form of ResNet with {depths} blocks "
+        f"A {VARIANTS[config.prompting]} {kind}: CLIP's form of ResNet with {depths} blocks "
         f"of width {vision.width}, {prompting}a {head} head{reader}."
     )
 
 
 def _use(publication: Publication, task: str) -> str:
     if publication.parameters is None:
-        tokens, task = publication.config.num_context_tokens, head_class(publication.config.head_type).task
-        config = "" if tokens == CONTEXT_TOKENS[task] else SETTINGS.format(tokens)
+        tokens = publication.config.num_context_tokens
+        # What is converted is a detector of text at first, whatever the head that it is to be trained with.
+        config = "" if tokens == CONTEXT_TOKENS["text"] else SETTINGS.format(tokens)
         return NO_WEIGHTS.format(prompting=publication.config.prompting, config=config)
-    fields = 'word["text"], word["polygon"]' if publication.reads else 'word["score"], word["polygon"]'
-    return USE.format(task=task, source=publication.source, fields=fields)
+    name, first = ("found", "label") if publication.is_oriented else ("word", "text" if publication.reads else "score")
+    fields = f'{name}["{first}"], {name}["polygon"]'
+    return USE.format(task=task, source=publication.source, name=name, fields=fields)
 
 
 def _model(publication: Publication) -> str:
@@ -259,7 +275,8 @@ def _model(publication: Publication) -> str:
             f"- {publication.parameters / 1e6:.2f} million parameters{fused}; weights in {publication.dtype}, "
             f"{publication.num_bytes / 1e6:.1f} MB."
         )
-    lines.append(f"- {config.num_context_tokens} learned context tokens; prompt: {' / '.join(config.prompts)}")
+    prompts = "prompt" if len(config.prompts) == 1 else "prompts"
+    lines.append(f"- {config.num_context_tokens} learned context tokens; {prompts}: {' / '.join(config.prompts)}")
     if publication.reads:
         charset = config.recognizer_settings.charset
         if config.recognizer_settings.language_model is not None:
