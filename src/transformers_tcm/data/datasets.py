@@ -7,7 +7,7 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from ..images import load_image
-from ..instances import TextInstances
+from ..instances import Instances
 from .augmentation import TextAugmentation
 from .loaders import row_to_instances
 
@@ -113,7 +113,7 @@ class RandomTextCrops(Dataset[dict[str, Any]]):
 
 
 def process_for_model(
-    image_processor: ImageProcessor, image: Any, instances: TextInstances, **kwargs: Any
+    image_processor: ImageProcessor, image: Any, instances: Instances, **kwargs: Any
 ) -> dict[str, Any]:
     """One image through the processor, its batch dimension taken off again."""
     batch = image_processor(image, annotations=instances, return_tensors="pt", **kwargs)

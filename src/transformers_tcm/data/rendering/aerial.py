@@ -141,8 +141,8 @@ def _draw_clutter(
     color = tuple(int(value) for value in rng.integers(20, 236, 3))
     kind = int(rng.integers(4))
     if kind == 3:  # roads run below everything
-        ends = rng.uniform(0, size, (2, 2)) * OVERSAMPLING
-        cv2.line(canvas, *np.rint(ends).astype(int).tolist(), color, int(rng.integers(2, 8)) * OVERSAMPLING)
+        start, end = np.rint(rng.uniform(0, size, (2, 2)) * OVERSAMPLING).astype(int).tolist()
+        cv2.line(canvas, start, end, color, int(rng.integers(2, 8)) * OVERSAMPLING)
         return
     radius = float(rng.uniform(5, 30))
     center = _free_place(rng, size, radius, taken)

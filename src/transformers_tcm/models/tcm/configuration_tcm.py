@@ -212,7 +212,8 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
         # AutoModel walks through this list to choose among the classes registered for one configuration.
         self.architectures = self.architectures or []
         super().__post_init__(**kwargs)
-        self.label2id = {name: index for index, name in (self.id2label or {}).items()}  # type: ignore[misc]
+        names: dict[int, str] = self.id2label  # type: ignore[assignment]  # integers by now
+        self.label2id = {name: index for index, name in names.items()}
         # The number of classes is that of the labels, and stands nowhere else.
         settings = asdict(self.head_settings).items()
         self.head_config = {name: value for name, value in settings if name != "num_classes"}
