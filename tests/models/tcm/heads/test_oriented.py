@@ -10,6 +10,7 @@ from transformers_tcm.models.tcm.heads import rotated_atss, rotated_fcos, rotate
 from transformers_tcm.models.tcm.heads.base import HeadInputs, Regions
 from transformers_tcm.models.tcm.heads.necks import InputFeaturePyramid
 from transformers_tcm.models.tcm.heads.oriented import (
+    BACKGROUND,
     NOT_COUNTED,
     STRIDES,
     OrientedDecoding,
@@ -20,7 +21,13 @@ from transformers_tcm.models.tcm.heads.oriented import (
     locations,
     valid_anchors,
 )
-from transformers_tcm.rotated_boxes import boxes_to_quads, quads_to_boxes, rotated_iou
+from transformers_tcm.rotated_boxes import (
+    boxes_to_quads,
+    pairwise_rotated_iou,
+    quads_to_boxes,
+    regularize_boxes,
+    rotated_iou,
+)
 
 NUM_CLASSES = 3
 SIZE = 128, 192
@@ -257,3 +264,48 @@ def test_settings_without_sense_are_refused(settings: dict[str, float]) -> None:
 def test_decoding_settings_without_sense_are_refused(settings: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(settings))):
         OrientedDecoding(**settings)
+
+
+def varied_boxes(count: int) -> torch.Tensor:
+    """Boxes of all sizes and forms, some of them thin, tiny, or mostly outside of an image of 192 x 128 pixels."""
+    generator = torch.Generator().manual_seed(0)
+    numbers = torch.rand(count, 5, generator=generator)
+    width = 2 * 200 ** numbers[:, 2]
+    height = width * 0.02 ** numbers[:, 3]
+    centers = numbers[:, :2] * torch.tensor([232.0, 168.0]) - 20
+    return regularize_boxes(
+        torch.cat([centers, torch.stack([width, height, (numbers[:, 4] - 0.5) * torch.pi], dim=1)], dim=1)
+    )
+
+
+SHAPES = torch.tensor([[16, 24], [8, 12], [4, 6], [2, 3], [1, 2]])
+
+
+def test_retinanet_finds_the_objects_that_a_look_at_all_pairs_finds() -> None:
+    anchors = rotated_retinanet.turned_anchors(SHAPES)
+    valid = valid_anchors(SHAPES, torch.tensor([100, 150]), 9)
+    for boxes in varied_boxes(200).split(10):
+        solid = torch.cat([boxes[:, :2], boxes[:, 2:4].clamp(min=1e-3), boxes[:, 4:]], dim=1)
+        iou = pairwise_rotated_iou(solid, anchors) * valid
+        best, chosen = iou.max(dim=0)
+        expected = torch.where(best < 0.4, BACKGROUND, NOT_COUNTED)
+        expected = torch.where(best >= 0.5, chosen, expected)
+        for number, own in enumerate(iou):
+            if own.max() > 0:
+                expected[own >= own.max() * (1 - 1e-6)] = number
+        expected = torch.where(valid, expected, NOT_COUNTED)
+        assert torch.equal(rotated_retinanet.assign(anchors, valid, boxes, SHAPES), expected)
+
+
+def test_fcos_finds_the_objects_that_a_look_at_all_pairs_finds() -> None:
+    points, strides = locations(SHAPES, offset=0.5)
+    for boxes in varied_boxes(200).split(20):
+        distances = encode_points(points[:, None], boxes)  # (P, N, 4)
+        offsets = (distances[..., :2] - distances[..., 2:]).abs().amax(dim=-1) / 2
+        reach, stride = distances.amax(dim=-1), strides[:, None]
+        found = (distances.amin(dim=-1) > 0) & (offsets < 1.5 * stride)
+        found &= (reach >= 4 * stride) | (stride == 8)
+        found &= (reach <= 8 * stride) | (stride == 128)
+        areas, chosen = torch.where(found, boxes[:, 2] * boxes[:, 3], torch.inf).min(dim=1)
+        expected = torch.where(areas.isinf(), BACKGROUND, chosen)
+        assert torch.equal(rotated_fcos.assign(SHAPES, boxes), expected)
