@@ -270,7 +270,7 @@ def evaluate(
     with usage_errors():
         task = task_of(model) if task == "auto" else task
         if task == "oriented":
-            settings = {"threshold": threshold, "tile": tile, "tile_overlap": tile_overlap}
+            settings = {"size": size, "threshold": threshold, "tile": tile, "tile_overlap": tile_overlap}
             settings |= parse_decoding(decoding or [])
             _evaluate_oriented(images, annotations, model, detections, settings, device, output)
             return
