@@ -28,7 +28,7 @@ help: ## list the targets
 install: $(INSTALLED) ## create the virtual environment with the package, editable, and its tools
 
 demo: $(INSTALLED) ## find and read the text in IMAGE; writes a picture and JSON to OUTPUT
-	$(BIN)/transformers-tcm spot "$(IMAGE)" --draw --output "$(OUTPUT)"
+	$(BIN)/transformers-tcm spot "$(IMAGE)" --draw --force --output "$(OUTPUT)"
 
 test: $(INSTALLED) ## run the fast tests
 	$(BIN)/python -m pytest -q -m "not slow" $(PYTEST_ARGS)

@@ -51,7 +51,7 @@ def parts(device: str) -> dict[str, Callable[[], object]]:
     labels = torch.randint(15, (BOXES,), generator=torch.Generator().manual_seed(2)).to(device)
     first, second = boxes(PAIRS, 60).to(device), boxes(PAIRS, 60).to(device)
     shapes = torch.tensor([[EXTENT // stride] * 2 for stride in STRIDES], device=device)
-    square, turned = rotated_atss.square_anchors(shapes), rotated_retinanet.turned_anchors(shapes)
+    square, turned = rotated_atss.square_anchors(shapes), rotated_retinanet.rotated_anchors(shapes)
     valid = {len(one): torch.ones(len(one), dtype=torch.bool, device=device) for one in (square, turned)}
     second[:, :2] = first[:, :2] + 5
     pairs = list(zip(first.split(8192), second.split(8192), strict=True))

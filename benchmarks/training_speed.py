@@ -24,9 +24,10 @@ def labelled_batch(model: TCMForTextDetection, batch_size: int, crop_size: int) 
     origins = rng.uniform(0, crop_size - 90, (4, 2))
     words = [np.float32([[0, 0], [80, 4], [80, 28], [0, 24]]) + origin for origin in origins]
     settings = model.config.head_settings
-    targets = model.head.targets(TextInstances(words), crop_size, crop_size, settings)
-    label = {name: torch.from_numpy(array) for name, array in targets.items()}
-    return {"pixel_values": torch.randn(batch_size, 3, crop_size, crop_size), "labels": [label] * batch_size}
+    size = crop_size, crop_size
+    targets = model.head.targets(TextInstances(words), size, size, settings)
+    labels = {name: torch.from_numpy(np.stack([array] * batch_size)) for name, array in targets.items()}
+    return {"pixel_values": torch.randint(0, 256, (batch_size, 3, *size), dtype=torch.uint8), "labels": labels}
 
 
 def time_steps(way: str, preset: str, batch_size: int, crop_size: int, steps: int) -> list[float]:

@@ -3,15 +3,17 @@
     python scripts/make_hub_configs.py            # writes the folder
     python scripts/make_hub_configs.py --check    # says which files are not current; exit code 1 if there are any
 
-The bundled models are copied from the package; the full-size ones have the papers' settings for four benchmarks.
+The bundled models are copied from the package; the full-size ones have the settings that the papers, or the releases of
+their heads, have for four benchmarks.
 """
 
 import argparse
 import shutil
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from transformers_tcm import (
     TCMConfig,
@@ -25,56 +27,111 @@ from transformers_tcm.models.tcm.heads import head_class
 
 TARGET = Path(__file__).parents[1] / "hub_configs"
 BUNDLED = ["fasttcm-dbnet-tiny", "fasttcm-spotter-tiny"]
-# This package's own, because the published ones were tuned on the test sets.
-THRESHOLDS = {"threshold": 0.3, "box_threshold": 0.5, "unclip_ratio": 1.5}
 
 
 @dataclass
 class Benchmark:
-    """A data set, and with what settings the papers train and test on it.
+    """A data set that the papers train and test on.
 
     Args:
         title: its name.
         what: its photos and labels.
-        edges: shortest and longest edge of test images.
-        optimizer: of the published training.
         num_context_tokens: learned tokens of the prompt.
         polygon: whether its text is curved.
     """
 
     title: str
     what: str
-    edges: tuple[int, int]
-    optimizer: str
     num_context_tokens: int = 4
     polygon: bool = False
 
 
+@dataclass
+class Recipe:
+    """How a head is trained and tested on a data set.
+
+    Args:
+        edges: shortest and longest edge of test images.
+        optimizer: of the published training.
+        crops: of the published training.
+        batch: and its length.
+        head: settings of the head that differ by data set.
+    """
+
+    edges: tuple[int, int]
+    optimizer: str
+    crops: str = "640 x 640, scaled by 0.5 to 3, turned by up to 10 degrees, mirrored"
+    batch: str = "16 crops on each of 8 devices, 1,200 epochs"
+    head: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Head:
+    """A head that the papers put on TCM.
+
+    Args:
+        thresholds: this package's own, because the published ones were tuned on the test sets.
+        recipes: by data set.
+    """
+
+    thresholds: dict[str, float]
+    recipes: dict[str, Recipe]
+
+
 BENCHMARKS = {
-    "icdar2015": Benchmark(
-        "ICDAR 2015", "1,000 training and 500 test photos; quadrangles, word by word", (1024, 4068), "Adam, 1e-4"
-    ),
+    "icdar2015": Benchmark("ICDAR 2015", "1,000 training and 500 test photos; quadrangles, word by word"),
     "totaltext": Benchmark(
         "Total-Text",
         "1,255 training and 300 test photos; polygons around curved words",
-        (800, 2944),
-        "AdamW, 1e-4",
         num_context_tokens=32,
         polygon=True,
     ),
     "ctw1500": Benchmark(
         "CTW1500",
         "1,000 training and 500 test photos; polygons of 14 points around curved lines of text",
-        (1024, 4068),
-        "AdamW, 1e-4",
         num_context_tokens=32,
         polygon=True,
     ),
     "td500": Benchmark(
         "MSRA-TD500",
         "300 training and 200 test photos, and 400 of HUST-TR400 to train on; turned boxes around lines of text",
-        (736, 4068),
-        "Ranger (RAdam with LookAhead and centralised gradients), 1e-3, no weight decay",
+    ),
+}
+RANGER = "Ranger (RAdam with LookAhead and centralised gradients), 1e-3, no weight decay"
+PAN_CROPS = "{0} x {0}, shorter edge {0} scaled by 0.7 to 1.3, turned by up to 10 degrees, mirrored"
+FCENET_CROPS = "800 x 800, longer edge 800 scaled by 0.75 to 2.5, half of them turned by up to 30 degrees, mirrored"
+UNKNOWN = "not on record"
+FCENET = {"text_exponent": 1.2, "center_exponent": 1.0}
+HEADS = {
+    "dbnet": Head(
+        {"threshold": 0.3, "box_threshold": 0.5, "unclip_ratio": 1.5},
+        {
+            "icdar2015": Recipe((1024, 4068), "Adam, 1e-4"),
+            "totaltext": Recipe((800, 2944), "AdamW, 1e-4"),
+            "ctw1500": Recipe((1024, 4068), "AdamW, 1e-4"),
+            "td500": Recipe((736, 4068), RANGER),
+        },
+    ),
+    "pan": Head(
+        {"threshold": 0.5, "box_threshold": 0.6},
+        {
+            "icdar2015": Recipe((736, 1333), RANGER, PAN_CROPS.format(736), head={"kernel_ratio": 0.5}),
+            "ctw1500": Recipe((640, 3000), RANGER, PAN_CROPS.format(640), head={"kernel_ratio": 0.7}),
+        },
+    ),
+    "fcenet": Head(
+        {"threshold": 0.3, "box_threshold": 0.3},
+        {
+            "icdar2015": Recipe(
+                (2260, 2260),
+                UNKNOWN,
+                FCENET_CROPS,
+                "1,800 epochs",
+                {**FCENET, "ranges": [[0, 0.4], [0.3, 0.7], [0.6, 1]]},
+            ),
+            "totaltext": Recipe((960, 1280), UNKNOWN, FCENET_CROPS, "1,800 epochs", FCENET),
+            "ctw1500": Recipe((736, 1080), UNKNOWN, FCENET_CROPS, "1,800 epochs", FCENET),
+        },
     ),
 }
 # AP50 on DOTA-v1.0's test server of TCM with this head, single scale, trained on training and validation images.
@@ -124,14 +181,14 @@ The published settings, as far as they are known:
 | | |
 | --- | --- |
 | start | CLIP RN50; the text tower stays as it is |
-| crops | 640 x 640, scaled by 0.5 to 3, turned by up to 10 degrees, mirrored |
-| optimiser | {benchmark.optimizer} |
+| crops | {recipe.crops} |
+| optimiser | {recipe.optimizer} |
 | weight decay | 1e-4 unless stated otherwise, none for norms |
 | schedule | polynomial decay with power 0.9 to 1e-7 |
 | image encoder | a tenth of the learning rate |
-| batch, length | 16 crops on each of 8 devices, 1,200 epochs |
+| batch, length | {recipe.batch} |
 | learned context | {benchmark.num_context_tokens} tokens |
-| test images | shortest edge {benchmark.edges[0]}, longest edge at most {benchmark.edges[1]} |
+| test images | shortest edge {recipe.edges[0]}, longest edge at most {recipe.edges[1]} |
 
 ```bash
 cp hub_configs/{name}/preprocessor_config.json start/
@@ -151,29 +208,34 @@ def write(target: Path) -> None:
     for name in BUNDLED:
         weights = shutil.ignore_patterns("*.safetensors")
         shutil.copytree(bundled_model_path(name), target / name, ignore=weights, dirs_exist_ok=True)
-    for variant in ("fasttcm", "tcm"):
-        for dataset, benchmark in BENCHMARKS.items():
-            write_full_size(target / f"{variant}-dbnet-{dataset}", variant, benchmark)
+    for prompting in ("fasttcm", "tcm"):
+        for head in HEADS:
+            for dataset in HEADS[head].recipes:
+                write_full_size(target / f"{prompting}-{head}-{dataset}", prompting, head, dataset)
     for head_type in PUBLISHED_AP50:
         write_oriented(target / f"fasttcm-{head_type.replace('_', '-')}-dota", head_type)
 
 
-def write_full_size(folder: Path, variant: str, benchmark: Benchmark) -> None:
+def write_full_size(folder: Path, prompting: str, head: str, dataset: str) -> None:
     """Configuration, image processor settings and card of a model without weights."""
+    benchmark, recipe = BENCHMARKS[dataset], HEADS[head].recipes[dataset]
     config = TCMConfig.from_preset(
         "base",
         architectures=[TCMForTextDetection.__name__],
-        prompting=variant,
+        prompting=prompting,
         num_context_tokens=benchmark.num_context_tokens,
+        head_type=head,
+        head_config=recipe.head,
     )
-    shortest, longest = benchmark.edges
-    size = {"shortest_edge": shortest, "longest_edge": longest}
-    processor = TCMImageProcessor(size=size, polygon=benchmark.polygon, **THRESHOLDS).for_model(config)
+    shortest, longest = recipe.edges
+    processor = TCMImageProcessor(size={"shortest_edge": shortest, "longest_edge": longest}).for_model(config)
+    settings = {**processor.to_dict(), "polygon": benchmark.polygon, **HEADS[head].thresholds}
+    processor = TCMImageProcessor.from_dict(settings)
     config.save_pretrained(folder)
     processor.save_pretrained(folder)
-    details = CardDetails(DETAILS.format(benchmark=benchmark, name=folder.name), license="apache-2.0")
+    text = DETAILS.format(benchmark=benchmark, recipe=recipe, name=folder.name)
     publication = Publication(folder.name, config, processor, source=f'"org/{folder.name}"')
-    model_card(publication, details).save(folder / "README.md")
+    model_card(publication, CardDetails(text, license="apache-2.0")).save(folder / "README.md")
 
 
 def write_oriented(folder: Path, head_type: str) -> None:

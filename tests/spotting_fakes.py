@@ -67,6 +67,7 @@ def spotting_output(images: Sequence[Sequence[Word]], valid_sizes: torch.Tensor)
         .long(),
         text_scores=torch.tensor([word.text_score if word.text else 0.0 for word in words]),
         char_probabilities=probabilities[:, :, : len(PRINTABLE_ASCII)],
+        turn_votes=torch.eye(1, 4).repeat(len(images), 1),
     )
 
 

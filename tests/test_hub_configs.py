@@ -27,8 +27,17 @@ def test_folders_are_what_the_script_writes() -> None:
 
 
 def test_there_is_a_folder_for_every_model() -> None:
-    datasets = ("ctw1500", "icdar2015", "td500", "totaltext")
-    full_size = {f"{variant}-dbnet-{dataset}" for variant in ("fasttcm", "tcm") for dataset in datasets}
+    heads = {
+        "dbnet": ("ctw1500", "icdar2015", "td500", "totaltext"),
+        "pan": ("ctw1500", "icdar2015"),
+        "fcenet": ("ctw1500", "icdar2015", "totaltext"),
+    }
+    full_size = {
+        f"{prompting}-{head}-{dataset}"
+        for prompting in ("fasttcm", "tcm")
+        for head, datasets in heads.items()
+        for dataset in datasets
+    }
     oriented = {f"fasttcm-rotated-{head}-dota" for head in ("fcos", "atss", "retinanet")}
     bundled = {"fasttcm-dbnet-tiny", "fasttcm-spotter-tiny"}
     assert {folder.name for folder in FOLDERS} == full_size | oriented | bundled
@@ -67,6 +76,24 @@ def test_full_size_models_have_the_published_sizes(dataset: str) -> None:
         with torch.device("meta"):
             model = AutoModel.from_config(config)
         assert sum(parameter.numel() for parameter in model.parameters()) == pytest.approx(114e6, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "decoding"),
+    [
+        ("tcm-pan-icdar2015", {"kernel_ratio": 0.5, "channels": 128}, {"max_distance": 3.0, "polygon": False}),
+        ("fasttcm-pan-ctw1500", {"kernel_ratio": 0.7}, {"box_threshold": 0.6, "polygon": True}),
+        ("tcm-fcenet-icdar2015", {"degree": 5, "channels": 256}, {"text_exponent": 1.2, "center_exponent": 1.0}),
+        ("fasttcm-fcenet-totaltext", {"text_exponent": 1.2}, {"num_points": 50, "polygon": True}),
+    ],
+)
+def test_settings_of_the_other_heads(name: str, settings: dict[str, float], decoding: dict[str, float]) -> None:
+    config = AutoConfig.from_pretrained(ROOT / "hub_configs" / name)
+    processor = AutoImageProcessor.from_pretrained(ROOT / "hub_configs" / name)
+    assert f"-{config.head_type}-" in name
+    assert processor.head_type == config.head_type
+    assert settings.items() <= config.head_config.items()
+    assert decoding.items() <= processor.to_dict().items()
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)

@@ -1,6 +1,5 @@
 """Tiny models and data for the tests of training."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -104,11 +103,6 @@ def training_arguments(folder: Path, **changes: Any) -> TCMTrainingArguments:
 
 def state(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
-
-
-def loop_log(folder: Path) -> list[dict[str, float]]:
-    """What a `TrainingLoop` logged."""
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
 def at_forward(model: nn.Module, number: int, action: Callable[[], object]) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from transformers_tcm import (
-    AutoModelForOrientedObjectDetection,
     TCMConfig,
     TCMForOrientedObjectDetection,
     TCMImageProcessor,
@@ -123,6 +122,8 @@ def evaluation_images(rows: Any, processor: TCMImageProcessor) -> OrientedImages
     return None if rows is None else OrientedImages(rows, processor)
 
 
-def save_fused(folder: str | Path) -> None:
-    """Replace the saved model by its fused form, which needs no text tower."""
-    AutoModelForOrientedObjectDetection.from_pretrained(folder).fuse_text_embeddings().save_pretrained(folder)
+def save_fused(folder: str | Path) -> TCMForOrientedObjectDetection:
+    """Replace the saved model by its fused form, which needs no text tower, and return that."""
+    model = TCMForOrientedObjectDetection.from_pretrained(folder).fuse_text_embeddings()
+    model.save_pretrained(folder)
+    return model

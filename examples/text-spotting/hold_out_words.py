@@ -11,6 +11,7 @@ original data set).
 """
 
 import argparse
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,7 +32,8 @@ def locate_crops(annotations: Path, crops: list[WordCrop]) -> tuple[list[str], l
         words += legible.texts or []
         polygons += legible.polygons
         photos += [file.stem.removeprefix("gt_")] * len(legible)
-    if words != [crop.text for crop in crops]:
+    # Quotes around a word are taken for those of the file format in the annotations, and kept in the list.
+    if words != [re.sub('^"(.+)"$', r"\1", crop.text) for crop in crops]:
         raise ValueError(f"the crops do not show the {len(words)} legible words of {annotations} in their order")
     return photos, [with_corners(crop, polygon) for crop, polygon in zip(crops, polygons, strict=True)]
 

@@ -126,7 +126,7 @@ def collate(words: Iterable[str]) -> dict[str, torch.Tensor]:
 
 def main() -> None:
     language, arguments = parse_recipe(LanguageArguments, TCMTrainingArguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    logging.basicConfig(format="%(message)s")
     set_seed(arguments.seed)
     model, image_processor = language.load()
     language_model = model.recognizer.language_model.requires_grad_(True)

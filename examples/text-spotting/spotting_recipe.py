@@ -46,16 +46,16 @@ class SpotterArguments:
 
     def load(self) -> tuple[TCMForTextSpotting, TCMImageProcessor]:
         """The model and its image processor."""
-        overrides, processing = json.loads(self.config_overrides), json.loads(self.processor_overrides)
+        overrides = {"recognizer": {}, **json.loads(self.config_overrides)}
+        processing = json.loads(self.processor_overrides)
         if self.model_name_or_path is None:
-            model = TCMForTextSpotting(TCMConfig.from_preset(self.preset, **{"recognizer": {}, **overrides}))
-            image_processor = TCMImageProcessor(**processing).for_model(model.config)
+            model = TCMForTextSpotting(TCMConfig.from_preset(self.preset, **overrides))
+            image_processor = TCMImageProcessor(**processing)
         else:
             name = self.model_name_or_path
-            recognizer = TCMConfig.from_pretrained(name).recognizer or {}
-            overrides["recognizer"] = {**recognizer, **overrides.get("recognizer", {})}
             model = TCMForTextSpotting.from_pretrained(name, dtype="float32", **overrides)
             image_processor = TCMImageProcessor.from_pretrained(name, **processing)
+        image_processor = image_processor.for_model(model.config)
         if image_processor.text_threshold is None:
             image_processor.text_threshold = 0.0  # that of a detector
         if self.freeze_detector:
@@ -98,9 +98,11 @@ def training_data(photos: PhotoArguments, words: WordArguments, image_processor:
     """Crops of photos, collages of word crops, or a mixture of both."""
     if not words.train_words:
         return photos.training_crops(image_processor, length, seed)
-    collages = word_collages(photos.crop_size, words, image_processor, length, seed)
-    if not photos.train_images and not photos.train_jsonl:
+    collages = word_collages(photos, words, image_processor, length, seed)
+    if not photos.has_photos:
         return collages
+    if photos.streaming:
+        raise ValueError("streamed photos cannot be mixed with word crops: leave out --streaming or --train_words")
     crops = photos.training_crops(image_processor, length, seed)
     return MixedDataset([crops, collages], [1 - words.word_weight, words.word_weight], length, seed)
 
@@ -125,8 +127,10 @@ def report_unreadable_words(data: Any, model: TCMForTextSpotting) -> None:
             logger.warning("%s", report)
 
 
-def word_collages(canvas_size: int, words: WordArguments, image_processor: Any, length: int, seed: int) -> MixedDataset:
-    """Square collages, each of words from one of the lists."""
+def word_collages(
+    photos: PhotoArguments, words: WordArguments, image_processor: Any, length: int, seed: int
+) -> MixedDataset:
+    """Square collages of the size of the crops, each of words from one of the lists."""
     jitter = None if words.word_photometric is None else PhotometricJitter(**json.loads(words.word_photometric))
     collages = [
         WordCollages(
@@ -134,9 +138,10 @@ def word_collages(canvas_size: int, words: WordArguments, image_processor: Any, 
             image_processor,
             length,
             seed,
-            canvas_size=(canvas_size, canvas_size),
+            canvas_size=(photos.crop_size, photos.crop_size),
             max_words=words.canvas_words,
             word_photometric=jitter,
+            cache=photos.picture_cache,
         )
         for path in words.train_words
     ]
@@ -163,7 +168,7 @@ def check(spotter: SpotterArguments, photos: PhotoArguments, words: WordArgument
 
     Word crops stand on nothing, which a detector must not learn.
     """
-    if spotter.train_detection and words.train_words and not (photos.train_images or photos.train_jsonl):
+    if spotter.train_detection and words.train_words and not photos.has_photos:
         raise ValueError(
             "--train_words are crops without surroundings, for the recogniser alone: add --train_detection false, or "
             "photos to train the detection on"

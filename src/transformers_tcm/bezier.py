@@ -152,6 +152,8 @@ def _fit_side(points: np.ndarray) -> np.ndarray:
     lengths = np.linalg.norm(np.diff(points, axis=0), axis=1)
     if not lengths.sum():
         raise ValueError(f"the upper or lower side of the polygon has no length: {points.tolist()}")
+    if len(points) == 2:
+        return points[0] + np.arange(4)[:, None] / 3 * (points[1] - points[0])
     # Parameters grow with the length of the side, for samples at equal steps to be at equal distances.
     at_points = np.concatenate([[0], lengths.cumsum() / lengths.sum()])
     at_chords = np.linspace(0, 1, CHORD_SAMPLES)

@@ -8,6 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from . import geometry
+from .coco import coco_ignored, coco_objects, coco_outline, coco_word
 from .dota import parse_dota, parse_yolo_obb
 from .icdar import ILLEGIBLE, parse_icdar, quoted
 
@@ -153,6 +154,24 @@ class TextInstances(Instances):
             texts=[one.get("text") for one in detections] if "text" in present else None,
             text_scores=np.array([one["text_score"] for one in detections]) if "text_score" in present else None,
         )
+
+    @classmethod
+    def from_coco(cls, annotations: Any) -> "TextInstances":
+        """Words of objects with `bbox` and `segmentation`, in one of the forms of `transformers_tcm.coco`.
+
+        Raises:
+            ValueError: naming the object that has no outline.
+            TypeError: for anything but objects.
+        """
+        objects = coco_objects(annotations)
+        polygons = []
+        for number, one in enumerate(objects, start=1):
+            try:
+                polygons.append(coco_outline(one))
+            except ValueError as error:
+                raise ValueError(f"object {number}: {error}") from error
+        ignore = np.array([coco_ignored(one) for one in objects], dtype=bool)
+        return cls(polygons, texts=[coco_word(one) for one in objects], ignore=ignore)
 
     @classmethod
     def from_icdar(cls, text: str) -> "TextInstances":
@@ -349,7 +368,7 @@ def _checked_flags(values: Any) -> np.ndarray:
     flags = np.asarray(values)
     if flags.ndim != 1:
         raise ValueError(f"`ignore` has shape {flags.shape}; expected one boolean for each instance")
-    if flags.size and not (flags.dtype.kind in "biu" and np.isin(flags, (0, 1)).all()):
+    if flags.dtype != bool and flags.size and not (flags.dtype.kind in "iu" and np.isin(flags, (0, 1)).all()):
         raise TypeError(f"`ignore` is {_shortened(values)}; expected one boolean for each instance")
     return flags.astype(bool)
 

@@ -15,6 +15,9 @@ photo as a whole, made smaller, is the overview. Then:
 
 So a word is reported once, and whole wherever a tile or the overview sees it whole. A word that is too long for the
 tiles and too small for the overview may still come out as pieces.
+
+Two looks at a whole picture, a fine and a coarse one, join more simply, by `merge_levels`: where they see the same word
+the coarse look counts if the word is large enough to be read in it, otherwise the fine one.
 """
 
 from collections.abc import Sequence
@@ -27,7 +30,7 @@ import numpy as np
 from . import geometry
 from .instances import TextInstances
 
-__all__ = ["Box", "TileGrid", "merge_tiles", "stitch_maps"]
+__all__ = ["Box", "TileGrid", "merge_levels", "merge_tiles", "stitch_maps"]
 
 Box = tuple[int, int, int, int]
 
@@ -35,6 +38,8 @@ Box = tuple[int, int, int, int]
 _SMALLEST_MARGIN = 4.0
 # Of the smaller of two areas.
 _SAME_WORD = 0.5
+# Pixels that a word is high in a coarse look for its letters to be as clear there as in a fine one.
+_CLEAR_HEIGHT = 28.0
 # The turns of the module's third rule.
 _OVERVIEW, _CENTRAL, _WHOLE, _PIECE = range(4)
 
@@ -136,6 +141,28 @@ def merge_tiles(grid: TileGrid, found: Sequence[tuple[Box, TextInstances]]) -> T
     return instances.select(_taken(instances, sources[candidates], ranks[candidates]))
 
 
+def merge_levels(fine: TextInstances, coarse: TextInstances, scale: float) -> TextInstances:
+    """One result from a fine and a coarse look at the same picture (levels of an image pyramid).
+
+    Args:
+        fine, coarse: what was found in each with scores, in pixels of the picture.
+        scale: by how much the picture was enlarged for the coarse look.
+
+    Returns:
+        First words that are large enough in the coarse look, then those of the fine look, then what else the coarse one
+        found, each only where no word of the other look that shares more than half of the smaller area is taken.
+    """
+    instances = _joined([coarse, fine])
+    if not len(coarse) or not len(fine):
+        return instances
+    sources = np.repeat([0, 1], [len(coarse), len(fine)])
+    heights = scale * np.array([geometry.word_height(polygon) for polygon in instances.polygons])
+    ranks = np.where(sources == 1, 1, np.where(heights >= _CLEAR_HEIGHT, 0, 2))
+    order = np.lexsort((-np.asarray(instances.scores, np.float32), ranks)).tolist()
+    rivals, *_ = _rivals(instances, sources)
+    return instances.select(_greedy_nms(order, rivals))
+
+
 def _margin(polygon: np.ndarray) -> float:
     """How far a word has to be from a border for being seen whole."""
     quad = geometry.min_area_quad(polygon)
@@ -146,7 +173,7 @@ def _margin(polygon: np.ndarray) -> float:
 def _joined(parts: Sequence[TextInstances]) -> TextInstances:
     """All instances one after the other; what one part lacks is left out."""
     fields: dict[str, Any] = {}
-    for name in ("scores", "text_scores", "texts"):
+    for name in ("scores", "labels", "text_scores", "texts"):
         values = [getattr(part, name) for part in parts]
         if all(value is not None for value in values):
             fields[name] = [entry for value in values for entry in value]
@@ -165,22 +192,27 @@ def _ranks(grid: TileGrid, box: Box, core: Box | None, instances: TextInstances,
 
 def _taken(instances: TextInstances, sources: np.ndarray, ranks: np.ndarray) -> list[int]:
     """Indices of what is reported, in turn."""
-    first, second, shared, areas = _overlaps(instances)
+    rivals, (first, second, shared, areas) = _rivals(instances, sources)
     scores = np.zeros(len(areas)) if instances.scores is None else instances.scores
     order = np.lexsort((np.where(ranks == _PIECE, -areas, -scores), ranks))
+    words = np.isin(np.arange(len(areas)), _greedy_nms([i for i in order if ranks[i] in (_CENTRAL, _WHOLE)], rivals))
+    in_overview = (ranks[first] == _OVERVIEW) & words[second]
+    covered = np.bincount(first[in_overview], shared[in_overview], minlength=len(areas))
+    possible = words | (ranks == _PIECE) | ((ranks == _OVERVIEW) & (covered <= _SAME_WORD * areas))
+    return _greedy_nms([i for i in order if possible[i]], rivals)
+
+
+def _rivals(instances: TextInstances, sources: np.ndarray) -> tuple[dict[int, list[int]], Any]:
+    """For each instance those of other sources (N,) that are the same word, and the `_overlaps` that tell."""
+    first, second, shared, areas = overlaps = _overlaps(instances)
     same = (sources[first] != sources[second]) & (shared > _SAME_WORD * np.minimum(areas[first], areas[second]))
     rivals: dict[int, list[int]] = {}
     for one, other in zip(first[same].tolist(), second[same].tolist(), strict=True):
         rivals.setdefault(one, []).append(other)
-
-    words = np.isin(np.arange(len(areas)), _greedy([i for i in order if ranks[i] in (_CENTRAL, _WHOLE)], rivals))
-    in_overview = (ranks[first] == _OVERVIEW) & words[second]
-    covered = np.bincount(first[in_overview], shared[in_overview], minlength=len(areas))
-    possible = words | (ranks == _PIECE) | ((ranks == _OVERVIEW) & (covered <= _SAME_WORD * areas))
-    return _greedy([i for i in order if possible[i]], rivals)
+    return rivals, overlaps
 
 
-def _greedy(order: Sequence[int], rivals: dict[int, list[int]]) -> list[int]:
+def _greedy_nms(order: Sequence[int], rivals: dict[int, list[int]]) -> list[int]:
     """Those of `order` that have no rival taken before them."""
     taken: dict[int, None] = {}
     for index in order:

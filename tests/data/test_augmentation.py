@@ -149,6 +149,18 @@ def test_rotation_keeps_the_reading_order() -> None:
     assert first_edge[1] > 3 * abs(first_edge[0])
 
 
+def test_turned_crops_keep_the_reading_order() -> None:
+    augmentation = TextAugmentation(
+        crop_size=(200, 200), scale_range=(1, 1), rotation=0, turn_probability=1, flip_probability=0, photometric=None
+    )
+    edges = set()
+    for seed in range(20):
+        word = TextInstances([rectangle(40, 20, 30, 8)])
+        _, moved = augmentation(np.zeros((90, 90, 3), np.uint8), word, np.random.default_rng(seed))
+        edges.add(tuple(np.rint(moved.polygons[0][1] - moved.polygons[0][0]).astype(int).tolist()))
+    assert edges == {(0, 30), (-30, 0), (0, -30)}
+
+
 @pytest.mark.parametrize("probability", [0, 1])
 def test_windows_gather_around_text(probability: int) -> None:
     image = np.zeros((1000, 1000, 3), np.uint8)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from transformers_tcm.evaluation import CLEval, CLEvalResult
-from transformers_tcm.evaluation.cleval import _common_subsequence
+from transformers_tcm.evaluation.cleval import _longest_common_subsequence
 from transformers_tcm.instances import TextInstances
 
 Word = tuple[list[list[float]], str]
@@ -114,4 +114,4 @@ def test_only_quads_with_transcriptions():
 
 @pytest.mark.parametrize(("one", "other", "common"), [("abcb", "bab", "bb"), ("", "a", ""), ("SALE", "xSxLy", "SL")])
 def test_common_subsequence(one, other, common):
-    assert _common_subsequence(one, other) == common
+    assert _longest_common_subsequence(one, other) == common

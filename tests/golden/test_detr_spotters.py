@@ -19,13 +19,13 @@ from transformers_tcm.models.tcm.heads.base import HeadInputs
 from transformers_tcm.models.tcm.heads.deepsolo import DeepSoloConfig, DeepSoloDecoding, DeepSoloHead
 from transformers_tcm.models.tcm.heads.deformable import (
     DeformableHead,
-    best_tokens,
     cell_centers,
     kept_queries,
     last_layer,
     padding_masks,
     position_encoding,
     prior_logits,
+    topk_proposals,
     valid_ratios,
 )
 from transformers_tcm.models.tcm.heads.matching import Matching, Words, hungarian_matching, text_classes, words_of
@@ -246,7 +246,7 @@ def recorded(reference: Reference) -> dict[str, torch.Tensor]:
         seen[f"padding_mask.{level}"] = mask
         seen[f"position.{level}"] = position_encoding(mask, head.settings.hidden_size).permute(0, 3, 1, 2)
     seen["encoder_class_logits"] = output.proposal_logits[..., None]
-    seen["topk_indices"] = best_tokens(output.proposal_logits, head.settings.num_queries)
+    seen["topk_indices"] = topk_proposals(output.proposal_logits, head.settings.num_queries)
     specific = recorded_testr if isinstance(head, TESTRHead) else recorded_deepsolo
     seen |= specific(seen, output, ratios)
     for layer in range(len(output.class_logits)):

@@ -276,7 +276,7 @@ def anchors_of(
     """Stored anchors, whose angles are a matter of rounding in the release, otherwise our own."""
     if name == "fcos":
         return None
-    exact = rotated_atss.square_anchors if name == "atss" else rotated_retinanet.turned_anchors
+    exact = rotated_atss.square_anchors if name == "atss" else rotated_retinanet.rotated_anchors
     return tensors.get(f"{name}.anchors_scene{scene}", exact(maps.level_shapes))
 
 

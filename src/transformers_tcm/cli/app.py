@@ -1,6 +1,8 @@
 """The command `transformers-tcm`."""
 
 import json
+import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -11,12 +13,13 @@ from .decoding import parse_decoding
 from .explain import context, env, explain
 from .labels import import_labels, validate_dataset
 from .oriented import detect_objects, evaluate_objects, merge_dota, split_dota
-from .result_files import ResultFormat, ResultWriter
+from .result_files import DetectionFormat, ResultWriter, SpottingFormat
 from .support import (
     annotated_rows,
     evaluate_rows,
     find_images,
     load_pipeline,
+    prepare_transformers,
     reading_settings,
     run_on_images,
     task_of,
@@ -38,7 +41,6 @@ app = typer.Typer(
 # What several commands take.
 Images = Annotated[list[str], typer.Argument(metavar="IMAGE", help="Files, folders of images, or patterns.")]
 Output = Annotated[Path, typer.Option(file_okay=False, help="Folder for the results.")]
-Form = Annotated[ResultFormat, typer.Option("--format", help="See above.")]
 Size = Annotated[int | None, typer.Option(min=1, help="Longer side in pixels to which images are resized.")]
 Threshold = Annotated[float | None, typer.Option(min=0, max=1, help="A pixel with a higher probability is text.")]
 BoxThreshold = Annotated[float | None, typer.Option(min=0, max=1, help="Lowest score of a detection.")]
@@ -60,7 +62,8 @@ MaxDistance = Annotated[
 ]
 Tile = Annotated[int | None, typer.Option(min=64, help="Read large photos in tiles of this side, such as 1024.")]
 Device = Annotated[str | None, typer.Option(help="Such as cpu or cuda:0. [default: the fastest there is]")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no summary.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no words and no summary.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace results that an earlier run left in the folder.")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -96,7 +99,7 @@ def detect(
         str | None, typer.Option(help="Folder or Hub name of a detector. [default: the bundled one]")
     ] = None,
     output: Output = Path("detections"),
-    form: Form = "json",
+    form: Annotated[DetectionFormat, typer.Option("--format", help="See above.")] = "json",
     draw: Annotated[bool, typer.Option(help="Also write NAME_text.png, the picture with its text outlined.")] = False,
     size: Size = None,
     threshold: Threshold = None,
@@ -107,11 +110,14 @@ def detect(
     decoding: Decoding = None,
     tile: Tile = None,
     device: Device = None,
+    force: Force = False,
     quiet: Quiet = False,
 ) -> None:
     """Find the text in images and write where it is.
 
-    What is not set comes from the model. The results go to the output folder, named after the images:
+    What is not set comes from the model. How many regions of text there are is printed, and the files that were
+    written: they are in the output folder, named after the images. Those of an earlier run are replaced with --force
+    only.
 
     \b
       json   NAME.json: image, width, height, and the instances with score, box and polygon
@@ -135,9 +141,10 @@ def detect(
     if paths:
         with usage_errors():
             settings |= {"min_size": min_size, "polygon": polygon, "tile": tile, **parse_decoding(decoding or [])}
+            writer = ResultWriter(output, form, paths, draw, force)
             detector = load_pipeline("text-detection", model, device, settings)
-            writer = ResultWriter(output, form)
-        failures += run_on_images(detector, paths, writer, draw, quiet)
+            writer.prepare()
+        failures += run_on_images(detector, writer, quiet)
     if failures:
         raise typer.Exit(1)
 
@@ -149,7 +156,7 @@ def spot(
         str | None, typer.Option(help="Folder or Hub name of a spotter. [default: the bundled one]")
     ] = None,
     output: Output = Path("words"),
-    form: Form = "json",
+    form: Annotated[SpottingFormat, typer.Option("--format", help="See above.")] = "json",
     draw: Annotated[bool, typer.Option(help="Also write NAME_text.png, the picture with its words.")] = False,
     lexicon: LexiconFile = None,
     lexicon_rule: Rule = None,
@@ -165,17 +172,20 @@ def spot(
     decoding: Decoding = None,
     tile: Tile = None,
     device: Device = None,
+    force: Force = False,
     quiet: Quiet = False,
 ) -> None:
     """Find the text in images, read it, and write where it is and what it says.
 
-    What is not set comes from the model. The results go to the output folder, named after the images, the words in
-    reading order: lines from top to bottom, from left to right within a line.
+    What is not set comes from the model. The words are printed in reading order: columns from left to right, lines from
+    top to bottom. They are also in the output folder, in files named after the images, which are printed last. Those of
+    an earlier run are replaced with --force only.
 
     \b
-      json   NAME.json: image, width, height, and the instances with text, text_score, score, box and polygon
+      json   NAME.json: image, width, height, and the instances with text, text_score, line, score, box and polygon
       icdar  res_NAME.txt: a line x1,y1,x2,y2,x3,y3,x4,y4,word for each instance, in whole pixels
       jsonl  results.jsonl: a line for each image, as the data loaders of this package read it
+      text   NAME.txt: the lines of words, as they are printed
 
     A model with a language model prefers readings that are spelled like words; --no-language-model reads character by
     character, as suits codes and number plates.
@@ -195,6 +205,7 @@ def spot(
     \b
     Examples:
       transformers-tcm spot photo.jpg --draw
+      transformers-tcm spot photos/ --format text --output texts
       transformers-tcm spot photos/ --output results --format icdar --lexicon words.txt
       transformers-tcm spot panorama.jpg --tile 1024
       transformers-tcm spot photo.jpg --lexicon streets.txt --lexicon-rule nearest --text-threshold 0.5
@@ -205,9 +216,10 @@ def spot(
         with usage_errors():
             settings |= {"min_size": min_size, "polygon": polygon, "tile": tile, **parse_decoding(decoding or [])}
             settings |= reading_settings(text_threshold, lexicon, lexicon_rule, max_distance, language_model)
+            writer = ResultWriter(output, form, paths, draw, force)
             spotter = load_pipeline("text-spotting", model, device, settings)
-            writer = ResultWriter(output, form)
-        failures += run_on_images(spotter, paths, writer, draw, quiet)
+            writer.prepare()
+        failures += run_on_images(spotter, writer, quiet)
     if failures:
         raise typer.Exit(1)
 
@@ -316,7 +328,7 @@ def _evaluate_oriented(
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(help="CLIP ResNet (OpenAI or open_clip) or a released TCM-DBNet detector.")],
+    source: Annotated[Path, typer.Argument(help="CLIP ResNet (OpenAI or open_clip) or a released TCM detector.")],
     output: Annotated[Path, typer.Argument(help="Folder for the converted model.")],
     config: Annotated[Path | None, typer.Option(help="JSON file with the settings that no tensor tells.")] = None,
     prompting: Annotated[
@@ -328,11 +340,11 @@ def convert(
     ] = "auto",
     seed: Annotated[int, typer.Option(help="Of the parts that SOURCE lacks.")] = 0,
 ) -> None:
-    """Convert a checkpoint of CLIP, TCM-DBNet or TCM for DOTA to a model of transformers.
+    """Convert a checkpoint of CLIP, TCM or TCM for DOTA to a model of transformers.
 
     \b
     clip  the CLIP ResNet of OpenAI or open_clip: a detector to be trained, whose prompts, decoders and head are new
-    tcm   a released TCM-DBNet detector: ready to find text
+    tcm   a released TCM detector with a DBNet, PAN or FCENet head: ready to find text
     oriented  a released TCM detector for DOTA: ready to find objects
 
     Sizes come from the tensors. What they do not tell is in --config, such as {"text_heads": 8}: numbers of attention
@@ -348,6 +360,7 @@ def convert(
     from ..conversion import convert_checkpoint
 
     with usage_errors():
+        prepare_transformers()
         model = convert_checkpoint(source, output, config=config, prompting=prompting, kind=kind, seed=seed)
     millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     typer.echo(f"{output}: a {model.config.prompting} detector with {millions:.1f} million parameters")
@@ -365,4 +378,8 @@ app.command()(env)
 
 def main() -> None:
     """Entry point of the console script."""
+    # Words may hold letters that the terminal has not.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
     app()

@@ -10,13 +10,14 @@ from typing import Any
 import torch
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-from .plan import Plan, Source, count, shape_of, spread
+from .plan import Plan, Source, count, renamed_modules, shape_of
 
 __all__ = [
-    "IMAGE_PROCESSOR",
     "UNUSED",
+    "constants",
     "image_encoder_plan",
     "image_encoder_settings",
+    "image_processor",
     "plan",
     "settings",
     "text_tower_plan",
@@ -25,8 +26,6 @@ __all__ = [
 
 # Scalars of the archive, and the temperature of CLIP's own contrastive training.
 UNUSED = ("input_resolution", "context_length", "vocab_size", "logit_scale")
-
-IMAGE_PROCESSOR = {"image_mean": OPENAI_CLIP_MEAN, "image_std": OPENAI_CLIP_STD}
 
 
 def settings(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:
@@ -42,7 +41,17 @@ def settings(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     }
 
 
-def plan(ours: Collection[str]) -> Plan:
+def constants(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """Settings of `TCMConfig` that no tensor tells; CLIP has none of a detector's."""
+    return {}
+
+
+def image_processor(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """Settings of the image processor that the weights were trained with."""
+    return {"image_mean": OPENAI_CLIP_MEAN, "image_std": OPENAI_CLIP_STD}
+
+
+def plan(ours: Collection[str], state_dict: Mapping[str, torch.Tensor]) -> Plan:
     """Where image encoder and text tower of a detector come from; prompts, decoders and head have no source."""
     return image_encoder_plan(ours, "visual.") | text_tower_plan(ours, "")
 
@@ -94,7 +103,7 @@ def image_encoder_plan(ours: Collection[str], prefix: str) -> Plan:
         modules[f"{pool}.attention.{part}"] = f"{prefix}attnpool.{part}"
     modules[f"{pool}.attention.out_proj"] = f"{prefix}attnpool.c_proj"
     positions = {f"{pool}.positional_embedding": Source(f"{prefix}attnpool.positional_embedding")}
-    return spread(modules, ours) | positions
+    return renamed_modules(modules, ours) | positions
 
 
 def text_tower_plan(ours: Collection[str], prefix: str) -> Plan:
@@ -124,7 +133,7 @@ def text_tower_plan(ours: Collection[str], prefix: str) -> Plan:
             for leaf in ("weight", "bias"):
                 third = partial(_third, part=part)
                 plan[f"{here}.self_attn.{name}.{leaf}"] = Source(f"{there}.attn.in_proj_{leaf}", third)
-    return plan | spread(modules, ours)
+    return plan | renamed_modules(modules, ours)
 
 
 def _third(tensor: torch.Tensor, part: int) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """From a checkpoint of CLIP, or a released detector, to a folder that `from_pretrained` loads."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -9,13 +10,14 @@ import torch
 from tqdm import tqdm
 
 from ..models.tcm.backends import image_processor_class
+from ..models.tcm.configuration_tcm import TCMConfig
 from ..models.tcm.heads import head_class
 from ..models.tcm.image_processing_common_tcm import TCMBaseImageProcessor
 from ..models.tcm.modeling_tcm import TCMDetector, TCMForTextDetection
 from ..models.tcm.modeling_tcm_oriented import TCMForOrientedObjectDetection
 from . import clip, oriented, tcm
 from .loading import read_state_dict
-from .plan import carry_out
+from .plan import remap_state_dict
 from .settings import build_config, expand, read_settings
 
 __all__ = ["convert_checkpoint", "convert_state_dict"]
@@ -33,14 +35,14 @@ def convert_checkpoint(
     kind: Literal["auto", "clip", "tcm", "oriented"] = "auto",
     seed: int = 0,
 ) -> TCMDetector:
-    """Convert a checkpoint of CLIP, TCM-DBNet or TCM for DOTA and save model and image processor in a folder.
+    """Convert a checkpoint of CLIP or of a released TCM detector and save model and image processor in a folder.
 
     Sizes come from the tensors. A detector made of CLIP is ready to be trained: its prompts, decoders and head are
     freshly initialised. Nothing stored in the file is executed.
 
     Args:
         source: OpenAI's `RN50.pt` (TorchScript archive or plain state dict), an open_clip ResNet's state dict, or a
-            released TCM-DBNet or TCM-DOTA checkpoint; `.safetensors` files as well.
+            released TCM detector with a DBNet, PAN or FCENet head, or for DOTA; `.safetensors` files as well.
         output_dir: folder for `config.json`, `model.safetensors` and `preprocessor_config.json`.
         config: what the tensors do not tell, as a dict or a JSON file: `attention_pool_heads`, `text_heads`,
             `decoder_heads`, `prompt`, `temperature`, `hidden_act` ("gelu" for the weights that open_clip itself
@@ -58,15 +60,16 @@ def convert_checkpoint(
     """
     if Path(output_dir).is_file():
         raise ValueError(f"{output_dir} is a file; expected a folder to write the converted model to")
-    told = read_settings(config) | ({} if prompting is None else {"prompting": prompting})
-    processor_settings = told.pop("image_processor", {})
+    overrides = read_settings(config) | ({} if prompting is None else {"prompting": prompting})
+    processor_settings = overrides.pop("image_processor", {})
     with tqdm(total=3, desc="Reading", unit="step", leave=False, disable=None) as progress:
         state_dict = read_state_dict(source)
         known_kind = _kind_of(state_dict) if kind == "auto" else kind
         progress.update()
         progress.set_description("Building")
-        model = convert_state_dict(state_dict, told, known_kind, seed)
-        processor = _image_processor(known_kind, {"head_type": model.config.head_type, **processor_settings})
+        model = convert_state_dict(state_dict, overrides, known_kind, seed)
+        released = _ORIGINS[known_kind].image_processor(state_dict)
+        processor = _image_processor(model.config, released, processor_settings)
         progress.update()
         progress.set_description("Writing")
         model.save_pretrained(output_dir)
@@ -76,11 +79,13 @@ def convert_checkpoint(
 
 
 def convert_state_dict(
-    state_dict: Mapping[str, torch.Tensor], told: Mapping[str, Any], kind: Kind, seed: int = 0
+    state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, Any], kind: Kind, seed: int = 0
 ) -> TCMDetector:
     """The converted model alone; arguments and errors as `convert_checkpoint`, on the device of the default context."""
     origin = _ORIGINS[kind]
-    config = build_config(origin.settings(state_dict), expand(told))
+    inferred = origin.settings(state_dict)
+    expanded = expand(overrides, inferred.get("head_type", TCMConfig.head_type))
+    config = build_config(inferred, expanded, origin.constants(state_dict))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         task = head_class(config.head_type).task
@@ -89,24 +94,24 @@ def convert_state_dict(
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
     if kind == "oriented":
         state_dict = oriented.with_joined_scales(state_dict)
-        plan = oriented.plan(shapes.keys(), state_dict)
-    else:
-        plan = origin.plan(shapes.keys())
-    model.load_state_dict(carry_out(plan, state_dict, shapes, origin.UNUSED), strict=False)
+    converted = remap_state_dict(origin.plan(shapes.keys(), state_dict), state_dict, shapes, origin.UNUSED)
+    model.load_state_dict(converted, strict=False)
     if kind == "oriented":
         oriented.silence_language_prompt(model)
     return model
 
 
-def _image_processor(kind: Kind, told: Mapping[str, Any]) -> TCMBaseImageProcessor:
-    """The image processor, with the constants that the weights were trained with unless told otherwise."""
-    processor_class = image_processor_class()
-    decoding = head_class(told.get("head_type", processor_class.head_type)).decoding_class
-    known = {*processor_class.valid_kwargs.__annotations__, *decoding.__dataclass_fields__}
-    unknown = sorted(set(told) - known)
+def _image_processor(
+    config: TCMConfig, released: Mapping[str, Any], overrides: Mapping[str, Any]
+) -> TCMBaseImageProcessor:
+    """The image processor of a model, with what the weights were released with unless told otherwise."""
+    processor_class, head = image_processor_class(), head_class(config.head_type)
+    known = {*processor_class.valid_kwargs.__annotations__, *head.decoding_class.__dataclass_fields__}
+    unknown = sorted(set(overrides) - known)
     if unknown:
         raise ValueError(f"`image_processor` has unknown settings {', '.join(unknown)}")
-    return processor_class(**{**_ORIGINS[kind].IMAGE_PROCESSOR, **told})
+    decoding = asdict(head.default_decoding(config.head_settings))
+    return processor_class(**{"head_type": config.head_type, **decoding, **released, **overrides})
 
 
 def _kind_of(state_dict: Mapping[str, torch.Tensor]) -> Kind:

@@ -18,13 +18,22 @@ import torch
 from ..dota import DOTA_V1_CLASSES
 from ..models.tcm.modeling_tcm import TCMDetector
 from . import tcm
-from .plan import Plan, Source, count, shape_of, spread
+from .plan import Plan, Source, count, renamed_modules, shape_of
+from .segmentation_heads import DBNET_COLOURS
 
-__all__ = ["IMAGE_PROCESSOR", "UNUSED", "head_of", "plan", "settings", "silence_language_prompt", "with_joined_scales"]
+__all__ = [
+    "UNUSED",
+    "constants",
+    "head_of",
+    "image_processor",
+    "plan",
+    "settings",
+    "silence_language_prompt",
+    "with_joined_scales",
+]
 
 # Built by the release, but never asked.
 UNUSED = tuple(f"prompt_generator.prompt_proj.{index}.{leaf}" for index in (0, 1, 3, 4) for leaf in ("weight", "bias"))
-IMAGE_PROCESSOR = {**tcm.IMAGE_PROCESSOR, "size": {"longest_edge": 1024}}
 
 # What the release calls the classifier of each head.
 CLASSIFIERS = {"rotated_fcos": "conv_cls", "rotated_atss": "atss_cls", "rotated_retinanet": "retina_cls"}
@@ -64,6 +73,16 @@ def settings(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     }
 
 
+def constants(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """Settings of `TCMConfig` that no tensor tells; there are none."""
+    return {}
+
+
+def image_processor(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """Settings of the image processor that the detector was released with; its colours are those of TCM-DBNet."""
+    return {**DBNET_COLOURS, "size": {"longest_edge": 1024}}
+
+
 def plan(ours: Collection[str], state_dict: Mapping[str, torch.Tensor]) -> Plan:
     """Where every tensor of a detector comes from, the language prompt left out; see `with_joined_scales`."""
     head = head_of(state_dict)
@@ -92,7 +111,7 @@ def plan(ours: Collection[str], state_dict: Mapping[str, torch.Tensor]) -> Plan:
         if not name.startswith("model.language_prompt_generator.")
     }
     scales = {"head.box_scales": Source(SCALES), "head.angle_scale": Source("bbox_head.scale_angle.scale", _flat)}
-    return {**prompting, **spread(modules, ours), **{name: scales[name] for name in scales if name in ours}}
+    return {**prompting, **renamed_modules(modules, ours), **{name: scales[name] for name in scales if name in ours}}
 
 
 def with_joined_scales(state_dict: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["Plan", "Source", "carry_out", "count", "shape_of", "spread"]
+__all__ = ["Plan", "Source", "count", "remap_state_dict", "renamed_modules", "shape_of"]
 
 # Batch norms count their steps only for averaging modes that CLIP does not use, and older files lack the counters.
 OPTIONAL = "num_batches_tracked"
@@ -22,7 +22,7 @@ class Source:
 Plan = dict[str, Source]
 
 
-def spread(modules: Mapping[str, str], ours: Collection[str]) -> Plan:
+def renamed_modules(modules: Mapping[str, str], ours: Collection[str]) -> Plan:
     """A plan for all tensors of renamed modules.
 
     Args:
@@ -33,7 +33,7 @@ def spread(modules: Mapping[str, str], ours: Collection[str]) -> Plan:
     return {name: Source(f"{modules[module]}.{leaf}") for name, module, leaf in parts if module in modules}
 
 
-def carry_out(
+def remap_state_dict(
     plan: Plan,
     state_dict: Mapping[str, torch.Tensor],
     shapes: Mapping[str, torch.Size],

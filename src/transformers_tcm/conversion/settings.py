@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -48,22 +49,26 @@ def read_settings(config: Mapping[str, Any] | str | Path | None) -> dict[str, An
     if config is None or isinstance(config, Mapping):
         return dict(config or {})
     try:
-        told = json.loads(Path(config).read_text(encoding="utf-8"))
+        overrides = json.loads(Path(config).read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{config} is not a JSON file: {error}") from error
-    if not isinstance(told, dict):
-        raise ValueError(f"{config} holds a JSON {type(told).__name__}; expected an object of settings")
-    return told
+    if not isinstance(overrides, dict):
+        raise ValueError(f"{config} holds a JSON {type(overrides).__name__}; expected an object of settings")
+    return overrides
 
 
-def expand(told: Mapping[str, Any]) -> dict[str, Any]:
-    """Told settings in the form of `TCMConfig`, short names and `prompt` resolved.
+def expand(overrides: Mapping[str, Any], head_type: str) -> dict[str, Any]:
+    """Overrides in the form of `TCMConfig`, short names and `prompt` resolved.
+
+    Args:
+        overrides: what the caller sets.
+        head_type: of the model, unless the overrides say so.
 
     Raises:
         ValueError: for names that are neither short names nor settings.
     """
     settings: dict[str, Any] = {}
-    for name, value in told.items():
+    for name, value in overrides.items():
         if name == "prompt":
             settings["prompts"] = [value]
         elif name in SHORT_NAMES:
@@ -74,30 +79,31 @@ def expand(told: Mapping[str, Any]) -> dict[str, Any]:
             settings[name] = {**settings.get(name, {}), **value}
         elif name not in NOT_OF_THE_MODEL:
             settings[name] = value
-    _check(settings)
+    _check(settings, head_type)
     return settings
 
 
-def build_config(inferred: Mapping[str, Any], told: Mapping[str, Any]) -> TCMConfig:
+def build_config(inferred: Mapping[str, Any], overrides: Mapping[str, Any], constants: Mapping[str, Any]) -> TCMConfig:
     """The configuration of a converted model.
 
     Args:
         inferred: what the tensors tell.
-        told: what a person tells, from `expand`.
+        overrides: what the caller sets, from `expand`.
+        constants: what stands where neither says anything.
 
     Raises:
-        ValueError: if a told setting contradicts the tensors, or the settings make no model.
+        ValueError: if an overridden setting contradicts the tensors, or the settings make no model.
     """
-    contradictions = _contradictions(inferred, told)
+    contradictions = _contradictions(inferred, overrides)
     if contradictions:
         raise ValueError(f"the settings contradict the checkpoint's tensors: {'; '.join(contradictions)}")
     try:
-        return TCMConfig(**_merged(_merged(_customs(inferred), told), inferred))
+        return TCMConfig(**reduce(_merged, (_clip_conventions(inferred), constants, overrides, inferred)))
     except StrictDataclassError as error:
         raise ValueError(f"tensors and settings make no model: {error.__cause__ or error}") from error
 
 
-def _customs(inferred: Mapping[str, Any]) -> dict[str, Any]:
+def _clip_conventions(inferred: Mapping[str, Any]) -> dict[str, Any]:
     """CLIP's numbers of heads, which no tensor tells."""
     vision, text = inferred["vision_config"], inferred["text_config"]
     return {
@@ -114,18 +120,18 @@ def _merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, An
     }
 
 
-def _contradictions(inferred: Mapping[str, Any], told: Mapping[str, Any], prefix: str = "") -> list[str]:
+def _contradictions(inferred: Mapping[str, Any], overrides: Mapping[str, Any], prefix: str = "") -> list[str]:
     found = []
-    for name in inferred.keys() & told.keys():
+    for name in inferred.keys() & overrides.keys():
         if isinstance(inferred[name], Mapping):
-            found += _contradictions(inferred[name], told[name], f"{name}.")
-        elif inferred[name] != told[name]:
-            found.append(f"{prefix}{name} is {told[name]} by the settings and {inferred[name]} by the tensors")
+            found += _contradictions(inferred[name], overrides[name], f"{name}.")
+        elif inferred[name] != overrides[name]:
+            found.append(f"{prefix}{name} is {overrides[name]} by the settings and {inferred[name]} by the tensors")
     return sorted(found)
 
 
-def _check(settings: Mapping[str, Any]) -> None:
-    head_config_class: Any = head_class(settings.get("head_type", TCMConfig.head_type)).config_class
+def _check(settings: Mapping[str, Any], head_type: str) -> None:
+    head_config_class: Any = head_class(settings.get("head_type", head_type)).config_class
     unknown = sorted(settings.keys() - TCMConfig.__dataclass_fields__.keys())
     for name, config_class in zip(PARTS, (TCMVisionConfig, CLIPTextConfig, head_config_class), strict=True):
         part = settings.get(name, {})

@@ -1,4 +1,4 @@
-"""A released TCM-DBNet checkpoint, in the names of its release.
+"""A released TCM detector, with any of the `RELEASED_HEADS`, in the names of its release.
 
 Its own names (`context_decoder` for the text refiner, `vis_gamma`, …) appear here and nowhere else.
 """
@@ -9,17 +9,12 @@ from typing import Any
 import torch
 
 from . import clip
-from .plan import Plan, Source, count, shape_of, spread
+from .plan import Plan, Source, count, renamed_modules, shape_of
+from .segmentation_heads import RELEASED_HEADS, head_type_of
 
-__all__ = ["IMAGE_PROCESSOR", "UNUSED", "plan", "prompting_plan", "prompting_settings", "settings"]
+__all__ = ["UNUSED", "constants", "image_processor", "plan", "prompting_plan", "prompting_settings", "settings"]
 
 UNUSED: tuple[str, ...] = ()
-
-# Constants it was trained with, given for colours of 0…255 there and 0…1 here.
-IMAGE_PROCESSOR = {
-    "image_mean": [value / 255 for value in (122.67891434, 116.66876762, 104.00698793)],
-    "image_std": [value / 255 for value in (58.395, 57.12, 57.375)],
-}
 
 # Our decoder modules and theirs; the numbers are positions in sequences.
 DECODER_PARTS = {"query_proj": ("text_proj", 2), "memory_proj": ("memory_proj", 3), "output_proj": ("out_proj", 2)}
@@ -38,14 +33,12 @@ def settings(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     Raises:
         ValueError: if a tensor that tells one is missing.
     """
+    head_type = head_type_of(state_dict)
     return {
         **prompting_settings(state_dict, "backbone."),
         "prompting": "fasttcm" if "meta_query" in state_dict else "tcm",
-        "head_type": "dbnet",
-        "head_config": {
-            "neck_channels": shape_of(state_dict, "neck.lateral_convs.0.conv.weight", 4)[0],
-            "hidden_channels": shape_of(state_dict, "bbox_head.binarize.0.weight", 4)[0],
-        },
+        "head_type": head_type,
+        "head_config": RELEASED_HEADS[head_type].settings(state_dict),
     }
 
 
@@ -68,16 +61,20 @@ def prompting_settings(state_dict: Mapping[str, torch.Tensor], image_encoder: st
     }
 
 
-def plan(ours: Collection[str]) -> Plan:
+def constants(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """Settings of `TCMConfig` that no tensor tells and releases have in common."""
+    return {"head_config": RELEASED_HEADS[head_type_of(state_dict)].constants(state_dict)}
+
+
+def image_processor(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """Settings of the image processor that the detector was released with."""
+    return RELEASED_HEADS[head_type_of(state_dict)].image_processor
+
+
+def plan(ours: Collection[str], state_dict: Mapping[str, torch.Tensor]) -> Plan:
     """Where every tensor of a detector comes from."""
-    modules: dict[str, str] = {}
-    for level in range(4):
-        modules[f"head.neck.lateral.{level}"] = f"neck.lateral_convs.{level}.conv"
-        modules[f"head.neck.smooth.{level}"] = f"neck.smooth_convs.{level}.conv"
-    for layer in range(7):
-        modules[f"head.probability.{layer}"] = f"bbox_head.binarize.{layer}"
-        modules[f"head.threshold.{layer}"] = f"bbox_head.threshold.{layer}"
-    return {**prompting_plan(ours, "backbone."), **spread(modules, ours)}
+    head = RELEASED_HEADS[head_type_of(state_dict)]
+    return {**prompting_plan(ours, "backbone."), **head.plan(ours, state_dict)}
 
 
 def prompting_plan(ours: Collection[str], image_encoder: str) -> Plan:
@@ -97,7 +94,7 @@ def prompting_plan(ours: Collection[str], image_encoder: str) -> Plan:
     return {
         **clip.image_encoder_plan(ours, image_encoder),
         **clip.text_tower_plan(ours, "text_encoder."),
-        **spread(modules, ours),
+        **renamed_modules(modules, ours),
         **{name: Source(theirs) for name, theirs in free.items() if name in ours},
     }
 

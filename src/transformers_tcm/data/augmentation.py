@@ -35,6 +35,7 @@ class TextAugmentation:
             word becomes log-uniform in this range of pixels, within `scale_range`.
         aspect_jitter: largest relative change of the ratio of width to height; 0 keeps it.
         rotation: largest rotation in degrees.
+        turn_probability: share of crops turned by 90, 180 or 270 degrees before that.
         flip_probability: share of mirrored images; 0 for recognition.
         text_crop_probability: share of windows placed around a random legible word of an image that has any.
         photometric: the change of colours, `None` for none.
@@ -49,6 +50,7 @@ class TextAugmentation:
     word_height_range: tuple[float, float] | None = None
     aspect_jitter: float = 0.0
     rotation: float = 10.0
+    turn_probability: float = 0.0
     flip_probability: float = 0.5
     text_crop_probability: float = 0.9
     photometric: PhotometricJitter | None = field(default_factory=PhotometricJitter)
@@ -61,7 +63,7 @@ class TextAugmentation:
             bounds = getattr(self, name)
             if bounds is not None and not 0 < bounds[0] <= bounds[1]:
                 raise ValueError(f"`{name}` is {bounds}; expected (low, high) with 0 < low <= high")
-        for name in ("flip_probability", "text_crop_probability"):
+        for name in ("turn_probability", "flip_probability", "text_crop_probability"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; expected a probability in [0, 1]")
 
@@ -111,10 +113,12 @@ class TextAugmentation:
         return _View(np.column_stack([linear, -origin]), boxes - np.tile(origin, 2), cut)
 
     def _draw_linear(self, rng: np.random.Generator) -> np.ndarray:
-        """Flip, change of aspect and rotation as one matrix (2, 2) of determinant 1 or -1."""
+        """Flip, change of aspect, rotation and turn as one matrix (2, 2) of determinant 1 or -1."""
         stretch = (1 + self.aspect_jitter) ** (0.5 * rng.uniform(-1, 1))
         mirror = -1 if rng.random() < self.flip_probability else 1
         angle = np.deg2rad(rng.uniform(-self.rotation, self.rotation))
+        if self.turn_probability and rng.random() < self.turn_probability:
+            angle += rng.integers(1, 4) * np.pi / 2
         rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         return rotation @ np.diag([mirror * stretch, 1 / stretch])
 

@@ -16,7 +16,16 @@ from ..instances import TextInstances
 if TYPE_CHECKING:
     import datasets
 
-__all__ = ["build_dataset", "load_icdar2015", "load_jsonl", "row_to_instances", "save_jsonl", "text_features"]
+__all__ = [
+    "build_dataset",
+    "load_icdar2015",
+    "load_jsonl",
+    "load_named_dataset",
+    "read_text",
+    "row_to_instances",
+    "save_jsonl",
+    "text_features",
+]
 
 
 def text_features() -> "datasets.Features":
@@ -44,9 +53,23 @@ def text_features() -> "datasets.Features":
 
 
 def row_to_instances(row: Mapping[str, Any]) -> TextInstances:
-    """The annotation of one row of a dataset with `text_features`, the accents of its words composed (Unicode NFC)."""
-    texts = [None if text is None else unicodedata.normalize("NFC", text) for text in row["texts"]]
-    return TextInstances(list(row["polygons"]), texts=texts, ignore=row["ignore"])
+    """The annotation of one row of a dataset, the accents of its words composed (Unicode NFC).
+
+    Args:
+        row: with the columns of `text_features`, or with `objects` in the manner of COCO, see `transformers_tcm.coco`.
+
+    Raises:
+        ValueError: for a row with neither.
+    """
+    if row.get("polygons") is not None:
+        instances = TextInstances(list(row["polygons"]), texts=row["texts"], ignore=row["ignore"])
+    elif row.get("objects") is not None:
+        instances = TextInstances.from_coco(row["objects"])
+    else:
+        raise ValueError(f"expected a row with `polygons`, `texts` and `ignore`, or with `objects`; got {sorted(row)}")
+    texts = instances.texts or [None] * len(instances)
+    instances.texts = [None if text is None else unicodedata.normalize("NFC", text) for text in texts]
+    return instances
 
 
 def load_icdar2015(
@@ -115,7 +138,7 @@ def load_jsonl(path: str | os.PathLike[str]) -> "datasets.Dataset":
     path = Path(path)
     images, annotations = [], []
     # Not `splitlines`, which takes rare characters of a word for the end of a line.
-    for number, line in enumerate(_read_text(path).split("\n"), start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if line.strip():
             try:
                 image, instances = _parse_json_line(line)
@@ -127,6 +150,45 @@ def load_jsonl(path: str | os.PathLike[str]) -> "datasets.Dataset":
             images.append(photo)
             annotations.append(instances)
     return build_dataset(images, annotations)
+
+
+def load_named_dataset(
+    name: str, split: str, config_name: str | None = None, streaming: bool = False
+) -> "datasets.Dataset | datasets.IterableDataset":
+    """A split of a data set of the Hub, or of a folder as `datasets.load_dataset` takes it.
+
+    Args:
+        name: on the Hub, or a folder.
+        split: which part.
+        config_name: which configuration, where there are several.
+        streaming: read photos as they are needed, instead of all before.
+
+    Returns:
+        Rows with `image`, `polygons`, `texts` and `ignore`, which are made of `objects` in the manner of COCO where a
+        data set has those instead, see `transformers_tcm.coco`.
+
+    Raises:
+        ValueError: for a data set with other columns.
+    """
+    text_features()  # first, because it says what to install where datasets is missing
+    from datasets import load_dataset
+
+    rows = load_dataset(name, config_name, split=split, streaming=streaming)
+    columns = set(rows.column_names or next(iter(rows)))
+    if {"image", "polygons", "texts", "ignore"} <= columns:
+        return rows
+    if not {"image", "objects"} <= columns:
+        raise ValueError(
+            f"{name}, split {split!r}: expected the columns `image`, `polygons`, `texts` and `ignore`, or `image` and "
+            f"`objects` with `bbox`; got {sorted(columns)}"
+        )
+    return rows.map(_objects_as_columns, input_columns=["objects"], remove_columns=sorted(columns - {"image"}))
+
+
+def _objects_as_columns(objects: Any) -> dict[str, Any]:
+    words = TextInstances.from_coco(objects)
+    polygons = [polygon.tolist() for polygon in words.polygons]
+    return {"polygons": polygons, "texts": words.texts, "ignore": words.ignored.tolist()}
 
 
 def save_jsonl(
@@ -164,7 +226,7 @@ def _folder(path: str | os.PathLike[str], name: str) -> Path:
 def _listed_names(names: str | os.PathLike[str] | Iterable[str], known: Mapping[str, Path], folder: Path) -> set[str]:
     """The file names meant by a list or a text file, which may leave out the suffix; all have to be `known`."""
     if isinstance(names, str | os.PathLike):
-        names = [line.strip() for line in _read_text(Path(names)).splitlines()]
+        names = [line.strip() for line in read_text(Path(names)).splitlines()]
     # Accents in names of files are composed on some systems, decomposed on others.
     by_name = {_composed(path.stem): name for name, path in known.items()} | {_composed(name): name for name in known}
     listed = {by_name.get(_composed(name), name) for name in names if name}
@@ -177,7 +239,7 @@ def _composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
     """UTF-8, with or without byte order marks, which joined files have at any line, and with any line ends."""
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -190,7 +252,7 @@ def _read_icdar(path: Path, image: Path) -> TextInstances:
     found = find_file(path)
     if found is None:
         raise FileNotFoundError(f"no annotation file for {image}: expected {path}")
-    text = _read_text(found)
+    text = read_text(found)
     try:
         instances = TextInstances.from_icdar(text)
     except ValueError as error:

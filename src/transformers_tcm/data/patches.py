@@ -17,7 +17,7 @@ from PIL import Image
 from ..dota import DotaObject, parse_dota
 from ..images import list_images, load_image
 from ..instances import OrientedInstances
-from ..saving import written_at_once
+from ..saving import atomic_write
 from .splitting import intersection_over_foreground, objects_in_window, patch_name, split_windows
 
 __all__ = ["PatchSettings", "read_task1", "split_images", "write_task1"]
@@ -157,7 +157,7 @@ def write_task1(folder: Path, found: Iterable[tuple[str, OrientedInstances]], id
             corners = " ".join(f"{value:.2f}" for value in polygon.reshape(-1).tolist())
             lines[int(label)].append(f"{image} {float(score):.9g} {corners}\n")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with written_at_once(folder) as written:
+    with atomic_write(folder) as written:
         for label, name in id2label.items():
             (Path(written) / TASK1.format(name)).write_text("".join(lines[label]), encoding="utf-8")
         with zipfile.ZipFile(Path(written) / "Task1.zip", "w", zipfile.ZIP_DEFLATED) as archive:

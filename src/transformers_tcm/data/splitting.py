@@ -179,10 +179,10 @@ def merge_patches(
         image, x, y = patch_origin(name)
         moved = np.asarray(quads, dtype=np.float64).reshape(-1, 4, 2) + np.array([x, y])
         collected.setdefault(image, []).append((moved, np.asarray(scores), np.asarray(labels, dtype=np.int64)))
-    return {image: _suppressed(parts, nms_threshold) for image, parts in collected.items()}
+    return {image: _nms_of_image(parts, nms_threshold) for image, parts in collected.items()}
 
 
-def _suppressed(parts: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], nms_threshold: float) -> MergedDetections:
+def _nms_of_image(parts: Sequence[tuple[np.ndarray, np.ndarray, np.ndarray]], nms_threshold: float) -> MergedDetections:
     import torch
 
     quads, scores, labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))

@@ -188,7 +188,7 @@ def _characters_read(words: list[str], read: list[str], matches: _Matches) -> in
     unused = list(read)
     for index in np.flatnonzero(matches.linked.any(axis=1)):
         parts = _reading_order(matches.held[:, matches.owner == index], list(np.flatnonzero(matches.linked[index])))
-        for character in _common_subsequence(words[index], "".join(unused[part] for part in parts)):
+        for character in _longest_common_subsequence(words[index], "".join(unused[part] for part in parts)):
             holder = next(part for part in parts if character in unused[part])
             unused[holder] = unused[holder].replace(character, "", 1)
     return sum(map(len, read)) - sum(map(len, unused))
@@ -208,7 +208,7 @@ def _reading_order(held: np.ndarray, parts: list[int]) -> list[int]:
     return [*order, parts[0]]
 
 
-def _common_subsequence(one: str, other: str) -> str:
+def _longest_common_subsequence(one: str, other: str) -> str:
     """Longest common subsequence; of equally long ones that without the end of `other`, as in the original."""
     row = [""] * (len(other) + 1)
     for character in one:

@@ -38,6 +38,7 @@ class OrientedObjectDetectionPipeline(TextDetectionPipeline):
     _task: ClassVar[str] = "oriented-object-detection"
     _model_kind: ClassVar[str] = "detector of oriented objects"
     _model_class: ClassVar[type] = TCMForOrientedObjectDetection
+    _forward_arguments: ClassVar[tuple[str, ...]] = ()
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         """Find the objects in one image or in many.
@@ -65,6 +66,17 @@ class OrientedObjectDetectionPipeline(TextDetectionPipeline):
             may lie outside of the image. For a list or tuple a list of such lists, otherwise an iterator over them.
         """
         return super().__call__(inputs, **kwargs)
+
+    def _look(
+        self,
+        images: list[dict[str, Any]],
+        batch: dict[str, torch.Tensor],
+        target_sizes: torch.Tensor,
+        post_processing: dict[str, Any],
+    ) -> tuple[list[Any], list[dict[str, Any]]]:
+        # One look: a class may be told by its size alone, which a coarser one would change.
+        outputs, found = self._read(images, batch, target_sizes, post_processing)
+        return [outputs], found
 
     def _read(
         self,

@@ -19,10 +19,11 @@ from ..instances import TextInstances
 from ..models.tcm.heads import head_class
 from ..models.tcm.modeling_tcm import TCMForTextDetection
 from ..models.tcm.post_processing_tcm import as_tensors, by_score, to_original_size
-from ..tiling import TileGrid
+from ..tiling import TileGrid, merge_levels
+from .looks import coarser
 from .tiles import Tile, cut, each, merged_instances, merged_score_map
 
-__all__ = ["TextDetectionPipeline", "as_pipeline_inputs", "fastest_cpu_dtype"]
+__all__ = ["TextDetectionPipeline", "as_instances", "as_pipeline_inputs", "fastest_cpu_dtype"]
 
 PREPROCESSING = ("timeout", "size", "tile", "tile_overlap")
 
@@ -51,7 +52,7 @@ class TextDetectionPipeline(Pipeline):
     _task: ClassVar[str] = "text-detection"
     _model_kind: ClassVar[str] = "text detector"
     _model_class: ClassVar[type] = TCMForTextDetection
-    _forward_arguments: ClassVar[tuple[str, ...]] = ()
+    _forward_arguments: ClassVar[tuple[str, ...]] = ("coarse_edge",)
 
     # Typed, because the base class leaves them open.
     model: Any
@@ -114,6 +115,9 @@ class TextDetectionPipeline(Pipeline):
                 into a tile, or need not be made smaller, are read as without tiles. `batch_size` counts tiles here.
             tile_overlap (`int`, *optional*, defaults to a quarter of `tile`): what neighbouring tiles share at least,
                 up to half of `tile`; shorter words are seen whole by one of them. In the same pixels.
+            coarse_edge (`int`, *optional*): longest edge in pixels of a second, coarser look at each picture, for large
+                letters; 0 means none. `transformers_tcm.tiling` says how both looks become one result. There is none
+                with tiles, whose overview takes its place, nor where it would hardly be smaller.
             output_score_maps (`bool`, *optional*, defaults to `False`): also return what the model matched with its
                 prompt, see below.
 
@@ -210,7 +214,7 @@ class TextDetectionPipeline(Pipeline):
     def _merge_instances(self, tiles: list[dict[str, Any]]) -> dict[str, Any]:
         """What was found in a photo, as it is found in an image, from what was found in its tiles."""
         grid, size = tiles[0]["place"].grid, tiles[0]["place"].photo
-        instances = merged_instances([(tile["place"], _as_instances(tile)) for tile in tiles])
+        instances = merged_instances([(tile["place"], as_instances(tile)) for tile in tiles])
         return as_tensors(self._in_order(to_original_size(instances, (grid.height, grid.width), size)))
 
     def _in_order(self, instances: TextInstances) -> TextInstances:
@@ -247,7 +251,7 @@ class TextDetectionPipeline(Pipeline):
         names = self.image_processor.model_input_names
         batch = {name: torch.cat([image[name] for image in images]) for name in names}
         target_sizes = torch.cat([image["target_sizes"] for image in images]).cpu()
-        outputs, detections = self._read(images, batch, target_sizes, post_processing)
+        (outputs, *_), detections = self._look(images, batch, target_sizes, post_processing)
         for image, found in zip(images, detections, strict=True):
             found.update({name: image[name] for name in ("place",) if name in image})
         if output_score_maps:
@@ -255,6 +259,31 @@ class TextDetectionPipeline(Pipeline):
             for found, score_map in zip(detections, maps, strict=True):
                 found["score_map"] = score_map
         return detections
+
+    def _look(
+        self,
+        images: list[dict[str, Any]],
+        batch: dict[str, torch.Tensor],
+        target_sizes: torch.Tensor,
+        post_processing: dict[str, Any],
+    ) -> tuple[list[Any], list[dict[str, Any]]]:
+        """`_read` at full size and, where that is another look, at `coarse_edge`: outputs of both, and one result."""
+        coarse_edge = post_processing.get("coarse_edge", self.image_processor.coarse_edge)
+        settings = {name: value for name, value in post_processing.items() if name != "coarse_edge"}
+        outputs, fine = self._read(images, batch, target_sizes, settings)
+        # Tiles have an overview instead.
+        smaller = None if "place" in images[0] or not coarse_edge else coarser(batch, coarse_edge, self._divisor)
+        if smaller is None:
+            return [outputs], fine
+        coarse_outputs, coarse = self._read(images, smaller, target_sizes, settings)
+        return [outputs, coarse_outputs], [
+            as_tensors(self._in_order(merge_levels(as_instances(one), as_instances(other), coarse_edge / longest)))
+            for one, other, longest in zip(fine, coarse, target_sizes.amax(dim=1).tolist(), strict=True)
+        ]
+
+    @property
+    def _divisor(self) -> int:
+        return int(self.image_processor.size_divisor)
 
     def _read(
         self,
@@ -372,7 +401,7 @@ def _without_tiles(params: dict[str, Any]) -> tuple[dict[str, Any], dict[str, in
     return others, tiles
 
 
-def _as_instances(found: dict[str, Any]) -> TextInstances:
+def as_instances(found: dict[str, Any]) -> TextInstances:
     """The inverse of `as_tensors`."""
     text_scores = found.get("text_scores")
     return TextInstances(

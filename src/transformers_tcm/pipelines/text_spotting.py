@@ -5,18 +5,25 @@ from dataclasses import asdict, dataclass
 from types import GeneratorType
 from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch.utils.data import Dataset, IterableDataset
 
 from ..instances import TextInstances
 from ..lexicon import Lexicon, LexiconArgument, is_per_image, lexicon_per_image
 from ..models.tcm.modeling_tcm_spotting import TCMForTextSpotting
-from ..reading_order import reading_order
-from .text_detection import TextDetectionPipeline, as_pipeline_inputs
+from ..models.tcm.post_processing_tcm import as_tensors
+from ..reading_order import lines, reading_order
+from .looks import turned, turned_back
+from .text_detection import TextDetectionPipeline, as_instances, as_pipeline_inputs
 
 __all__ = ["TextSpottingPipeline"]
 
 READING = ("text_threshold", "lexicon", "lexicon_rule", "max_distance", "use_language_model")
+ORIENTATIONS = ("auto", "upright")
+# Votes (see `TCMTextSpottingOutput`) below which it is open which way the text of a picture runs, and by how many
+# another direction has to be ahead.
+_LEAST_VOTES, _LEAST_MARGIN = 0.5, 0.3
 
 
 @dataclass
@@ -33,7 +40,7 @@ class TextSpottingPipeline(TextDetectionPipeline):
     >>> from transformers import pipeline
     >>> spotter = pipeline("text-spotting")
     >>> spotter("photo.jpg")
-    [{'score': 0.93, 'label': 'text', 'box': {'xmin': 31.5, …}, 'polygon': …, 'text': 'SALE', 'text_score': 0.88}, …]
+    [{'score': 0.93, 'label': 'text', 'box': {'xmin': 31.5, …}, 'polygon': …, 'text': 'SALE', …}, …]
     >>> spotter("photo.jpg", lexicon=["SALE", "OPEN"])
     ```
 
@@ -47,7 +54,7 @@ class TextSpottingPipeline(TextDetectionPipeline):
     _task: ClassVar[str] = "text-spotting"
     _model_kind: ClassVar[str] = "text spotter"
     _model_class: ClassVar[type] = TCMForTextSpotting
-    _forward_arguments: ClassVar[tuple[str, ...]] = READING
+    _forward_arguments: ClassVar[tuple[str, ...]] = (*READING, "orientation", "coarse_edge")
 
     def __call__(self, inputs: Any, lexicon: LexiconArgument = None, **kwargs: Any) -> Any:  # type: ignore[override]
         """Find and read the text in one image or in many.
@@ -66,15 +73,18 @@ class TextSpottingPipeline(TextDetectionPipeline):
             use_language_model (`bool`, *optional*, defaults to `True`): let the recogniser's language model, if it has
                 one, choose between likely readings; `False` reads character by character, as suits codes and number
                 plates.
+            orientation (`str`, *optional*, defaults to `"auto"`): `"auto"` reads some words of each picture both ways
+                round, and a picture whose text turns out to be turned by 90, 180 or 270 degrees once more, upright;
+                `"upright"` takes all as they are. With tiles there is no turning.
             kwargs: the other arguments of `TextDetectionPipeline.__call__`, from `batch_size` to `output_score_maps`.
 
         All but the first, and lexicons for single images, can also be given to `pipeline(…)`; what is given nowhere
         comes from the image processor.
 
         Returns:
-            What `TextDetectionPipeline` returns, with two more entries for each instance, `text` and `text_score` in
-            [0, 1], and in reading order (see `transformers_tcm.reading_order`). The list of an image without text that
-            can be read is empty.
+            What `TextDetectionPipeline` returns, with three more entries for each instance, `text`, `text_score` in
+            [0, 1], and `line`, which counts the lines of the image from 0, and in reading order (see
+            `transformers_tcm.reading_order`). The list of an image without text that can be read is empty.
 
         Raises:
             ValueError: if there is another number of lexicons than of images, or a lexicon is empty or holds characters
@@ -106,6 +116,47 @@ class TextSpottingPipeline(TextDetectionPipeline):
         for part in super()._cut(image.image, *args, **kwargs):
             yield _ImageWithLexicon(part, image.lexicon)
 
+    def _look(
+        self,
+        images: list[dict[str, Any]],
+        batch: dict[str, torch.Tensor],
+        target_sizes: torch.Tensor,
+        post_processing: dict[str, Any],
+    ) -> tuple[Any, list[dict[str, Any]]]:
+        orientation = post_processing.get("orientation", "auto")
+        if orientation not in ORIENTATIONS:
+            raise ValueError(f"`orientation` is {orientation!r}; expected one of {', '.join(map(repr, ORIENTATIONS))}")
+        settings = {name: value for name, value in post_processing.items() if name != "orientation"}
+        outputs, found = super()._look(images, batch, target_sizes, settings)
+        if orientation == "auto" and "place" not in images[0]:
+            for index, votes in enumerate(_turn_votes(outputs)):
+                one = {name: values[index : index + 1] for name, values in batch.items()}
+                again = ([images[index]], one, target_sizes[index], settings)
+                # Letters of lines that run up or down are often taken for words, which tell nothing.
+                anything = any((output.batch_indices == index).any() for output in outputs)
+                if votes.max() < _LEAST_VOTES and anything:
+                    votes = votes + np.roll(_turn_votes(self._turned(*again, 1)[0])[0], 1)
+                turn = int(votes.argmax())
+                if votes[turn] > votes[0] + _LEAST_MARGIN:
+                    found[index] = self._turned(*again, turn)[1]
+        return outputs, found
+
+    def _turned(
+        self,
+        image: list[dict[str, Any]],
+        batch: dict[str, torch.Tensor],
+        size: torch.Tensor,
+        settings: dict[str, Any],
+        quarter_turns: int,
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """Outputs, and what is found in pixels of the image of `size` (2,), if that is turned anticlockwise first."""
+        target = size.flip(0) if quarter_turns % 2 else size
+        upright = turned(batch, quarter_turns, self._divisor)
+        outputs, found = super()._look(image, upright, target[None], settings)
+        height, width = size.tolist()
+        # In the reading order of the upright image.
+        return outputs, as_tensors(turned_back(as_instances(found[0]), quarter_turns, (height, width)))
+
     def _read(
         self,
         images: list[dict[str, Any]],
@@ -115,11 +166,13 @@ class TextSpottingPipeline(TextDetectionPipeline):
     ) -> tuple[Any, list[dict[str, Any]]]:
         reading = {name: post_processing[name] for name in READING if name in post_processing}
         decoding = {name: post_processing[name] for name in self._decoding_names if name in post_processing}
+        text_threshold = reading.get("text_threshold", self.image_processor.text_threshold)
         outputs = self.model(
             **batch,
             decoding=asdict(self.image_processor.decoding_settings(**decoding)),
-            text_threshold=reading.get("text_threshold", self.image_processor.text_threshold) or 0.0,
+            text_threshold=self.image_processor.uncalibrated(text_threshold or 0.0),
             use_language_model=reading.pop("use_language_model", True),
+            output_turn_votes="place" not in images[0],
             return_dict=True,
         )
         reading["lexicon"] = [image.get("lexicon", reading.get("lexicon")) for image in images]
@@ -129,11 +182,20 @@ class TextSpottingPipeline(TextDetectionPipeline):
         return instances.select(reading_order(instances.polygons))
 
     def _instances(self, found: dict[str, Any]) -> list[dict[str, Any]]:
-        words = zip(found["texts"], found["text_scores"].tolist(), strict=True)
+        # Words that are in reading order already stay in it.
+        rows = lines([polygon.numpy() for polygon in found["polygons"]])
+        numbers = [number for number, row in enumerate(rows) for _ in row]
+        words = zip(found["texts"], found["text_scores"].tolist(), numbers, strict=True)
         return [
-            {**detection, "text": text, "text_score": score}
-            for detection, (text, score) in zip(super()._instances(found), words, strict=True)
+            {**detection, "text": text, "text_score": score, "line": number}
+            for detection, (text, score, number) in zip(super()._instances(found), words, strict=True)
         ]
+
+
+def _turn_votes(outputs: list[Any]) -> np.ndarray:
+    """The votes (B, 4) of all looks at a batch."""
+    votes: np.ndarray = np.sum([output.turn_votes.cpu().numpy() for output in outputs], axis=0)
+    return votes
 
 
 def _with_lexicons(inputs: Any, lexicons: LexiconArgument) -> Any:

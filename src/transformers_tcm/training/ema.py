@@ -1,15 +1,19 @@
 """Exponential moving average of a model's weights."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 __all__ = ["ExponentialMovingAverage"]
 
 FILE_NAME = "ema.safetensors"
+# Where Accelerate writes the second object that is registered for checkpointing, as the plain loops do.
+REGISTERED_FILE = "custom_checkpoint_1.pkl"
 
 
 class ExponentialMovingAverage:
@@ -36,7 +40,8 @@ class ExponentialMovingAverage:
         self.num_updates += 1
         decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
         state = _float_state(model)
-        torch._foreach_lerp_(list(self.averages.values()), [state[name] for name in self.averages], 1 - decay)
+        move = get_ema_multi_avg_fn(decay)
+        move(list(self.averages.values()), [state[name] for name in self.averages], self.num_updates)
 
     def synchronize(self) -> None:
         """Take the averages of the first process: the statistics of batch norms differ between processes."""
@@ -45,23 +50,40 @@ class ExponentialMovingAverage:
                 torch.distributed.broadcast(average, src=0)
 
     @torch.no_grad()
-    def copy_to(self, model: nn.Module) -> None:
-        """Put the averages in place of the model's weights."""
+    def copy_to(self, model: nn.Module, synchronize: bool = False) -> None:
+        """Put the averages, with `synchronize` those of the first process, in place of the model's weights."""
+        if synchronize:
+            self.synchronize()
         state = _float_state(model)
         for name, average in self.averages.items():
             state[name].copy_(average)
 
     @contextmanager
-    def applied(self, model: nn.Module) -> Iterator[None]:
-        """The averages in place of the weights for the duration of a `with` block."""
+    def applied(self, model: nn.Module, synchronize: bool = False) -> Iterator[None]:
+        """The averages, with `synchronize` those of the first process, in place of the weights in a `with` block."""
         weights = {name: tensor.clone() for name, tensor in _float_state(model).items()}
-        self.copy_to(model)
+        self.copy_to(model, synchronize)
         try:
             yield
         finally:
             with torch.no_grad():
                 for name, tensor in _float_state(model).items():
                     tensor.copy_(weights[name])
+
+    def state_dict(self) -> dict[str, Any]:
+        """The averages by name and the number of updates, for `Accelerator.register_for_checkpointing`."""
+        return {"num_updates": self.num_updates, "averages": dict(self.averages)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to what `state_dict` gave.
+
+        Raises:
+            ValueError: if it belongs to another model.
+        """
+        self._check_names(state["averages"], "the checkpoint")
+        for name, average in self.averages.items():
+            average.copy_(state["averages"][name])
+        self.num_updates = state["num_updates"]
 
     def save(self, folder: str | Path) -> None:
         """Write the averages and the number of updates to a checkpoint folder."""
@@ -71,24 +93,30 @@ class ExponentialMovingAverage:
         save_file(tensors, Path(folder) / FILE_NAME, metadata={"num_updates": str(self.num_updates)})
 
     def load(self, folder: str | Path) -> bool:
-        """Read what `save` wrote; `False` where the folder holds no averages.
+        """Read what `save`, or Accelerate after the schedule, wrote; `False` where the folder holds no averages.
 
         Raises:
             ValueError: if they belong to another model.
         """
         from safetensors import safe_open
 
-        path = Path(folder) / FILE_NAME
+        path, registered = Path(folder) / FILE_NAME, Path(folder) / REGISTERED_FILE
+        if registered.is_file():
+            self.load_state_dict(torch.load(registered, weights_only=True))
+            return True
         if not path.is_file():
             return False
         with safe_open(path, framework="pt") as file:
-            if set(file.keys()) != set(self.averages):
-                unknown = sorted(set(file.keys()) ^ set(self.averages))
-                raise ValueError(f"{path} holds the averages of another model; they differ in {unknown[:5]}")
+            self._check_names(file.keys(), str(path))
             for name, average in self.averages.items():
                 average.copy_(file.get_tensor(name))
             self.num_updates = int(file.metadata()["num_updates"])
         return True
+
+    def _check_names(self, names: Iterable[str], source: str) -> None:
+        different = sorted(set(names) ^ set(self.averages))
+        if different:
+            raise ValueError(f"{source} holds the averages of another model; they differ in {different[:5]}")
 
 
 def _float_state(model: nn.Module) -> dict[str, torch.Tensor]:

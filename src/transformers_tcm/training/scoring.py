@@ -1,5 +1,6 @@
 """Outputs of a model against the labels of a batch: what `TCMTrainer` evaluates by."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -12,7 +13,7 @@ from ..instances import OrientedInstances, TextInstances
 from ..models.tcm.modeling_tcm import TCMDetector
 from ..models.tcm.modeling_tcm_spotting import TCMForTextSpotting
 
-__all__ = ["BatchScores", "score_batch", "summarize"]
+__all__ = ["BatchScores", "score_batch", "score_photos", "summarize"]
 
 
 @dataclass
@@ -64,6 +65,26 @@ def score_batch(model: TCMDetector, image_processor: Any, inputs: dict[str, Any]
     else:
         scores.words = _read_labelled_words(model, inputs)
     return scores
+
+
+@torch.no_grad()
+def score_photos(
+    model: TCMDetector, image_processor: Any, batches: Iterable[dict[str, Any]], accelerator: Any
+) -> dict[str, float]:
+    """Figures of a model, by the names of `TCMTrainer.evaluate`, on all batches of all processes.
+
+    Args:
+        model: a detector or spotter, not wrapped.
+        image_processor: its thresholds count.
+        batches: of the collator, from a loader that the accelerator prepared.
+        accelerator: an `Accelerator`.
+    """
+    model.eval()
+    scores = BatchScores()
+    for batch in batches:
+        with accelerator.autocast():
+            scores += score_batch(model, image_processor, batch).gathered(accelerator)
+    return {f"eval_{name}": value for name, value in summarize(scores).items()}
 
 
 def summarize(scores: BatchScores) -> dict[str, float]:

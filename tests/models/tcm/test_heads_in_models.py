@@ -120,3 +120,20 @@ def test_a_head_that_reads_is_a_spotter_of_its_own(head: str) -> None:
     assert len(words) == 2
     with pytest.raises(ValueError, match="use TCMForTextSpotting"):
         TCMForTextDetection(model.config)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_weights_on_the_disk_find_the_same(head: str, tmp_path: Path) -> None:
+    """Each module's weights are there only while it runs: none may be read from outside of it."""
+    model = made(head, "fasttcm", False, None if head_class(head).reads else "ctc").eval()
+    model.save_pretrained(tmp_path / "model")
+    device_map = {"model": "disk", "head": "disk", **({} if head_class(head).reads else {"recognizer": "cpu"})}
+    offloaded = type(model).from_pretrained(
+        tmp_path / "model", dtype="float32", device_map=device_map, offload_folder=tmp_path / "offloaded"
+    )
+    image = batch(model.config)["pixel_values"][:1]
+    with torch.no_grad():
+        expected, outputs = model(image), offloaded(image)
+    torch.testing.assert_close(outputs.score_map, expected.score_map)
+    for name, values in expected.head_output.items():
+        torch.testing.assert_close(outputs.head_output[name], values, msg=name)

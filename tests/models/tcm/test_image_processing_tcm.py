@@ -694,3 +694,31 @@ def test_all_of_this_with_torchvision():
         command, env={**os.environ, "PYTHONPATH": paths}, cwd=TESTS.parent, capture_output=True, text=True
     )
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+
+
+def test_reported_scores_of_words_are_calibrated() -> None:
+    processor = TCMImageProcessorPil(text_threshold=0.5, score_calibration=[[0, 0], [0.8, 0.5], [1, 0.9]])
+    words = [Word(upright(5, 5, 40, 20), "ab", 0.9), Word(upright(50, 5, 90, 20), "cd", 0.7)]
+    outputs = spotting_output([words], torch.tensor([[64, 96]]))
+    (found,) = processor.post_process_text_spotting(outputs, [(64, 96)])
+    assert found["texts"] == ["ab"]  # the other one is reported with less than a half
+    np.testing.assert_allclose(found["text_scores"], [0.7], atol=1e-4)
+    # The spotter, which knows its own scores, is told which of them that is.
+    assert processor(np.zeros((64, 96, 3), np.uint8))["text_threshold"] == pytest.approx(0.8)
+
+
+@pytest.mark.parametrize(
+    "pairs", [[[0, 0]], [[0, 0.5], [1, 0.5]], [[0, 0], [1, 1.2]], [0.1, 0.2], [[0.5, 0], [0.2, 1]]]
+)
+def test_a_calibration_rises_from_0_to_1(pairs: list[Any]) -> None:
+    with pytest.raises(ValueError, match="expected pairs of a given and a reported score"):
+        TCMImageProcessorPil(score_calibration=pairs)
+
+
+def test_pictures_are_not_enlarged_beyond_the_limit() -> None:
+    processor = TCMImageProcessorPil(size={"longest_edge": 640}, max_scale=2.0)
+    assert processor(np.zeros((40, 100, 3), np.uint8))["pixel_values"].shape == (1, 3, 96, 224)
+    assert processor(np.zeros((320, 640, 3), np.uint8))["pixel_values"].shape == (1, 3, 320, 640)
+    for name, value in (("max_scale", 0), ("coarse_edge", -1)):
+        with pytest.raises(ValueError, match=f"`{name}` is {value}"):
+            processor(np.zeros((40, 100, 3), np.uint8), **{name: value})

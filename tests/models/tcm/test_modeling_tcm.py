@@ -10,6 +10,7 @@ from transformers import AutoBackbone
 
 from transformers_tcm.data.collation import TextDetectionCollator
 from transformers_tcm.instances import TextInstances
+from transformers_tcm.models.tcm.attention_tcm import reduced_tokens
 from transformers_tcm.models.tcm.configuration_tcm import TCMConfig, TCMVisionConfig
 from transformers_tcm.models.tcm.heads.base import HeadInputs
 from transformers_tcm.models.tcm.image_processing_pil_tcm import TCMImageProcessorPil
@@ -273,3 +274,32 @@ def test_bad_input_is_named(small_detector: Make) -> None:
         model(random_pixels(1, 3, 64, 64), labels={})
     with pytest.raises(TypeError, match="`labels` are of type list; expected a dictionary"):
         model(random_pixels(1, 3, 64, 64), labels=[{}])
+
+
+def test_keys_and_values_on_a_coarser_grid_ignore_the_padding() -> None:
+    tokens = random_pixels(1, 3, 5, 4)
+    alone, _ = reduced_tokens(tokens.flatten(1, 2), (3, 5), 2)
+    padded = torch.nn.functional.pad(tokens, (0, 0, 0, 3, 0, 2), value=9.0)  # a grid of 5 x 8
+    valid = torch.zeros(1, 5, 8, dtype=torch.bool)
+    valid[:, :3, :5] = True
+    means, kept = reduced_tokens(padded.flatten(1, 2), (5, 8), 2, valid.flatten(1))
+    assert kept is not None
+    assert kept.view(3, 4).tolist() == [[True, True, True, False], [True, True, True, False], [False] * 4]
+    torch.testing.assert_close(means[kept], alone[0])
+
+
+def test_without_reduction_tokens_stay_as_they_are() -> None:
+    tokens = random_pixels(1, 12, 2)
+    assert reduced_tokens(tokens, (3, 4), 1)[0] is tokens
+
+
+@torch.no_grad()
+def test_spatial_reduction_keeps_weights_and_shapes(small_config: Callable[..., TCMConfig]) -> None:
+    model = TCMModel(small_config()).eval()
+    config = small_config()
+    config.vision_config.sr_ratio = 2
+    reduced = TCMModel(config).eval()
+    reduced.load_state_dict(model.state_dict())
+    pixels = random_pixels(1, 3, 96, 160)
+    assert reduced(pixels).score_map.shape == model(pixels).score_map.shape
+    assert not torch.equal(reduced(pixels).score_map, model(pixels).score_map)

@@ -1,11 +1,16 @@
-"""Multi-head attention on the attention interface of transformers (eager, sdpa, …)."""
+"""Multi-head attention on the attention interface of transformers (eager, sdpa, …).
+
+Reference for keys and values on a coarser grid than the queries: spatial-reduction attention, Wang et al., "Pyramid
+Vision Transformer", ICCV 2021, with average pooling as in its second version (CVMJ 2022).
+"""
 
 import torch
 from torch import nn
+from torch.nn import functional
 from transformers import PreTrainedConfig
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-__all__ = ["TCMAttention", "key_mask"]
+__all__ = ["TCMAttention", "key_mask", "reduced_tokens"]
 
 
 def eager_attention_forward(
@@ -33,6 +38,35 @@ def key_mask(valid: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | N
         return None
     mask = torch.zeros(valid.shape, dtype=dtype, device=valid.device)
     return mask.masked_fill(~valid, torch.finfo(dtype).min)[:, None, None, :]  # (B, S) -> (B, 1, 1, S)
+
+
+def reduced_tokens(
+    tokens: torch.Tensor, grid: tuple[int, int], ratio: int, valid: torch.Tensor | None = None
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Tokens of a grid averaged over windows of `ratio` x `ratio`, so that fewer of them are attended to.
+
+    Args:
+        tokens: (B, hw, D).
+        grid: h and w; the windows at the lower and the right border hold what is left.
+        ratio: 1 leaves everything as it is.
+        valid: (B, hw) bool, which tokens count; `None` where all do.
+
+    Returns:
+        Tokens (B, S, D), S = ceil(h / ratio) x ceil(w / ratio), and which (B, S) stand for any valid one, or `None`.
+    """
+    if ratio == 1:
+        return tokens, valid
+    maps = tokens.transpose(1, 2).unflatten(2, grid)  # (B, hw, D) -> (B, D, h, w)
+    if valid is None:
+        return _averaged(maps, ratio).flatten(2).transpose(1, 2), None
+    weights = valid.unflatten(1, grid)[:, None].to(maps.dtype)  # (B, hw) -> (B, 1, h, w)
+    share = _averaged(weights, ratio)
+    averages = _averaged(maps * weights, ratio) / share.clamp(min=torch.finfo(share.dtype).tiny)
+    return averages.flatten(2).transpose(1, 2), share.flatten(1) > 0
+
+
+def _averaged(maps: torch.Tensor, ratio: int) -> torch.Tensor:
+    return functional.avg_pool2d(maps, ratio, ceil_mode=True, count_include_pad=False)
 
 
 class TCMAttention(nn.Module):

@@ -13,7 +13,7 @@ from transformers.configuration_utils import SubConfigSpec
 from .heads import head_class
 from .hub_tcm import LoadsThroughShim, auto_map, write_shim
 from .recognition import recognizer_class
-from .recognition.base import RecognizerConfig
+from .recognition.base import RecognizerConfig, changed_settings
 
 __all__ = ["CONTEXT_TOKENS", "DEFAULT_PROMPT", "DEFAULT_PROMPT_TOKEN_IDS", "TCMConfig", "TCMVisionConfig"]
 
@@ -42,6 +42,9 @@ class TCMVisionConfig(BackboneConfigMixin, PreTrainedConfig):
         num_attention_heads (`int`, *optional*, defaults to 32): heads of the attention pool.
         positional_grid (`int`, *optional*, defaults to 7): side of the square grid at which the attention pool's
             positional embedding is stored; it is resized once to the size of each input.
+        sr_ratio (`int`, *optional*, defaults to 1): spatial reduction of keys and values (PVT) in the attention pool
+            and the visual prompt generator: they are averaged over so many positions in both directions. 2 makes large
+            pictures cheaper; the weights are the same.
         batch_norm_eps (`float`, *optional*, defaults to 1e-5): epsilon of the batch norms.
         initializer_range (`float`, *optional*, defaults to 0.02): standard deviation of new embeddings.
     """
@@ -55,6 +58,7 @@ class TCMVisionConfig(BackboneConfigMixin, PreTrainedConfig):
     projection_dim: int = 1024
     num_attention_heads: int = 32
     positional_grid: int = 7
+    sr_ratio: int = 1
     batch_norm_eps: float = 1e-5
     initializer_range: float = 0.02
     _out_features: list[str] | None = None
@@ -85,8 +89,7 @@ class TCMVisionConfig(BackboneConfigMixin, PreTrainedConfig):
                 f"the last stage has {self.hidden_sizes[-1]} channels, which {self.num_attention_heads} attention-pool "
                 "heads do not divide; choose another `num_attention_heads`"
             )
-        if self.positional_grid < 1:
-            raise ValueError(f"`positional_grid` must be at least 1, got {self.positional_grid}")
+        _check_positive(self, "positional_grid", "sr_ratio")
 
 
 # Sizes of the presets, those of the heads are with the heads; `base` is CLIP RN50 and the same as no settings at all.
@@ -262,7 +265,9 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
         """See `PreTrainedConfig.from_dict`.
 
         Another `head_type` than that of the dictionary takes the defaults of the new head, and one for another task
-        also its labels and prompts. Other labels given as `id2label` take prompts of their own.
+        also its labels and prompts. Other labels given as `id2label` take prompts of their own. `recognizer` changes
+        those settings of a spotter's recogniser that it names; a language model that lacks characters of a new
+        `charset` is left out.
 
         Raises:
             ValueError: naming the entry that is of the wrong type or out of range.
@@ -280,6 +285,8 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
             _drop(given, "label2id", "prompts", "prompt_token_ids")
             # The base class sets it on the finished configuration, when prompts have been made.
             given["id2label"] = kwargs.pop("id2label")
+        if kwargs.get("recognizer") is not None and given.get("recognizer") is not None:
+            kwargs["recognizer"] = changed_settings(given["recognizer"], kwargs["recognizer"])
         try:
             return super().from_dict(given, **kwargs)
         except (StrictDataclassError, TypeError, AttributeError, ZeroDivisionError) as error:

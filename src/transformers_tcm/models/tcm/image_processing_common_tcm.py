@@ -24,7 +24,7 @@ from transformers.processing_utils import ImagesKwargs
 from ...images import load_image
 from ...instances import Instances, OrientedInstances, TextInstances
 from ...lexicon import LexiconArgument, LexiconRule
-from ...saving import written_at_once
+from ...saving import atomic_write
 from .configuration_tcm import TCMConfig
 from .heads import head_class
 from .hub_tcm import LoadsThroughShim, auto_map, take_publication_options, write_shim
@@ -51,20 +51,30 @@ Annotations = Instances | dict[str, Any] | Sequence[Instances | dict[str, Any]]
 class TCMImageProcessorKwargs(ImagesKwargs, total=False):
     r"""
     size_divisor (`int`, *optional*, defaults to 32): height and width are padded to a multiple of this.
+    max_scale (`float`, *optional*): images are enlarged by no more than this, whatever `size` says; `None` sets no
+        limit.
+    coarse_edge (`int`, *optional*, defaults to 0): longest edge in pixels of the second, coarser look that pipelines
+        take at each image, for large letters; 0 means none.
     head_type (`str`, *optional*, defaults to `"dbnet"`): the head whose maps are decoded. Its `decoding_class` says
         which decoding settings there are beside these; they are arguments and attributes of the processor like them.
     text_threshold (`float`, *optional*): lowest score of a word that a spotter read; `None` for detectors.
+    score_calibration (`list`, *optional*): pairs of the score that a spotter gives a word and the share of such words
+        that are right, both rising from 0 to 1, between which is interpolated: what is reported as `text_scores`.
+        `None` reports what the spotter gives.
     charset (`str`, *optional*): the characters that a spotter reads; `None` is printable ASCII.
     """
 
     size_divisor: int | None
+    max_scale: float | int | None
+    coarse_edge: int | None
     head_type: str | None
     text_threshold: float | int | None
+    score_calibration: list[list[float]] | None
     charset: str | None
 
 
-def resized_size(height: int, width: int, size: SizeDict) -> tuple[int, int]:
-    """Height and width of an image after resizing, each at least 1 pixel.
+def resized_size(height: int, width: int, size: SizeDict, max_scale: float | None = None) -> tuple[int, int]:
+    """Height and width of an image after resizing, each at least 1 pixel, and at most `max_scale` times its own.
 
     `{"height", "width"}` is taken as it is. Otherwise the aspect ratio is kept: `{"longest_edge"}` gives the longer
     side that length, `{"shortest_edge", "longest_edge"}` the shorter side its length unless the longer one would exceed
@@ -76,6 +86,8 @@ def resized_size(height: int, width: int, size: SizeDict) -> tuple[int, int]:
     factor = size.longest_edge / max(height, width)
     if size.shortest_edge is not None:
         factor = min(factor, size.shortest_edge / min(height, width))
+    if max_scale is not None:
+        factor = min(factor, max_scale)
     return max(1, round(height * factor)), max(1, round(width * factor))
 
 
@@ -92,6 +104,8 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
 
     - `size`: `{"shortest_edge", "longest_edge"}`, `{"longest_edge"}` or `{"height", "width"}`, see `resized_size`.
       Only the last one may change the aspect ratio. A plain number means `{"longest_edge": number}`.
+    - `max_scale`: images are not enlarged by more than this, `None` for no limit; a fixed height and width knows none.
+    - `coarse_edge`: see `TextDetectionPipeline.__call__`.
     - `size_divisor`, `do_pad`: zeros are added right and below after normalisation, up to a multiple of `size_divisor`
       and to the largest image of the batch. Without `do_pad` all images must have the same size after resizing.
     - `head_type` and the fields of that head's `decoding_class`, such as `box_threshold`: how detections are read from
@@ -117,9 +131,12 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
     image_std = OPENAI_CLIP_STD
     do_pad = True
     size_divisor = 32
+    max_scale = None
+    coarse_edge = 0
 
     head_type = "dbnet"
     text_threshold = None
+    score_calibration = None
     charset = None
 
     def __init__(self, **kwargs: Any) -> None:
@@ -127,6 +144,7 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
         decoding = _take(kwargs, decoding_class)
         super().__init__(**kwargs)
         _check_probabilities(text_threshold=self.text_threshold)
+        _check_calibration(self.score_calibration)
         for name, value in asdict(_decoding(decoding_class, decoding)).items():
             setattr(self, name, value)
 
@@ -163,7 +181,8 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
             images: one image or several: paths, URLs, PIL images (turned upright as their EXIF orientation says), numpy
                 arrays or tensors (with a channel axis, first or last, and values 0…255 unless `do_rescale=False`).
             annotations: for each image its text or objects in pixels of the upright image, as `TextInstances` or
-                `OrientedInstances`, or as the dictionary of their `to_json`.
+                `OrientedInstances`, or as the dictionary of their `to_json`; text also in the manner of COCO,
+                `{"annotations": [{"bbox": …}, …]}` or the `objects` of a dataset's row, see `transformers_tcm.coco`.
             kwargs: any setting of this processor, for this call only. `return_tensors` is "pt" unless given.
 
         Returns:
@@ -189,8 +208,36 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
         _check_probabilities(text_threshold=text_threshold)
         if text_threshold is not None:
             features["decoding"] = asdict(self.decoding_settings(**decoding))
-            features["text_threshold"] = text_threshold
+            features["text_threshold"] = self.uncalibrated(text_threshold)
         return features
+
+    def uncalibrated(self, text_threshold: float) -> float:
+        """The score that a spotter itself gives a word which is reported with that of `text_threshold`."""
+        if self.score_calibration is None:
+            return text_threshold
+        given, reported = zip(*self.score_calibration, strict=True)
+        return float(np.interp(text_threshold, reported, given))
+
+    def training_item(self, image: np.ndarray, annotations: TextInstances) -> dict[str, Any]:
+        """A crop to train on as it is, for `TextDetectionCollator`: bytes, which the model normalises on its device.
+
+        A processor that does not normalise as CLIP does normalises them itself.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            annotations: its text.
+
+        Returns:
+            `pixel_values` (3, H, W) and `labels`, and where the pixels are normalised and padded `pixel_mask` (H, W).
+        """
+        constants = zip((self.image_mean, self.image_std), (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD), strict=True)
+        settings = (self.do_rescale, self.do_normalize, self.rescale_factor)
+        if settings != (True, True, 1 / 255) or not all(np.array_equal(*pair) for pair in constants):
+            batch = self.preprocess(image, annotations, return_tensors="pt", do_resize=False)
+            return {name: batch[name][0] for name in ("pixel_values", "pixel_mask", "labels")}
+        # (H, W, 3) -> (3, H, W), a view
+        pixel_values = torch.from_numpy(image).permute(2, 0, 1)
+        return {"pixel_values": pixel_values, "labels": _label(annotations, image.shape[:2], image.shape[:2])}
 
     def fetch_images(self, images: Any) -> Any:
         """Load paths and URLs, turn PIL images upright and make them RGB; arrays and tensors stay as they are."""
@@ -209,7 +256,7 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
         return super()._standardize_kwargs(size=size, **kwargs)
 
     def _validate_preprocess_kwargs(  # type: ignore[override]
-        self, size: SizeDict, size_divisor: int, **kwargs: Any
+        self, size: SizeDict, size_divisor: int, max_scale: float | None, coarse_edge: int, **kwargs: Any
     ) -> None:
         super()._validate_preprocess_kwargs(size=size, **kwargs)
         edges = dict(size)
@@ -220,6 +267,10 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
             )
         if size_divisor < 1:
             raise ValueError(f"`size_divisor` is {size_divisor}; expected a positive number of pixels")
+        if max_scale is not None and max_scale <= 0:
+            raise ValueError(f"`max_scale` is {max_scale}; expected a positive number, or None for no limit")
+        if coarse_edge < 0:
+            raise ValueError(f"`coarse_edge` is {coarse_edge}; expected a number of pixels, or 0 for no second look")
         unsupported = [name for name in ("do_center_crop", "pad_size") if kwargs.get(name)]
         if unsupported:
             raise ValueError(
@@ -233,7 +284,8 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
         if not prepared:
             raise ValueError("no images were given; expected at least one")
         original = [_image_size(image) for image in prepared]
-        resized = [resized_size(*size, kwargs["size"]) if kwargs["do_resize"] else size for size in original]
+        policy, limit = kwargs["size"], kwargs["max_scale"]
+        resized = [resized_size(*size, policy, limit) if kwargs["do_resize"] else size for size in original]
         features = self._make_batch(prepared, resized, **kwargs)
         features["target_sizes"] = torch.tensor(original)
         features.convert_to_tensors(kwargs["return_tensors"])
@@ -253,8 +305,7 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
         several = [annotations] if isinstance(annotations, (Instances, dict)) else list(annotations)
         if len(several) != count:
             raise ValueError(f"{len(several)} annotations for {count} images; expected one for each image")
-        kinds: dict[str, type[Instances]] = {"text": TextInstances, "oriented": OrientedInstances}
-        read = kinds[head_class(self.head_type).task].from_json
+        read = {"text": _read_text, "oriented": OrientedInstances.from_json}[head_class(self.head_type).task]
         return [one if isinstance(one, Instances) else read(one) for one in several]
 
     def _make_batch(
@@ -302,7 +353,7 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
         """
         self.auto_map = auto_map(AutoImageProcessor="TCMImageProcessor")
         publication = take_publication_options(kwargs)
-        with written_at_once(save_directory) as folder:
+        with atomic_write(save_directory) as folder:
             saved = super().save_pretrained(folder, **kwargs)
             write_shim(folder)
         if push_to_hub:
@@ -435,7 +486,8 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
             outputs: what a spotter returned, which has decoded its detections by the settings it was called with.
             target_sizes: (B, 2) original height and width of each image, as the processor returned them. Without them
                 coordinates are pixels of the network input.
-            text_threshold: lowest score of a reading; `None` means the stored value. Empty readings are always dropped.
+            text_threshold: lowest reported score of a reading; `None` means the stored value. Empty readings are always
+                dropped.
             box_threshold: lowest score of a detection; `None` keeps all that the model has read.
             lexicon: `None`, a `Lexicon` or list of words for all images, or a list with one, or `None`, for each image.
                 It takes the place of what was read as `transformers_tcm.lexicon` describes, and what its rule drops
@@ -469,6 +521,7 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
             lexicon_rule,
             max_distance,
             self.charset or PRINTABLE_ASCII,
+            self.score_calibration,
         )
 
 
@@ -495,6 +548,17 @@ def _check_probabilities(**settings: float | None) -> None:
     for name, value in settings.items():
         if value is not None and not (_is_number(value) and 0 <= value <= 1):
             raise ValueError(f"`{name}` is {value!r}; expected a number between 0 and 1")
+
+
+def _check_calibration(pairs: Any) -> None:
+    if pairs is None:
+        return
+    values = np.array(pairs, np.float64)
+    is_shaped = values.ndim == 2 and values.shape[1] == 2 and len(values) >= 2
+    if not is_shaped or (np.diff(values, axis=0) <= 0).any() or values.min() < 0 or values.max() > 1:
+        raise ValueError(
+            f"`score_calibration` is {pairs}; expected pairs of a given and a reported score, both rising, from 0 to 1"
+        )
 
 
 def _is_number(value: Any) -> bool:
@@ -548,6 +612,11 @@ def _normalization(
             "numbers, one mean and one positive deviation for each channel"
         )
     return (rescale_factor if do_rescale else 1.0) / std, mean / std
+
+
+def _read_text(annotation: Any) -> Instances:
+    is_coco = isinstance(annotation, dict) and "polygons" not in annotation
+    return TextInstances.from_coco(annotation) if is_coco else TextInstances.from_json(annotation)
 
 
 def _label(instances: Instances, original: tuple[int, int], resized: tuple[int, int]) -> dict[str, torch.Tensor]:

@@ -3,7 +3,8 @@
 References: FastTCM, Yu et al., TPAMI 2024; ABCNet, Liu et al., CVPR 2020.
 """
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,18 +12,35 @@ import numpy as np
 import torch
 from torch import nn
 from transformers import initialization as init
-from transformers.utils import ModelOutput, can_return_tuple
+from transformers.utils import ModelOutput, can_return_tuple, logging
 
 from ... import geometry
 from .configuration_tcm import TCMConfig
 from .heads.base import DetectionHead, Regions
-from .modeling_tcm import TCMForTextDetection, TCMModelOutput, TCMTextDetectionOutput, check_labels, valid_sizes
+from .loading_tcm import configurations
+from .modeling_tcm import (
+    TCMForTextDetection,
+    TCMModelOutput,
+    TCMTextDetectionOutput,
+    recorded,
+    valid_sizes,
+)
 from .recognition import recognizer_class
 from .recognition.base import Recognizer
 from .recognition.proposals import LabelledWords, outlines_to_bezier, regions_to_bezier
-from .recognition.reading import WordReading
+from .recognition.reading import WordReading, char_classes
+
+logger = logging.get_logger(__name__)
 
 __all__ = ["TCMForTextSpotting", "TCMTextSpottingOutput"]
+
+# Words of an image that are asked by how much it is turned.
+_MOST_WITNESSES = 12
+# Quads nearer to a square do not tell along which of their sides they are read.
+_LEAST_ASPECT = 1.3
+_FEWEST_LETTERS = 3
+# What spelling counts beside the looks for which way a word is read: letters on their head look like others.
+_SPELLING_WEIGHT = 0.4
 
 
 @dataclass
@@ -38,6 +56,7 @@ class TCMTextSpottingOutput(TCMTextDetectionOutput):
         score_map: (B, K, h, w) cosine of every position with the text; `None` without prompting.
         valid_sizes: (B, 2) height and width of each image within the padded input.
         hidden_states: maps of the stem and the four stages, where asked for.
+        attentions, decoder_attentions, cross_attentions: as in `TCMModelOutput`, where asked for.
         points: (sum of K_i, 2) outlines of the proposals, in pixels of the network's input.
         counts: (N,) points of each outline.
         batch_indices: (N,) the image that each proposal is in.
@@ -48,6 +67,8 @@ class TCMTextSpottingOutput(TCMTextDetectionOutput):
         sequences: (N, L) what was read, as Unicode code points with zeros after the end.
         text_scores: (N,) how clear the characters look, in [0, 1].
         char_probabilities: (N, L, len(charset)) of every character of the charset at each place.
+        turn_votes: (B, 4) how strongly words of an image vote for its text being turned clockwise by 0, 90, 180 and 270
+            degrees, where asked for.
     """
 
     points: torch.Tensor | None = None
@@ -59,6 +80,7 @@ class TCMTextSpottingOutput(TCMTextDetectionOutput):
     sequences: torch.Tensor | None = None
     text_scores: torch.Tensor | None = None
     char_probabilities: torch.Tensor | None = None
+    turn_votes: torch.Tensor | None = None
 
 
 class TCMForTextSpotting(TCMForTextDetection):
@@ -81,12 +103,74 @@ class TCMForTextSpotting(TCMForTextDetection):
         if not config.is_spotter:
             raise ValueError("this configuration describes a detector; `recognizer={}` adds the default recogniser")
         super().__init__(config)
-        settings, vision = config.recognizer_settings, config.vision_config
-        self.recognizer = None
-        if settings is not None:
-            in_channels = vision.width if settings.feature_stride == 2 else vision.hidden_sizes[0]
-            self.recognizer = recognizer_class(settings.decoder)(settings, in_channels)
+        self.recognizer = self._make_recognizer()
+        if self.recognizer is not None:
+            self._no_split_modules = [*self._no_split_modules, type(self.recognizer).__name__]
         self.post_init()
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, *args: Any, **kwargs: Any
+    ) -> Any:
+        """See `TCMForTextDetection.from_pretrained`; characters of another `charset` than stored start at random.
+
+        `from_pretrained(x, recognizer={"charset": …})` keeps all other settings of the recogniser, and what it has
+        learnt of the characters that it shares with the checkpoint, see `set_charset`.
+        """
+        found = configurations(pretrained_model_name_or_path, kwargs)
+        if found is None or not found.replaces_charset:
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        arguments = {**found.arguments, "config": found.with_stored_charset()}
+        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **arguments)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        assert found.chosen.recognizer is not None  # as in all that `replaces_charset`
+        model.set_charset(found.chosen.recognizer["charset"], found.chosen.recognizer["language_model"])
+        return loaded
+
+    def _make_recognizer(self) -> Recognizer | None:
+        settings, vision = self.config.recognizer_settings, self.config.vision_config
+        if settings is None:
+            return None
+        in_channels = vision.width if settings.feature_stride == 2 else vision.hidden_sizes[0]
+        recognizer: Recognizer = recognizer_class(settings.decoder)(settings, in_channels)
+        return recognizer
+
+    @torch.no_grad()
+    def set_charset(self, charset: str, language_model: dict[str, Any] | None = None) -> str:
+        """Let the recogniser read other characters, in place; what it knows of those that stay is kept.
+
+        Make the image processor fit with `image_processor.for_model(model.config)`.
+
+        Args:
+            charset: the characters, each once.
+            language_model: settings of the language model, `None` for none.
+
+        Returns:
+            The characters that are new, whose weights start at random.
+
+        Raises:
+            ValueError: for a head that reads what it finds, and for a charset with a character twice.
+        """
+        former = self.recognizer
+        if former is None:
+            raise ValueError(f"the head {self.config.head_type!r} has no recogniser whose charset could change")
+        self.config.recognizer = {
+            **(self.config.recognizer or {}),
+            "charset": charset,
+            "language_model": language_model,
+        }
+        recognizer = self._make_recognizer()
+        assert recognizer is not None  # its settings were just changed
+        self.recognizer = recognizer.apply(self._init_weights).to(former.encoder.flatten.weight).train(former.training)
+        new = recognizer.adopt(former)
+        if new:
+            logger.warning(
+                f"{len(new)} of {len(charset)} characters are new to the recogniser and start at random; train it "
+                f"before it reads them: {new}"
+            )
+        if former.language_model is not None and recognizer.language_model is None:
+            logger.warning("the language model is left out: it knows other characters")
+        return new
 
     def _check_head(self, head: type[DetectionHead]) -> None:
         if head.task != "text":
@@ -124,6 +208,8 @@ class TCMForTextSpotting(TCMForTextDetection):
         text_threshold: float = 0.0,
         output_training_maps: bool = False,
         output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        output_turn_votes: bool = False,
         **kwargs: object,
     ) -> TCMTextSpottingOutput:
         """Find and read the text of a batch of images.
@@ -142,12 +228,15 @@ class TCMForTextSpotting(TCMForTextDetection):
             use_language_model, text_threshold: see `read`.
             output_training_maps: also compute the maps that only the loss needs.
             output_hidden_states: also return the maps of stem and stages.
+            output_attentions: also return attention weights, which takes eager attention.
+            output_turn_votes: also find out which way the text of each image runs, by reading some words the other
+                way round. Heads that read by themselves know no other way: their votes are zeros.
 
         Raises:
             ValueError: if the labels are those of other images, or lack what they should hold.
             TypeError: for labels that are not joined for the batch, or an unknown name in `decoding`.
         """
-        check_labels(labels, pixel_values)
+        self._check_labels(labels, pixel_values)
         words = crops = None
         if labels is not None and self.recognizer is not None:
             words = LabelledWords.from_labels(labels)
@@ -160,12 +249,13 @@ class TCMForTextSpotting(TCMForTextDetection):
                 words = words.in_images((~photos).int().argsort(stable=True).argsort())
                 crops, pixel_values = pixel_values[~photos], pixel_values[photos]
                 pixel_mask = None if pixel_mask is None else pixel_mask[photos]
-        outputs = self.model(pixel_values, pixel_mask, output_hidden_states=output_hidden_states, return_dict=True)
+        outputs = self.model(pixel_values, pixel_mask, output_hidden_states, output_attentions, return_dict=True)
         sizes = valid_sizes(pixel_values, pixel_mask)
         with_training_maps = self.training or output_training_maps or labels is not None
         maps = self._detect(outputs, pixel_mask, sizes, with_training_maps)
         settings = self.head.decoding_class(**(decoding or {}))
-        loss_dict, found = None, {}
+        loss_dict: dict[str, torch.Tensor] | None = None
+        found: dict[str, Any] = {}
         if labels is not None:
             loss_dict = self._detection_losses(maps, outputs.score_logits, labels)
         if words is not None:
@@ -173,14 +263,22 @@ class TCMForTextSpotting(TCMForTextDetection):
             words = words if proposals is None else words.with_matched(proposals)
             loss_dict = {**(loss_dict or {}), **self._reading_losses(self._features(outputs), crops, words)}
         if labels is None or not self.training:
-            found = self._spot(maps, outputs, sizes, settings, use_language_model, text_threshold)
+            # Not the model's device, whose weights may be elsewhere until they are used.
+            regions = self.head.decode(maps, sizes, settings).to(sizes.device)
+            if self.recognizer is not None:
+                self._read_regions(regions, self._features(outputs), text_threshold if use_language_model else np.inf)
+            if output_turn_votes:
+                found["turn_votes"] = self._turn_votes(self._features(outputs), regions, len(sizes))
+            found |= {name: value for name, value in vars(regions).items() if name != "control_points"}
+            assert regions.char_logits is not None  # of the recogniser or of a head that reads
+            found |= self.read(regions.char_logits, use_language_model, text_threshold)
         return TCMTextSpottingOutput(
             loss=None if loss_dict is None else torch.stack(list(loss_dict.values())).sum(),
             loss_dict=loss_dict,
             head_output=maps,
             score_map=outputs.score_map,
             valid_sizes=sizes,
-            hidden_states=outputs.hidden_states,
+            **recorded(outputs),
             **found,
         )
 
@@ -223,7 +321,7 @@ class TCMForTextSpotting(TCMForTextDetection):
         if self.recognizer is None:
             raise ValueError(f"the head {self.config.head_type!r} reads only what it finds itself")
         features = self._reading_features(pixel_values)
-        return self.recognizer.decode(self.recognizer.views(features, control_points, batch_indices))
+        return self.recognizer.decode(self.recognizer.test_time_augmentation(features, control_points, batch_indices))
 
     @property
     def _reads_the_stem(self) -> bool:
@@ -263,57 +361,98 @@ class TCMForTextSpotting(TCMForTextDetection):
         """The model's own, where it is trained on them as well."""
         if self.recognizer is None or not (self.training and self.recognizer.settings.train_on_proposals):
             return None
-        return self.head.decode(maps, sizes, settings).to(self.device)
+        return self.head.decode(maps, sizes, settings).to(sizes.device)
 
-    def _spot(
-        self,
-        maps: ModelOutput,
-        outputs: TCMModelOutput,
-        sizes: torch.Tensor,
-        settings: Any,
-        use_language_model: bool,
-        text_threshold: float,
-    ) -> dict[str, Any]:
-        """What the model finds and reads by itself, as fields of the output."""
-        regions = self.head.decode(maps, sizes, settings).to(self.device)
-        if self.recognizer is not None:
-            self._read_regions(regions, self._features(outputs))
-        assert regions.char_logits is not None
-        found = {name: value for name, value in vars(regions).items() if name != "control_points"}
-        return {**found, **self.read(regions.char_logits, use_language_model, text_threshold)}
+    def _turn_votes(self, features: torch.Tensor, regions: Regions, num_images: int) -> torch.Tensor:
+        """Votes (B, 4) of the largest words of each image, each for the direction in which it is read better than the
+        other way round, by how much better."""
+        votes = np.zeros((num_images, 4))
+        found = [
+            (image, quad) for image, quads in enumerate(_by_image(regions, num_images)) for quad in _witnesses(quads)
+        ]
+        if self.recognizer is None or not found:
+            return torch.zeros(num_images, 4)
+        images, quads = zip(*found, strict=True)
+        places = torch.tensor(images, device=features.device)
+        ways = [self._glance(features, [np.roll(quad, -start, axis=0) for quad in quads], places) for start in (0, 2)]
+        likelihoods = np.array([self._likelihoods(readings) for readings in ways])  # (2, N)
+        for index, (image, quad) in enumerate(found):
+            better = int(likelihoods[:, index].argmax())
+            # Single letters look alike both ways round.
+            if len(ways[better][index].text) >= _FEWEST_LETTERS:
+                votes[image, (_direction(quad) + 2 * better) % 4] += np.ptp(likelihoods[:, index])
+        return torch.from_numpy(votes)
 
-    def _read_regions(self, regions: Regions, features: torch.Tensor) -> None:
+    def _read_regions(self, regions: Regions, features: torch.Tensor, text_threshold: float) -> None:
         """Fill the `char_logits` of regions, and turn those that run along their height."""
         assert self.recognizer is not None
-        regions.char_logits = self.recognizer.views(features, regions_to_bezier(regions), regions.batch_indices)
-        if regions.control_points is not None:
-            return
-        # A head that does not know the sides does not know either which way a tall word runs.
-        polygons = regions.polygons()
-        tall = [index for index, polygon in enumerate(polygons) if geometry.is_tall_quad(polygon)]
-        if tall:
-            self._read_along_height(features, regions, polygons, tall)
-            regions.points = torch.from_numpy(np.concatenate(polygons)).to(regions.points)
+        points, images = regions_to_bezier(regions), regions.batch_indices
+        if regions.control_points is None:
+            # A head that does not know the sides does not know either which way a tall word runs.
+            polygons = regions.polygons()
+            tall = [index for index, polygon in enumerate(polygons) if geometry.is_tall_quad(polygon)]
+            if tall:
+                along = self._along_height(features, [polygons[index] for index in tall], images[tall])
+                for index, quad in zip(tall, along, strict=True):
+                    polygons[index] = quad
+                regions.points = torch.from_numpy(np.concatenate(polygons)).to(regions.points)
+                points = regions_to_bezier(regions)
+        regions.char_logits = self.recognizer.test_time_augmentation(features, points, images, text_threshold)
 
-    def _read_along_height(
-        self, features: torch.Tensor, regions: Regions, polygons: list[np.ndarray], tall: list[int]
-    ) -> None:
-        """Read tall quads as words that run down and up as well, and keep the surest reading and its corners, in
-        place."""
+    def _likelihoods(self, readings: list[WordReading]) -> list[float]:
+        """How likely first looks are words, in [0, 1]: by how clear they are, and a little by how they are spelled."""
         assert self.recognizer is not None
-        assert regions.char_logits is not None
-        images = regions.batch_indices[tall]
-        looks = self.recognizer.decode(regions.char_logits[tall], use_language_model=False)
-        surest = [reading.score for reading in looks]
-        for first_corner in (1, 3):
-            turned = [np.roll(polygons[index], -first_corner, axis=0) for index in tall]
-            logits = self.recognizer.views(features, outlines_to_bezier(turned).to(features.device), images)
-            readings = self.recognizer.decode(logits, use_language_model=False)
-            for place, (index, reading) in enumerate(zip(tall, readings, strict=True)):
-                if reading.score > surest[place]:
-                    surest[place] = reading.score
-                    regions.char_logits[index] = logits[place]
-                    polygons[index] = turned[place]
+        language_model = self.recognizer.language_model
+        if language_model is None:
+            return [reading.score for reading in readings]
+        longest = max(1, *(len(reading.text) for reading in readings))
+        ids = torch.zeros(len(readings), longest, dtype=torch.int64)
+        for row, reading in zip(ids, readings, strict=True):
+            row[: len(reading.text)] = torch.tensor([ord(character) for character in reading.text], dtype=torch.int64)
+        perplexities = language_model.perplexities(char_classes(ids, self.recognizer.settings.charset))
+        weights = (perplexities**-_SPELLING_WEIGHT).tolist()
+        return [reading.score * weight for reading, weight in zip(readings, weights, strict=True)]
+
+    def _along_height(
+        self, features: torch.Tensor, quads: list[np.ndarray], images: torch.Tensor
+    ) -> Iterator[np.ndarray]:
+        """Tall quads, each from the corner where its surest reading starts: across, down or up."""
+        ways = []
+        for first_corner in (0, 1, 3):
+            turned = [np.roll(quad, -first_corner, axis=0) for quad in quads]
+            readings = self._glance(features, turned, images)
+            ways.append([(reading.score, quad) for reading, quad in zip(readings, turned, strict=True)])
+        for options in zip(*ways, strict=True):
+            yield max(options, key=lambda option: option[0])[1]
+
+    def _glance(self, features: torch.Tensor, quads: list[np.ndarray], images: torch.Tensor) -> list[WordReading]:
+        """First looks at N quads (4, 2), without a language model; images (N,)."""
+        assert self.recognizer is not None
+        logits = self.recognizer(features, outlines_to_bezier(quads).to(features.device), images)
+        return self.recognizer.decode(logits[:, None], use_language_model=False)
+
+
+def _witnesses(polygons: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The largest quads that are clearly longer than high, or higher than long, each from where a long side starts."""
+    quads = []
+    for quad in polygons:
+        if len(quad) == 4:
+            sides = np.linalg.norm(quad[[1, 3]] - quad[0], axis=1)
+            if sides.max() > _LEAST_ASPECT * sides.min():
+                quads.append((sides.prod(), np.roll(quad, -int(sides.argmax()), axis=0)))
+    return [quad for _, quad in sorted(quads, key=lambda pair: -pair[0])[:_MOST_WITNESSES]]
+
+
+def _direction(quad: np.ndarray) -> int:
+    """Quarter turns clockwise of the direction from the first corner of a quad (4, 2) to the second."""
+    x, y = quad[1] - quad[0]
+    return int(np.rint(np.arctan2(y, x) / (np.pi / 2))) % 4
+
+
+def _by_image(regions: Regions, num_images: int) -> list[list[np.ndarray]]:
+    """The outlines in each image."""
+    polygons, images = regions.polygons(), regions.batch_indices.cpu().numpy()
+    return [[polygons[index] for index in np.flatnonzero(images == image)] for image in range(num_images)]
 
 
 def _as_tensors(readings: list[WordReading], num_characters: int, device: torch.device) -> dict[str, torch.Tensor]:

@@ -154,6 +154,7 @@ def words_of_images(
     rule: LexiconRule,
     max_distance: float | None,
     charset: str,
+    calibration: Sequence[Sequence[float]] | None = None,
 ) -> list[dict[str, Any]]:
     """What `post_process_text_spotting` returns; `target_sizes` are (B, 2)."""
     valid_sizes = outputs["valid_sizes"]
@@ -162,7 +163,7 @@ def words_of_images(
     limit = checked_limit(rule, max_distance)
     regions = Regions(**{field.name: outputs.get(field.name) for field in fields(Regions)})
     found, images = instances_of_images(regions, len(valid_sizes)), regions.batch_indices.cpu().numpy()
-    readings = _readings(outputs)
+    readings = _calibrated(_readings(outputs), calibration)
     results = []
     for index, (proposals, words, size) in enumerate(zip(found, lexicons, sizes, strict=True)):
         read = [readings[place] for place in np.flatnonzero(images == index)]
@@ -190,6 +191,14 @@ def _readings(outputs: Any) -> list[WordReading]:
         text = "".join(chr(code) for code in codes if code)
         readings.append(WordReading(text, score, steps[: len(text)]))
     return readings
+
+
+def _calibrated(readings: list[WordReading], calibration: Sequence[Sequence[float]] | None) -> list[WordReading]:
+    """Readings with the scores that are reported."""
+    if calibration is None:
+        return readings
+    given, reported = zip(*calibration, strict=True)
+    return [reading._replace(score=float(np.interp(reading.score, given, reported))) for reading in readings]
 
 
 def _with_readings(proposals: TextInstances, readings: Sequence[WordReading]) -> TextInstances:

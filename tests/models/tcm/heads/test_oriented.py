@@ -134,7 +134,7 @@ def ideal_maps(module: ModuleType) -> OrientedHeadOutput:
         anchors = module.square_anchors(shapes)
         assigned = module.assign(anchors, valid_anchors(shapes, torch.tensor(SIZE), 1), BOXES, shapes)
     else:
-        anchors = module.turned_anchors(shapes)
+        anchors = module.rotated_anchors(shapes)
         assigned = module.assign(anchors, valid_anchors(shapes, torch.tensor(SIZE), 9), BOXES, shapes)
     if anchors is not None:
         deltas = encode_deltas(anchors, BOXES[assigned])
@@ -191,7 +191,7 @@ def test_the_smallest_object_takes_a_location_of_several() -> None:
 
 def test_every_object_has_an_anchor_however_small() -> None:
     shapes = torch.tensor([[16, 24], [8, 12], [4, 6], [2, 3], [1, 2]])
-    anchors = rotated_retinanet.turned_anchors(shapes)
+    anchors = rotated_retinanet.rotated_anchors(shapes)
     boxes = torch.tensor([[50.0, 50.0, 4.0, 2.0, 0.3], [100.0, 60.0, 190.0, 3.0, 0.1]])
     assigned = rotated_retinanet.assign(anchors, torch.ones(len(anchors), dtype=torch.bool), boxes, shapes)
     assert set(assigned[assigned >= 0].tolist()) == {0, 1}
@@ -282,7 +282,7 @@ SHAPES = torch.tensor([[16, 24], [8, 12], [4, 6], [2, 3], [1, 2]])
 
 
 def test_retinanet_finds_the_objects_that_a_look_at_all_pairs_finds() -> None:
-    anchors = rotated_retinanet.turned_anchors(SHAPES)
+    anchors = rotated_retinanet.rotated_anchors(SHAPES)
     valid = valid_anchors(SHAPES, torch.tensor([100, 150]), 9)
     for boxes in varied_boxes(200).split(10):
         solid = torch.cat([boxes[:, :2], boxes[:, 2:4].clamp(min=1e-3), boxes[:, 4:]], dim=1)

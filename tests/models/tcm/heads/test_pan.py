@@ -132,14 +132,14 @@ def test_growth_in_generations_equals_a_queue(seed: int) -> None:
     kernels, count = pan._kernels(text & (generator.random(text.shape) < generator.uniform(0.02, 0.2)))
     # Whole numbers, lest a distance at the limit be rounded differently.
     embedding = generator.integers(-1, 2, (4, *text.shape)).astype(np.float64)
-    grown = pan._aggregate_pixels(kernels, count, text, embedding, 2.7)
+    grown = pan._pixel_aggregation(kernels, count, text, embedding, 2.7)
     np.testing.assert_array_equal(grown, fifo(kernels, text, embedding, 2.7))
 
 
 def test_a_pixel_too_far_from_one_kernel_stays_free_for_the_next() -> None:
     kernels = np.array([[1, 0, 0, 0, 2]], np.int32)
     embedding = np.array([[[0.0, 9.0, 9.0, 9.0, 9.0]]], np.float32)
-    grown = pan._aggregate_pixels(kernels, 2, np.ones((1, 5), bool), embedding, 3.0)
+    grown = pan._pixel_aggregation(kernels, 2, np.ones((1, 5), bool), embedding, 3.0)
     assert grown.tolist() == [[1, 2, 2, 2, 2]]
 
 
@@ -222,10 +222,11 @@ def test_masked_pixels_do_not_count() -> None:
 def test_masked_pixels_count_among_the_negatives_that_are_drawn() -> None:
     logits = torch.tensor([[9.0, 8.0, 5.0, 4.0, 3.0, 2.0]])
     text, mask = torch.tensor([[0, 0, 1, 0, 0, 1]]) > 0, torch.tensor([[0, 0, 1, 1, 1, 1]]) > 0
+    image = logits[None], text[None], mask[None]
     # One for each of two pixels of text: the hardest two are masked.
-    assert pan._hard_pixels(logits, text, mask, 1).tolist() == [[False, False, True, False, False, True]]
+    assert pan._ohem_mask(*image, 1)[0].tolist() == [[False, False, True, False, False, True]]
     # As many as there are, masked ones included.
-    assert pan._hard_pixels(logits, text, mask, 3).tolist() == [[False, False, True, True, True, True]]
+    assert pan._ohem_mask(*image, 3)[0].tolist() == [[False, False, True, True, True, True]]
 
 
 def test_labels_of_another_size_or_head_are_refused() -> None:

@@ -239,8 +239,8 @@ def test_a_language_model_asks_for_more_views(margins: list[float]) -> None:
     reader = recognizer(language_model={"margins": margins})
     points, images = words(5)
     with torch.no_grad():
-        views = reader.views(features(), points, images)
-        nowhere = reader.views(features(), points[:0], images[:0])
+        views = reader.test_time_augmentation(features(), points, images)
+        nowhere = reader.test_time_augmentation(features(), points[:0], images[:0])
         expected = [reader(features(), with_margin(points, margin), images) for margin in (0.0, *margins)]
     assert torch.equal(views, torch.stack(expected, dim=1))
     assert nowhere.shape == (0, 1 + len(margins), *views.shape[2:])
@@ -342,6 +342,6 @@ def test_learns_four_words_by_heart(decoder: str) -> None:
         nn.utils.clip_grad_norm_(model.parameters(), 5.0)
         optimizer.step()
     with torch.no_grad():
-        readings = model.eval().decode(model.views(canvas, points, images))
+        readings = model.eval().decode(model.test_time_augmentation(canvas, points, images))
     assert [reading.text for reading in readings] == texts
     assert min(reading.score for reading in readings) > 0.5

@@ -10,7 +10,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from transformers_tcm.models.tcm.recognition.ctc_search import Word, aligned_steps, likely_words
+from transformers_tcm.models.tcm.recognition.ctc_search import Word, ctc_beam_search, ctc_forced_alignment
 from transformers_tcm.models.tcm.recognition.language_model import CharacterLanguageModel, LanguageModelConfig
 
 BLANK = 2
@@ -45,7 +45,7 @@ def speller(charset: str = "ab", **settings: Any) -> CharacterLanguageModel:
 
 
 def most_probable_words(probabilities: np.ndarray, model: CharacterLanguageModel) -> list[Word]:
-    return [max(words, key=words.__getitem__) for words in likely_words(probabilities, model)]
+    return [max(words, key=words.__getitem__) for words in ctc_beam_search(probabilities, model)]
 
 
 def spelling(model: CharacterLanguageModel, word: Word) -> float:
@@ -65,7 +65,7 @@ def test_shares_are_those_of_all_paths(logits: list[tuple[float, ...]], weight: 
     for path, probability in all_paths(probabilities).items():
         chances[word_of(path)] += probability
     scores = {word: np.log(chance) + spelling(model, word) for word, chance in chances.items()}
-    [found] = likely_words(probabilities[None], model)
+    [found] = ctc_beam_search(probabilities[None], model)
     total = np.logaddexp.reduce(list(scores.values()))
     assert found == pytest.approx({word: np.exp(score - total) for word, score in scores.items()}, abs=1e-4)
 
@@ -120,7 +120,7 @@ def test_characters_stand_on_the_most_probable_path(logits: list[tuple[float, ..
     paths = {path: chance for path, chance in all_paths(probabilities).items() if word_of(path) == word}
     assume(paths)
     best = max(paths.values())
-    steps = aligned_steps(probabilities, word)
+    steps = ctc_forced_alignment(probabilities, word)
     assert len(steps) == len(word)
     assert any(stands_on(path, steps, probabilities) for path, chance in paths.items() if chance >= best * (1 - 1e-9))
 

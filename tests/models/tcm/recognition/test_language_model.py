@@ -109,6 +109,19 @@ def test_learns_words_by_heart() -> None:
     assert max(unknown) < min(known) - 2
 
 
+def test_perplexity_tells_words_from_others() -> None:
+    model = taught(["sale", "open", "exit"])
+    classes = torch.full((3, 5), -1)
+    for row, word in zip(classes, ("SALE", "OPEN", "EPNOA"), strict=True):
+        row[: len(word)] = torch.tensor([PRINTABLE_ASCII.index(character) for character in word])
+    known, other, unknown = model.perplexities(classes).tolist()
+    assert 1 <= known < 2
+    assert 1 <= other < 2
+    assert unknown > 10
+    mean = np.log(model.perplexities(classes[:2]).numpy()).mean()  # both have as many characters
+    assert model.loss(classes[:2]).item() == pytest.approx(mean, rel=1e-4)
+
+
 def test_joint_training_leaves_it_alone() -> None:
     assert not any(parameter.requires_grad for parameter in language_model().parameters())
 
@@ -118,9 +131,20 @@ def test_spelling_decides_what_looks_alike() -> None:
     [seen] = read_words(logits, PRINTABLE_ASCII, ctc_steps)
     [chosen] = read_words(logits, PRINTABLE_ASCII, ctc_steps, taught(["sale", "open", "exit"]))
     assert (seen.text, chosen.text) == ("SOLE", "SALE")
-    # The score says how clear the letters are; probabilities are those at the chosen letters.
-    assert chosen.score == seen.score
+    # The score is that of the chosen letters; probabilities are those at their places.
+    assert 0 < chosen.score < seen.score
     np.testing.assert_allclose(chosen.probabilities, seen.probabilities)
+
+
+def test_spelling_has_no_say_where_the_looks_leave_no_doubt() -> None:
+    logits = logits_of("SALE", {1: ("O", 1.0)})
+    model = taught(["sale", "open", "exit"])
+    [seen] = read_words(logits, PRINTABLE_ASCII, ctc_steps)
+    model.settings.clear_score = seen.score
+    [kept] = read_words(logits, PRINTABLE_ASCII, ctc_steps, model)
+    assert (kept.text, kept.score) == ("SOLE", seen.score)
+    model.settings.clear_score = 1.0
+    assert read_words(logits, PRINTABLE_ASCII, ctc_steps, model)[0].text == "SALE"
 
 
 def test_views_vote() -> None:

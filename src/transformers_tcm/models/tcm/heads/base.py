@@ -87,6 +87,15 @@ class HeadInputs:
     pixel_mask: torch.Tensor | None = None
     score_map: torch.Tensor | None = None
 
+    def to(self, device: torch.device | str | int, non_blocking: bool = False) -> "HeadInputs":
+        """The same on a device, where accelerate runs the head on another one than the image encoder."""
+
+        def moved(tensor: Any) -> Any:
+            return None if tensor is None else tensor.to(device, non_blocking=non_blocking)
+
+        others = {name: moved(value) for name, value in vars(self).items() if name != "pyramid"}
+        return HeadInputs(tuple(moved(level) for level in self.pyramid), **others)
+
 
 @dataclass
 class Regions:
@@ -165,6 +174,7 @@ class DetectionHead(nn.Module, ABC):
         reads: whether it also reads what it finds; it then has a static method `read(char_logits, settings)`.
         score_map_loss: form of the auxiliary loss that goes with it: `"bce"`, `"dice"` or `"masked_bce"`.
         score_map_input: what is concatenated to C5: the `"cosine"` or the `"logits"` of the score map.
+        keep_in_float32: names of layers whose activations or statistics exceed the reach of float16.
 
     Args:
         settings: an object of the `config_class`.
@@ -182,6 +192,7 @@ class DetectionHead(nn.Module, ABC):
     reads: ClassVar[bool] = False
     score_map_loss: ClassVar[str]
     score_map_input: ClassVar[str] = "cosine"
+    keep_in_float32: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, settings: Any, in_channels: Sequence[int], num_classes: int = 1):
         super().__init__()

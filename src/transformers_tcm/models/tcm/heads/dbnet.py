@@ -114,6 +114,7 @@ class DBNetHead(DetectionHead):
     display_name = "DBNet"
     paper = "Liao et al., Real-time Scene Text Detection with Differentiable Binarization, AAAI 2020"
     score_map_loss = "bce"
+    keep_in_float32 = ("probability.0", "probability.1", "threshold.0", "threshold.1")
 
     def __init__(self, settings: DBNetConfig, in_channels: Sequence[int], num_classes: int = 1):
         super().__init__(settings, in_channels, num_classes)
@@ -156,16 +157,14 @@ class DBNetHead(DetectionHead):
     ) -> dict[str, np.ndarray]:
         """Target maps (height, width) of one image.
 
-        `shrink_map` and `shrink_mask` are uint8, the shrunk text and where it counts; `threshold_map`
-        float32, highest on the outlines, and `threshold_mask` uint8, where it counts. Ignored, tiny and vanishing words
-        are masked out.
+        `shrink_map` and `shrink_mask` are uint8, the shrunk text and where it counts; `threshold_map` float16, highest
+        on the outlines, and `threshold_mask` uint8, where it counts. Ignored, tiny and vanishing words are masked out.
         """
         import cv2
 
-        low, high = settings.threshold_min, settings.threshold_max
         shrink_map, threshold_mask = np.zeros(size, np.uint8), np.zeros(size, np.uint8)
         shrink_mask = np.ones(size, np.uint8)
-        closeness = np.zeros(size, np.float32)
+        threshold_map = np.full(size, settings.threshold_min, np.float16)
         for polygon, ignore in zip(instances.polygons, instances.ignored, strict=True):
             distance = _shrink_distance(polygon, settings.shrink_ratio)
             shrunk = [] if ignore or _is_tiny(polygon, settings) else _offset_in_pixels(polygon, -int(distance + 0.5))
@@ -173,13 +172,13 @@ class DBNetHead(DetectionHead):
                 cv2.fillPoly(shrink_mask, [polygon.astype(np.int32)], 0)
                 continue
             cv2.fillPoly(shrink_map, [shrunk[0].astype(np.int32)], 1)
-            _draw_border(polygon, distance, closeness, threshold_mask)
+            _draw_border(polygon, distance, settings, threshold_map, threshold_mask)
         for mask in (shrink_mask, threshold_mask):
             mask[valid_size[0] :], mask[:, valid_size[1] :] = 0, 0
         return {
             "shrink_map": shrink_map,
             "shrink_mask": shrink_mask,
-            "threshold_map": low + (high - low) * closeness,
+            "threshold_map": threshold_map,
             "threshold_mask": threshold_mask,
         }
 
@@ -190,7 +189,7 @@ class DBNetHead(DetectionHead):
     @staticmethod
     def decode(maps: Mapping[str, Any], valid_sizes: torch.Tensor, decoding: DBNetDecoding) -> Regions:
         """Regions of the binarised probability map (B, 1, H, W), grown back to words."""
-        grow = _grow_polygon if decoding.polygon else _grow_quad
+        grow = _unclip_polygon if decoding.polygon else _unclip_quad
         outlines: list[list[np.ndarray]] = []
         scores = []
         for probabilities in valid_parts(maps["prob_map"], valid_sizes, "prob_map"):
@@ -218,7 +217,7 @@ def _logits(branch: nn.Sequential, features: torch.Tensor) -> torch.Tensor:
     """The map (B, 1, H, W) float32 of a branch.
 
     Its first convolution leaves the reach of float16, and so do the statistics of its norm: models in float16 keep
-    both in float32, see `TCMForTextDetection._keep_in_fp32_modules`.
+    both in float32, see `DBNetHead.keep_in_float32`.
     """
     start, rest = branch[:2], branch[2:]
     if features.dtype == torch.float16 and branch.get_parameter("0.weight").dtype == torch.float32:
@@ -247,22 +246,25 @@ def _is_tiny(polygon: np.ndarray, settings: DBNetConfig) -> bool:
     return bool(sides.min() < settings.min_short_side)
 
 
-def _draw_border(polygon: np.ndarray, distance: float, closeness: np.ndarray, mask: np.ndarray) -> None:
-    """Raise `closeness` to 1 - d / distance, d from the outline; mark the dilated polygon in `mask`."""
+def _draw_border(
+    polygon: np.ndarray, distance: float, settings: DBNetConfig, threshold_map: np.ndarray, mask: np.ndarray
+) -> None:
+    """Raise the threshold near an outline, to its highest there, and mark the dilated polygon, both in place."""
     import cv2
 
     dilated = _offset_in_pixels(polygon, distance)
     if len(dilated) != 1:
         return
     cv2.fillPoly(mask, [dilated[0].astype(np.int32)], 1)
-    height, width = closeness.shape
+    height, width = threshold_map.shape
     left, top = np.clip(np.floor(dilated[0].min(axis=0)).astype(int), 0, [width, height])
     right, bottom = np.clip(np.ceil(dilated[0].max(axis=0)).astype(int) + 1, 0, [width, height])
     if left >= right or top >= bottom:
         return
-    near = 1 - _distance_to_outline(polygon, np.arange(left, right), np.arange(top, bottom)) / distance
-    target = closeness[top:bottom, left:right]
-    np.maximum(target, near, out=target)
+    away = _distance_to_outline(polygon, np.arange(left, right), np.arange(top, bottom)) / distance
+    near = settings.threshold_max - (settings.threshold_max - settings.threshold_min) * away
+    target = threshold_map[top:bottom, left:right]
+    np.maximum(target, near.astype(np.float16), out=target)
 
 
 def _distance_to_outline(polygon: np.ndarray, columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -290,13 +292,13 @@ def _find_regions(probabilities: np.ndarray, decoding: DBNetDecoding) -> list[tu
     regions = []
     for contour in contours:
         if min(cv2.minAreaRect(contour)[1]) >= decoding.min_size:
-            score = _mean_inside(probabilities, contour)
+            score = _box_score(probabilities, contour)
             if score >= decoding.box_threshold:
                 regions.append((contour[:, 0].astype(np.float32), score))
     return regions
 
 
-def _mean_inside(probabilities: np.ndarray, contour: np.ndarray) -> float:
+def _box_score(probabilities: np.ndarray, contour: np.ndarray) -> float:
     """Mean of the map inside a contour (K, 1, 2), looked at within its bounding box only."""
     import cv2
 
@@ -306,11 +308,11 @@ def _mean_inside(probabilities: np.ndarray, contour: np.ndarray) -> float:
     return cv2.mean(probabilities[top : top + height, left : left + width], inside)[0]
 
 
-def _grow_quad(outline: np.ndarray, ratio: float) -> np.ndarray:
+def _unclip_quad(outline: np.ndarray, ratio: float) -> np.ndarray:
     return geometry.unclip_quad(geometry.min_area_quad(outline), ratio)
 
 
-def _grow_polygon(outline: np.ndarray, ratio: float) -> np.ndarray | None:
+def _unclip_polygon(outline: np.ndarray, ratio: float) -> np.ndarray | None:
     """Grown outline without the vertices that a pixel contour has in excess."""
     import cv2
 

@@ -23,13 +23,13 @@ from .deformable import (
     DecoderStream,
     DeformableConfig,
     DeformableHead,
-    best_tokens,
     inverse_sigmoid,
     kept_queries,
     last_layer,
     query_regions,
     sine_features,
     spotting_targets,
+    topk_proposals,
 )
 from .matching import Words, ctc_text_costs, ctc_text_loss, focal_cost, hungarian_matching, only, set_focal_loss
 
@@ -174,7 +174,7 @@ class DeepSoloHead(DeformableHead):
 
     def forward(self, inputs: HeadInputs, with_training_maps: bool = True) -> DeepSoloOutput:
         tokens, proposals = self.encode(inputs)
-        chosen = best_tokens(proposals.logits, self.settings.num_queries)
+        chosen = topk_proposals(proposals.logits, self.settings.num_queries)
         curves = proposals.coordinates.detach().take_along_dim(chosen[..., None], dim=1).unflatten(-1, (4, 2))
         states = self.point_embedding[: chosen.shape[1]].expand(len(curves), -1, -1, -1)  # (B, Q, N, D)
         references = self.sampled(curves)  # (B, Q, N, 2)

@@ -81,7 +81,7 @@ class RotatedRetinaNetHead(OrientedHead):
 
     def loss(self, maps: Any, labels: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Focal loss over the anchors of each image that count, L1 of the deltas over those that have an object."""
-        anchors, sizes = turned_anchors(maps["level_shapes"]), stacked(labels, "valid_size")
+        anchors, sizes = rotated_anchors(maps["level_shapes"]), stacked(labels, "valid_size")
         assigned = torch.stack(
             [
                 assign(anchors, self._valid_anchors(maps, size), boxes, maps["level_shapes"])
@@ -111,11 +111,11 @@ class RotatedRetinaNetHead(OrientedHead):
     @staticmethod
     def decode(maps: Mapping[str, Any], valid_sizes: torch.Tensor, decoding: OrientedDecoding) -> Regions:
         """Objects of each image, with their centres in it."""
-        anchors = turned_anchors(torch.as_tensor(maps["level_shapes"]))
+        anchors = rotated_anchors(torch.as_tensor(maps["level_shapes"]))
         return decode_regions(maps, decoding, anchor_candidates(maps, valid_sizes, anchors))
 
 
-def turned_anchors(shapes: torch.Tensor) -> torch.Tensor:
+def rotated_anchors(shapes: torch.Tensor) -> torch.Tensor:
     """Anchors (P x 9, 5) of all levels (L, 2), in le90 form.
 
     At each location there are squares, then wide rectangles, then tall ones, of three sizes each. Squares have the

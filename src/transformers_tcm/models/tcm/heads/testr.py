@@ -25,13 +25,13 @@ from .deformable import (
     DecoderStream,
     DeformableConfig,
     DeformableHead,
-    best_tokens,
     inverse_sigmoid,
     kept_queries,
     last_layer,
     query_regions,
     sine_features,
     spotting_targets,
+    topk_proposals,
 )
 from .matching import Words, focal_cost, hungarian_matching, only, set_focal_loss, slot_text_loss
 
@@ -223,7 +223,7 @@ class TESTRHead(DeformableHead):
 
     def forward(self, inputs: HeadInputs, with_training_maps: bool = True) -> TESTROutput:
         tokens, proposals = self.encode(inputs)
-        chosen = best_tokens(proposals.logits, self.settings.num_queries)
+        chosen = topk_proposals(proposals.logits, self.settings.num_queries)
         boxes = proposals.coordinates.detach().take_along_dim(chosen[..., None], dim=1)  # (B, Q, 4)
         positions = {"points": self.query_position(boxes)[:, :, None], "text": self._slot_positions(boxes.device)}
         # Every layer looks around the same boxes, (B, Q, 1, L, 4) in [0, 1] of the padded levels.

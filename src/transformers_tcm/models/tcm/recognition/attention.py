@@ -67,6 +67,7 @@ class AttentionRecognizer(Recognizer):
     """Each step is a character until the end."""
 
     display_name = "attention"
+    class_tensors = ("embedding.weight", "output.weight", "output.bias")
 
     def make_decoder(self, settings: RecognizerConfig) -> nn.Module:
         return TCMAttentionDecoder(settings)

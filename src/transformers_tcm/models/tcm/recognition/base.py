@@ -13,11 +13,11 @@ import torch
 from huggingface_hub.dataclasses import strict
 from torch import nn
 
-from .language_model import CharacterLanguageModel, LanguageModelConfig
+from .language_model import CharacterLanguageModel, LanguageModelConfig, fold_character, needs_search
 from .reading import PRINTABLE_ASCII, WordReading, char_classes
 from .sampling import WordSampler, quads_to_bezier, with_margin, word_heights
 
-__all__ = ["Recognizer", "RecognizerConfig"]
+__all__ = ["Recognizer", "RecognizerConfig", "changed_settings"]
 
 # Words are encoded in multiples of this number.
 ROUNDING = 8
@@ -110,12 +110,27 @@ class RecognizerConfig:
         return self.crop_size[1] // 2
 
 
+def changed_settings(stored: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a recogniser with some changed, without a language model that does not fit them.
+
+    Args:
+        stored: as in `TCMConfig.recognizer`.
+        changes: what to change.
+    """
+    settings = {**stored, **changes}
+    known = {fold_character(character) for character in stored.get("charset", PRINTABLE_ASCII)}
+    asked = {fold_character(character) for character in settings.get("charset", PRINTABLE_ASCII)}
+    fits = asked <= known and settings.get("decoder", "ctc") == stored.get("decoder", "ctc")
+    return settings if fits or "language_model" in changes else {**settings, "language_model": None}
+
+
 class Recognizer(nn.Module, ABC):
     """Reads words at given places of a feature map: samples them, encodes the crops, and decodes the states.
 
     Class attributes:
         config_class: dataclass of its settings, `TCMConfig.recognizer`.
         display_name: how cards and tables call it.
+        class_tensors: names of the decoder's weights that have a row for each class.
 
     Args:
         settings: its settings.
@@ -124,6 +139,7 @@ class Recognizer(nn.Module, ABC):
 
     config_class: ClassVar[type] = RecognizerConfig
     display_name: ClassVar[str]
+    class_tensors: ClassVar[tuple[str, ...]]
 
     def __init__(self, settings: RecognizerConfig, in_channels: int):
         from .encoder import TCMWordEncoder  # which takes the settings above
@@ -141,10 +157,36 @@ class Recognizer(nn.Module, ABC):
             language = LanguageModelConfig(**settings.language_model)
             self.language_model = CharacterLanguageModel(language, settings.charset)
 
+    @torch.no_grad()
+    def adopt(self, other: "Recognizer") -> str:
+        """Take the weights of a recogniser of other characters, those of classes for the characters in both.
+
+        Returns:
+            The characters that the other lacks, whose weights are left as they are.
+        """
+        # Unknown and last, which both have, are -2 and -1 from the end.
+        former = {character: row for row, character in enumerate(other.settings.charset)}
+        shared = [(row, former[c]) for row, c in enumerate(self.settings.charset) if c in former] + [(-2, -2), (-1, -1)]
+        own_rows, other_rows = (list(rows) for rows in zip(*shared, strict=True))
+        weights, class_tensors = other.state_dict(), {f"decoder.{name}" for name in self.class_tensors}
+        for name, tensor in self.state_dict().items():
+            if name in class_tensors:
+                tensor[own_rows] = weights[name][other_rows]
+            elif not name.startswith("language_model."):
+                tensor.copy_(weights[name])
+        if self.language_model is not None and other.language_model is not None:
+            self.language_model.adopt(other.language_model)
+        return "".join(character for character in self.settings.charset if character not in former)
+
     @abstractmethod
     def make_decoder(self, settings: RecognizerConfig) -> nn.Module:
         """From states (N, T, D), and the right classes where it is taught, to logits (N, T', classes); with a `loss`
         of logits and classes (N, L), -1 after the end."""
+
+    def classify(self, states: torch.Tensor, classes: torch.Tensor | None) -> torch.Tensor:
+        """Logits (N, T', classes) of states (N, T, D), by the decoder."""
+        logits: torch.Tensor = self.decoder(states, classes)
+        return logits
 
     @property
     @abstractmethod
@@ -186,11 +228,28 @@ class Recognizer(nn.Module, ABC):
         ]
         return torch.cat(parts) if parts else features.new_zeros(0, self.num_steps, self.settings.num_classes)
 
-    def views(self, features: torch.Tensor, control_points: torch.Tensor, batch_indices: torch.Tensor) -> torch.Tensor:
-        """Logits (N, V, T, classes) of words in all views."""
-        points = self.view_points(control_points)  # (N, V, 8, 2)
-        views = self(features, points.flatten(0, 1), batch_indices.repeat_interleave(points.shape[1]))
-        return views.unflatten(0, points.shape[:2])  # (N x V, T, classes) -> (N, V, T, classes)
+    def test_time_augmentation(
+        self,
+        features: torch.Tensor,
+        control_points: torch.Tensor,
+        batch_indices: torch.Tensor,
+        text_threshold: float = 0.0,
+    ) -> torch.Tensor:
+        """Logits (N, V, T, classes) of words in all views, the word itself first.
+
+        Further views are looked at only of words that a language model will search for, see `needs_search`; for others
+        the first one stands V times.
+        """
+        first = self(features, control_points, batch_indices)[:, None]  # (N, T, classes) -> (N, 1, T, classes)
+        if self.language_model is None or not self.language_model.settings.margins:
+            return first
+        scores = torch.tensor([look.score for look in self.decode(first, use_language_model=False)])
+        unclear = needs_search(scores, self.language_model.settings, text_threshold).nonzero()[:, 0].to(first.device)
+        points = self.view_points(control_points[unclear])[:, 1:]  # (n, V - 1, 8, 2)
+        views = first.repeat(1, 1 + len(self.language_model.settings.margins), 1, 1)
+        others = self(features, points.flatten(0, 1), batch_indices[unclear].repeat_interleave(points.shape[1]))
+        views[unclear, 1:] = others.unflatten(0, points.shape[:2])  # (n x (V - 1), T, classes)
+        return views
 
     def view_points(self, control_points: torch.Tensor) -> torch.Tensor:
         """Words (N, 8, 2) as they are and with each margin of the language model, (N, V, 8, 2)."""
@@ -214,7 +273,7 @@ class Recognizer(nn.Module, ABC):
         crops = torch.cat([crops, crops[-1:].expand(extra, -1, -1, -1)])
         if classes is not None:
             classes = torch.cat([classes, classes[-1:].expand(extra, -1)])
-        return self.decoder(self.encoder(crops), classes)[: len(control_points)]
+        return self.classify(self.encoder(crops), classes)[: len(control_points)]
 
     def loss(
         self,

@@ -44,9 +44,15 @@ class CTCRecognizer(Recognizer):
     """A character is what a run of equal steps says, and blanks separate them."""
 
     display_name = "CTC"
+    class_tensors = ("weight", "bias")
 
     def make_decoder(self, settings: RecognizerConfig) -> nn.Module:
         return TCMCTCDecoder(settings)
+
+    def classify(self, states: torch.Tensor, classes: torch.Tensor | None) -> torch.Tensor:
+        # Quantisation puts plain linear layers, which take nothing else, in place of the decoder.
+        logits: torch.Tensor = self.decoder(states)
+        return logits
 
     @property
     def num_steps(self) -> int:

@@ -1,4 +1,4 @@
-"""The words that a CTC recogniser and a language model agree on, and where in them their characters stand.
+"""CTC beam search with a language model for the words that both agree on, and CTC forced alignment of their characters.
 
 References: CTC, Graves et al., ICML 2006; prefix beam search with a language model, Hannun et al., First-Pass Large
 Vocabulary Continuous Speech Recognition using Bi-Directional Recurrent DNNs, 2014.
@@ -15,7 +15,7 @@ import numpy as np
 
 from .language_model import CharacterLanguageModel
 
-__all__ = ["Word", "aligned_steps", "likely_words"]
+__all__ = ["Word", "ctc_beam_search", "ctc_forced_alignment"]
 
 # Characters that are less probable than this share of the most probable class are not considered at a step.
 LEAST_SHARE = 1e-3
@@ -64,8 +64,8 @@ class Spelling:
             self.known.update(zip(new, (settings.weight * scores).tolist(), strict=True))
 
 
-def likely_words(probabilities: np.ndarray, language_model: CharacterLanguageModel) -> list[dict[Word, float]]:
-    """For each of N pictures the words, as classes of their characters, that looks and spelling make probable.
+def ctc_beam_search(probabilities: np.ndarray, language_model: CharacterLanguageModel) -> list[dict[Word, float]]:
+    """CTC prefix beam search: of N pictures the words, as classes of their characters, probable by looks and spelling.
 
     Args:
         probabilities: (N, T, C) of every class at each step.
@@ -147,7 +147,7 @@ def _shares(scores: dict[Word, float]) -> dict[Word, float]:
     return {word: chance / total for word, chance in chances.items()}
 
 
-def aligned_steps(probabilities: np.ndarray, word: Word) -> np.ndarray:
+def ctc_forced_alignment(probabilities: np.ndarray, word: Word) -> np.ndarray:
     """The step (L,) at which each character of a word is surest, on the word's most probable path.
 
     Args:

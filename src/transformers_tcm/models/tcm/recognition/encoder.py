@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from ..layers_tcm import TCMConvNorm
+from ..layers_tcm import TCMConvNorm, TCMMultiheadAttention
 from .base import RecognizerConfig
 
 __all__ = ["TCMWordEncoder"]
@@ -24,6 +24,17 @@ class TCMResidualBlock(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         return functional.relu(features + self.convs(features))
+
+
+class TCMWordLayer(nn.TransformerEncoderLayer):
+    """A pre-norm transformer layer whose weights can be offloaded."""
+
+    def __init__(self, settings: RecognizerConfig):
+        size, dropout = settings.hidden_size, float(settings.dropout)
+        super().__init__(
+            size, settings.num_heads, 2 * size, dropout, activation="gelu", batch_first=True, norm_first=True
+        )
+        self.self_attn = TCMMultiheadAttention(size, settings.num_heads, dropout, batch_first=True)
 
 
 class TCMWordEncoder(nn.Module):
@@ -42,23 +53,13 @@ class TCMWordEncoder(nn.Module):
         rows = settings.crop_size[0] // 2 ** (len(settings.channels) - 1)
         self.flatten = nn.Linear(rows * in_channels, settings.hidden_size)
         self.position_embedding = nn.Embedding(settings.num_steps, settings.hidden_size)
-        self.layers = nn.ModuleList(
-            nn.TransformerEncoderLayer(
-                settings.hidden_size,
-                settings.num_heads,
-                dim_feedforward=2 * settings.hidden_size,
-                dropout=float(settings.dropout),
-                activation="gelu",
-                batch_first=True,
-                norm_first=True,
-            )
-            for _ in range(settings.num_layers)
-        )
+        self.layers = nn.ModuleList(TCMWordLayer(settings) for _ in range(settings.num_layers))
         self.norm = nn.LayerNorm(settings.hidden_size)
 
     def forward(self, crops: torch.Tensor) -> torch.Tensor:
         columns = self.convs(crops).permute(0, 3, 1, 2).flatten(2)  # (N, C, rows, T) -> (N, T, C x rows)
-        states = self.flatten(columns) + self.position_embedding.weight
+        steps = torch.arange(columns.shape[1], device=columns.device)
+        states = self.flatten(columns) + self.position_embedding(steps)
         for layer in self.layers:
             states = layer(states)
         return self.norm(states)

@@ -7,8 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from .ctc_search import Word, aligned_steps, likely_words
-from .language_model import CharacterLanguageModel
+from .ctc_search import LEAST_PROBABILITY, Word, ctc_beam_search, ctc_forced_alignment
+from .language_model import CharacterLanguageModel, needs_search
 
 __all__ = [
     "PRINTABLE_ASCII",
@@ -30,8 +30,8 @@ class WordReading(NamedTuple):
 
     Args:
         text: the characters.
-        score: how clear the characters look: geometric mean of the probabilities of the most probable ones, in [0, 1],
-            whether a language model chose others or not; 0 where none is seen.
+        score: how sure that text is, in [0, 1]: the geometric mean of the probabilities of its characters as they look;
+            where a language model chose it, times its share of the probability of all texts; 0 for no text.
         probabilities: (len(text), len(charset)) of every character of the charset at each place.
     """
 
@@ -68,37 +68,41 @@ def read_words(
         language_model: weighs how words that a CTC recogniser thinks likely are spelled, and the views vote; without it
             each character is the one that looks most probable in the first view.
         text_threshold: words whose characters look less clear than this score keep their first look, since searching
-            is what takes the time.
+            is what takes the time, and so do those that look so clear that spelling has no say, see `needs_search`.
     """
     probabilities = char_logits.detach().float().softmax(dim=-1).cpu().numpy()
     readings = [_most_probable(word[steps_of(word)], charset) for word in probabilities[:, 0]]
-    clear = [] if language_model is None else [i for i, look in enumerate(readings) if look.score >= text_threshold]
-    if language_model is not None and clear:
-        words = _elected_words(probabilities[clear], language_model)
-        for index, word in zip(clear, words, strict=True):
-            readings[index] = _respelled(readings[index], probabilities[index, 0], word, charset)
+    if language_model is None or not readings:
+        return readings
+    scores = torch.tensor([look.score for look in readings])
+    unclear = needs_search(scores, language_model.settings, text_threshold).nonzero()[:, 0].tolist()
+    elected = _elected_words(probabilities[unclear], language_model)
+    for index, (word, share) in zip(unclear, elected, strict=True):
+        readings[index] = _respelled(probabilities[index, 0], word, share, charset)
     return readings
 
 
-def _elected_words(probabilities: np.ndarray, language_model: CharacterLanguageModel) -> list[Word]:
-    """The words that are most probable in all views (N, V, T, C) together."""
+def _elected_words(probabilities: np.ndarray, language_model: CharacterLanguageModel) -> list[tuple[Word, float]]:
+    """The words that are most probable in all views (N, V, T, C) together, and how probable."""
     count, views = probabilities.shape[:2]
-    likely = likely_words(probabilities.reshape(count * views, *probabilities.shape[2:]), language_model)
-    words = []
+    likely = ctc_beam_search(probabilities.reshape(count * views, *probabilities.shape[2:]), language_model)
+    words: list[tuple[Word, float]] = []
     for first in range(0, len(likely), views):
         votes = Counter[Word]()
         for view in likely[first : first + views]:
             votes.update(view)
-        words.append(max(votes, key=votes.__getitem__))
+        word = max(votes, key=votes.__getitem__)
+        words.append((word, votes[word] / views))
     return words
 
 
-def _respelled(seen: WordReading, probabilities: np.ndarray, word: Word, charset: str) -> WordReading:
-    """A reading with another word in its place; probabilities (T, C)."""
-    text = _text(word, charset)
-    if text == seen.text:
-        return seen
-    return WordReading(text, seen.score, probabilities[aligned_steps(probabilities, word), : len(charset)])
+def _respelled(probabilities: np.ndarray, word: Word, share: float, charset: str) -> WordReading:
+    """The reading of a word with that share of the probability of all; probabilities (T, C)."""
+    if not word:
+        return WordReading("", 0.0, probabilities[:0, : len(charset)])
+    steps = ctc_forced_alignment(probabilities, word)
+    clearness = np.exp(np.log(probabilities[steps, list(word)].clip(min=LEAST_PROBABILITY)).mean())
+    return WordReading(_text(word, charset), float(share * clearness), probabilities[steps, : len(charset)])
 
 
 def ctc_steps(probabilities: np.ndarray) -> np.ndarray:

@@ -1,0 +1,69 @@
+"""Several looks at one picture: a coarser one for large letters (image pyramid), and the picture turned upright.
+
+Both are made of the tensors that the image processor gave, so no picture is decoded or resized twice.
+"""
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from ..instances import TextInstances
+
+__all__ = ["coarser", "turned", "turned_back"]
+
+# A look that is hardly smaller than the first shows nothing new.
+_MOST_ALIKE = 0.8
+
+Batch = dict[str, torch.Tensor]
+
+
+def coarser(batch: Batch, longest_edge: int, divisor: int) -> Batch | None:
+    """The same pictures smaller; `None` where they would hardly be smaller.
+
+    Args:
+        batch: `pixel_values` (B, 3, H, W) and `pixel_mask` (B, H, W) of the image processor.
+        longest_edge: of the largest picture, in pixels.
+        divisor: height and width become multiples of it.
+    """
+    pixels, sizes = batch["pixel_values"], _valid_sizes(batch["pixel_mask"])
+    scale = longest_edge / int(sizes.max())
+    if scale > _MOST_ALIKE:
+        return None
+    size = [max(1, round(side * scale)) for side in pixels.shape[-2:]]
+    small = functional.interpolate(pixels.float(), size=size, mode="bilinear", antialias=True, align_corners=False)
+    smaller_sizes = (sizes * scale).round().long().clamp(min=1)
+    return _padded(small.to(pixels.dtype), smaller_sizes, divisor)
+
+
+def turned(batch: Batch, quarter_turns: int, divisor: int) -> Batch:
+    """One picture (1, 3, H, W) turned anticlockwise, padded right and below as before."""
+    height, width = _valid_sizes(batch["pixel_mask"])[0].tolist()
+    pixels = torch.rot90(batch["pixel_values"][..., :height, :width], quarter_turns, (-2, -1))
+    return _padded(pixels, torch.tensor([pixels.shape[-2:]]), divisor)
+
+
+def turned_back(instances: TextInstances, quarter_turns: int, size: tuple[int, int]) -> TextInstances:
+    """What was found in a picture that was turned anticlockwise, in pixels of the picture of `size` (height, width)."""
+    height, width = size
+    # Of the upper left corner of the turned picture, and of a step to the right in it.
+    origin = {1: (width, 0), 2: (width, height), 3: (0, height)}[quarter_turns]
+    x_axis = {1: (0, 1), 2: (-1, 0), 3: (0, -1)}[quarter_turns]
+    y_axis = (-x_axis[1], x_axis[0])
+    matrix = np.array([x_axis, y_axis], np.float32)
+    return instances.with_polygons([polygon @ matrix + np.array(origin, np.float32) for polygon in instances.polygons])
+
+
+def _valid_sizes(pixel_mask: torch.Tensor) -> torch.Tensor:
+    """Height and width (B, 2) of the pictures in masks (B, H, W)."""
+    mask = pixel_mask.bool()
+    return torch.stack([mask.any(dim=2).sum(dim=1), mask.any(dim=1).sum(dim=1)], dim=1)
+
+
+def _padded(pixels: torch.Tensor, sizes: torch.Tensor, divisor: int) -> Batch:
+    """Pictures (B, 3, h, w) with zeros right and below, and their mask."""
+    extra_rows, extra_columns = (-side % divisor for side in pixels.shape[-2:])
+    pixels = functional.pad(pixels, (0, extra_columns, 0, extra_rows))
+    rows, columns = (torch.arange(side) for side in pixels.shape[-2:])
+    # (B, H, 1) and (B, 1, W)
+    inside = (rows[None, :, None] < sizes[:, 0, None, None].cpu()) & (columns < sizes[:, 1, None, None].cpu())
+    return {"pixel_values": pixels, "pixel_mask": inside.long().to(pixels.device)}

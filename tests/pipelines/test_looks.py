@@ -1,0 +1,101 @@
+"""Several looks at one picture: coarser, and turned."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import pipeline
+
+import transformers_tcm
+from transformers_tcm.instances import TextInstances
+from transformers_tcm.pipelines.looks import coarser, turned, turned_back
+from transformers_tcm.pipelines.text_spotting import TextSpottingPipeline
+from transformers_tcm.tiling import merge_levels
+
+EXAMPLES = Path(__file__).parents[2] / "examples" / "images"
+PHOTO = Image.open(EXAMPLES / "street.jpg").convert("RGB")
+WORDS = set(json.loads((EXAMPLES / "street.jsonl").read_text(encoding="utf-8"))["texts"])
+QUAD = np.array([[10, 20], [50, 20], [50, 36], [10, 36]], np.float32)
+
+
+def batch_of(height: int, width: int, padded: tuple[int, int]) -> dict[str, torch.Tensor]:
+    pixels, mask = torch.zeros(1, 3, *padded), torch.zeros(1, *padded, dtype=torch.int64)
+    pixels[..., :height, :width] = torch.rand(3, height, width, generator=torch.Generator().manual_seed(0))
+    mask[:, :height, :width] = 1
+    return {"pixel_values": pixels, "pixel_mask": mask}
+
+
+def test_a_coarser_look_shows_the_same_smaller() -> None:
+    batch = batch_of(90, 160, (96, 160))
+    smaller = coarser(batch, 80, 32)
+    assert smaller is not None
+    assert smaller["pixel_values"].shape == (1, 3, 64, 96)
+    assert smaller["pixel_mask"].sum() == 45 * 80
+    inside = smaller["pixel_values"][..., :45, :80]
+    torch.testing.assert_close(inside.mean(), batch["pixel_values"][..., :90, :160].mean(), atol=0.01, rtol=0)
+    assert coarser(batch, 140, 32) is None
+
+
+@pytest.mark.parametrize("quarter_turns", [1, 2, 3])
+def test_turning_back_undoes_turning(quarter_turns: int) -> None:
+    height, width = 60, 90
+    batch = batch_of(height, width, (64, 96))
+    batch["pixel_values"][0, :, 20:36, 10:50] = 9.0
+    upright = turned(batch, quarter_turns, 32)
+    assert all(side % 32 == 0 for side in upright["pixel_values"].shape[-2:])
+    assert upright["pixel_mask"].sum() == height * width
+    rows, columns = (upright["pixel_values"][0, 0] == 9.0).nonzero(as_tuple=True)
+    left, top, right, bottom = columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
+    found = np.array([[left, top], [right, top], [right, bottom], [left, bottom]], np.float32)
+    (back,) = turned_back(TextInstances([found]), quarter_turns, (height, width)).polygons
+    assert {tuple(point) for point in back.tolist()} == {tuple(point) for point in QUAD.tolist()}
+
+
+def test_four_quarter_turns_start_at_the_readings_top_left() -> None:
+    # Text that runs down, in a picture turned clockwise: upright its first edge points to the right.
+    (back,) = turned_back(TextInstances([QUAD]), 1, (90, 60)).polygons
+    assert (back[1] - back[0]).tolist() == [0, 40]
+
+
+def test_large_words_come_from_the_coarse_look_and_small_ones_from_the_fine() -> None:
+    large, small = QUAD * 4, QUAD + 300
+    fine = TextInstances(
+        [large * np.array([0.5, 1], np.float32), small], scores=np.array([0.99, 0.6]), texts=["SC", "fine"]
+    )
+    coarse = TextInstances(
+        [large, small + 2, QUAD + 500], scores=np.array([0.7, 0.9, 0.5]), texts=["SCHOOL", "fme", "x"]
+    )
+    assert merge_levels(fine, coarse, 0.5).texts == ["SCHOOL", "fine", "x"]
+    # At a quarter of its size the large word is no clearer than the small one.
+    assert merge_levels(fine, coarse, 0.25).texts == ["SC", "fine", "x"]
+
+
+def test_without_words_in_one_look_the_other_counts() -> None:
+    some = TextInstances([QUAD], scores=np.array([0.5]), texts=["a"])
+    none = TextInstances([], scores=np.zeros(0), texts=[])
+    assert merge_levels(some, none, 0.5).texts == merge_levels(none, some, 0.5).texts == ["a"]
+
+
+@pytest.fixture(scope="module")
+def spotter() -> TextSpottingPipeline:
+    return pipeline("text-spotting", model=str(transformers_tcm.bundled_model_path("fasttcm-spotter-tiny")))
+
+
+@pytest.mark.parametrize("degrees", [90, 180])
+def test_the_bundled_spotter_reads_turned_pictures_along_the_text(spotter: TextSpottingPipeline, degrees: int) -> None:
+    words = spotter(PHOTO.rotate(-degrees, expand=True))
+    read = {word["text"]: np.array(word["polygon"]) for word in words}
+    assert len(read.keys() & WORDS) >= 10
+    along = read["SCHOOL"][1] - read["SCHOOL"][0]
+    expected = {90: (0, 1), 180: (-1, 0)}[degrees]
+    np.testing.assert_allclose(along / np.linalg.norm(along), expected, atol=0.2)
+
+
+def test_pictures_stay_as_they_are_where_that_is_asked_for(spotter: TextSpottingPipeline) -> None:
+    upside_down = PHOTO.rotate(180)
+    assert not {word["text"] for word in spotter(upside_down, orientation="upright")} & WORDS
+    with pytest.raises(ValueError, match="'sideways'; expected one of 'auto', 'upright'"):
+        spotter(upside_down, orientation="sideways")
