@@ -50,7 +50,7 @@ def main() -> None:
         stop_evaluation(arguments)
     accelerator = make_accelerator(arguments)
     model.to(accelerator.device)
-    run = RunFolder(accelerator, arguments, model.config, image_processor)
+    run = RunFolder(accelerator, arguments, image_processor)
     pinned, workers = accelerator.device.type == "cuda", arguments.dataloader_num_workers
     collate = TextDetectionCollator(model.config)
     loader = partial(DataLoader, collate_fn=collate, num_workers=workers, pin_memory=pinned)
@@ -110,8 +110,7 @@ def train(
     scheduler = create_scheduler(optimizer, arguments)
     wrapped, optimizer, loader = accelerator.prepare(model, optimizer, loader)
     ema = ExponentialMovingAverage(model, arguments.ema_decay)
-    # The schedule is not prepared: Accelerate would move it on by a step for each process.
-    accelerator.register_for_checkpointing(scheduler, ema)
+    run.include(model, scheduler, ema)
     step, losses, throughput, stop = run.resume(), [], Throughput(), StopRequest()
     hidden = arguments.disable_tqdm or not accelerator.is_main_process
     bar = tqdm(total=arguments.max_steps, initial=step, disable=hidden)
