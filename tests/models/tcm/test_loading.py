@@ -56,9 +56,7 @@ def saved_spotter(folder: Path, **recognizer: Any) -> TCMForTextSpotting:
     return spotter
 
 
-DETECTORS = [
-    name for name in HEADS if name != "dbnet" and head_class(name).task == "text" and not head_class(name).reads
-]
+TEXT_HEADS = [name for name in HEADS if head_class(name).task == "text" and not head_class(name).reads]
 
 
 @pytest.mark.parametrize("head", [name for name in TEXT_HEADS if name != "dbnet"])
