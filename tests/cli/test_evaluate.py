@@ -7,11 +7,13 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from public_data_sets import unpack
 from spotting_fakes import tiny_spotter_config
 from typer.testing import CliRunner
 
 from transformers_tcm import TCMForTextSpotting, TCMImageProcessorPil, TextInstances
 from transformers_tcm.cli import app
+from transformers_tcm.data.known_datasets import load_text_dataset
 from transformers_tcm.data.loaders import save_jsonl
 from transformers_tcm.pipelines import TextDetectionPipeline, TextSpottingPipeline
 
@@ -250,3 +252,49 @@ def test_a_report_that_cannot_be_written_is_named_before_the_run(photos: Path, s
     assert done.exit_code == 2
     assert "photos.jsonl" in done.output
     assert not scored
+
+
+def test_a_public_data_set_is_judged_by_its_protocol(tmp_path: Path, found: list) -> None:
+    unpack(tmp_path, "total-text", "test")
+    truth = load_text_dataset("total-text", tmp_path, "test")[0]
+    # One word in two detections: a split, which IoU does not credit and DetEval does with 0.8.
+    left, right = (np.array(truth["polygons"][1], np.float32) for _ in range(2))
+    middle = (left[:, 0].min() + left[:, 0].max()) / 2
+    left[:, 0], right[:, 0] = left[:, 0].clip(max=middle), right[:, 0].clip(min=middle)
+    found += [{"polygon": half.tolist(), "score": 0.9} for half in (left, right)]
+    options = ("--dataset", "total-text", "--root", tmp_path)
+    split = evaluate(*options, "--protocol", "deteval", "--output", tmp_path / "figures.json")
+    assert "precision 0.8000  recall 0.4000  hmean 0.5333  (DetEvalTotalText)" in split.output, split.output
+    assert json.loads((tmp_path / "figures.json").read_text())["protocols"] == {"detection": "DetEvalTotalText"}
+    assert "recall 0.0000  hmean 0.0000  (DetectionIoU)" in evaluate(*options, "--protocol", "iou").output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--dataset", "total-text"], "say with --root where it lies"),
+        (["--dataset", "td500", "--protocol", "deteval", "--root", "."], "for td500, only iou; it is known for icdar"),
+        (["--jsonl", "photos.jsonl", "--protocol", "deteval"], "there is no protocol 'deteval' without a data set"),
+        (["--jsonl", "photos.jsonl", "--protocol", "e2e"], "--protocol e2e is for models that read"),
+    ],
+)
+def test_protocols_that_do_not_fit_are_named(arguments: list[str], message: str) -> None:
+    done = evaluate(*arguments)
+    assert (done.exit_code, message in done.stderr) == (2, True), done.output
+
+
+def test_streamed_data_sets_are_no_test_sets(tmp_path: Path) -> None:
+    unpack(tmp_path, "synthtext", "train")
+    done = evaluate("--dataset", "synthtext", "--root", tmp_path, "--split", "train")
+    assert (done.exit_code, "synthtext is streamed, for training" in done.stderr) == (2, True)
+
+
+def test_end_to_end_figures_name_protocol_and_lexicon(tmp_path: Path, spotter: Path, read: list) -> None:
+    unpack(tmp_path, "total-text", "test")
+    truth = load_text_dataset("total-text", tmp_path, "test")[0]
+    read += [word(np.float32(polygon), text) for polygon, text in zip(truth["polygons"], truth["texts"], strict=True)]
+    done = evaluate("--dataset", "total-text", "--root", tmp_path, "--protocol", "e2e", "--model", spotter)
+    lines = done.output.splitlines()
+    assert lines[0].endswith("hmean 1.0000  (DetectionIoU, lexicon: none)"), done.output
+    assert lines[1].startswith("end to end")
+    assert lines[1].endswith("(WordSpotting, lexicon: none)")

@@ -18,6 +18,8 @@ from .support import (
     annotated_rows,
     evaluate_rows,
     find_images,
+    judges_of,
+    lexicon_rule_text,
     load_pipeline,
     prepare_transformers,
     reading_settings,
@@ -230,6 +232,13 @@ def evaluate(
     annotations: Annotated[Path | None, typer.Option(help="Folder of gt_NAME.txt, ICDAR-2015 format.")] = None,
     include: Annotated[Path | None, typer.Option(help="Text file with the names of the photos to take.")] = None,
     jsonl: Annotated[Path | None, typer.Option(help="Or a JSON-lines file of photos.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Or a public data set of `transformers-tcm datasets`.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Where --dataset lies: its folder, or the one above it.")] = None,
+    split: Annotated[str, typer.Option(help="Part of --dataset.")] = "test",
+    protocol: Annotated[
+        Literal["iou", "deteval", "e2e"] | None,
+        typer.Option(help="As figures on --dataset are published. [default: all by IoU that fit the task]"),
+    ] = None,
     model: Annotated[str | None, typer.Option(help="Folder or Hub name of a model. [default: bundled]")] = None,
     task: Annotated[
         Literal["auto", "detection", "spotting"], typer.Option(help="What to measure; auto takes it from the model.")
@@ -254,7 +263,14 @@ def evaluate(
 
     Detections count by the ICDAR-2015 protocol (IoU above 0.5). For a spotter there are also the figures end to end,
     where a word has to be read as well, and for word spotting, where only words of a dictionary count; neither looks at
-    upper and lower case. With a lexicon all figures are those of the words that are left.
+    upper and lower case. With a lexicon all figures are those of the words that are left. The protocol and the rule of
+    the lexicon stand beside every figure.
+
+    \b
+    --protocol names one of them, in the form in which figures on --dataset are published:
+      iou      IoU above 0.5
+      deteval  DetEval: icdar2013 and total-text, each by its own script
+      e2e      detection, and every word read: ICDAR's rule; on total-text without short words and those with digits
 
     What is not set comes from the model: one fixed setting for all images.
 
@@ -268,19 +284,22 @@ def evaluate(
       transformers-tcm evaluate --images photos --annotations labels --report failures
       transformers-tcm evaluate --jsonl photos.jsonl --model my_detector --output evaluation.json
       transformers-tcm evaluate --jsonl photos.jsonl --task spotting --lexicon words.txt --lexicon-rule nearest
+      transformers-tcm evaluate --dataset total-text --root /data/text --protocol deteval
     """
     settings = {"size": size, "threshold": threshold, "box_threshold": box_threshold, "unclip_ratio": unclip_ratio}
     with usage_errors():
         task = task_of(model) if task == "auto" else task
         reading = reading_settings(text_threshold, lexicon, lexicon_rule, max_distance, language_model)
-        rows = annotated_rows(images, annotations, include, jsonl, with_words=task == "spotting")
+        judges = judges_of(task, protocol, dataset)
+        public = None if dataset is None else (dataset, root, split)
+        rows = annotated_rows(images, annotations, include, jsonl, with_words=len(judges) > 1, dataset=public)
         if output is not None:
             output.parent.mkdir(parents=True, exist_ok=True)
         if report is not None:
             report.mkdir(parents=True, exist_ok=True)
         settings |= {**reading, "tile": tile, **parse_decoding(decoding or [])}
         pipeline = load_pipeline(f"text-{task}", model, device, settings)
-        evaluation = evaluate_rows(pipeline, rows)
+        evaluation = evaluate_rows(pipeline, rows, judges, lexicon_rule_text(reading))
     typer.echo(evaluation.summary())
     if output is not None:
         output.write_text(json.dumps(evaluation.to_dict(), indent=1), encoding="utf-8")

@@ -24,6 +24,7 @@ from .result_files import ResultWriter, lines_of_text
 
 if TYPE_CHECKING:
     from ..evaluation import EvaluationResult
+    from ..evaluation.scores import EvaluationProtocol
     from ..pipelines import TextDetectionPipeline
 
 __all__ = [
@@ -33,6 +34,8 @@ __all__ = [
     "counted",
     "evaluate_rows",
     "find_images",
+    "judges_of",
+    "lexicon_rule_text",
     "load_pipeline",
     "named_files",
     "prepare_transformers",
@@ -141,6 +144,13 @@ def reading_settings(
     return given
 
 
+def lexicon_rule_text(reading: Mapping[str, Any]) -> str:
+    """How the arguments of a spotting pipeline use a lexicon, for the record."""
+    if "lexicon" not in reading:
+        return "none"
+    return f"{len(reading['lexicon'])} words, {reading.get('lexicon_rule', 'within')}"
+
+
 def prepare_transformers() -> None:
     """Our models known; no remarks and no progress bars of its own: what a command says is for its user."""
     from transformers.utils import logging
@@ -242,9 +252,14 @@ def task_of(model: str | None) -> Literal["detection", "spotting"]:
 
 
 def annotated_rows(
-    images: Path | None, annotations: Path | None, include: Path | None, jsonl: Path | None, with_words: bool
+    images: Path | None,
+    annotations: Path | None,
+    include: Path | None,
+    jsonl: Path | None,
+    with_words: bool,
+    dataset: tuple[str, Path | None, str] | None = None,
 ) -> Any:
-    """Rows with `image` and its text.
+    """Rows with `image` and its text; `dataset` is a public one, its name, root and split.
 
     Raises:
         ValueError: if neither folders nor a file are given, or a word that counts has no transcription although
@@ -252,7 +267,9 @@ def annotated_rows(
     """
     from ..data.loaders import load_icdar2015, load_jsonl
 
-    if jsonl is not None:
+    if dataset is not None:
+        rows = _public_rows(*dataset, include)
+    elif jsonl is not None:
         rows = load_jsonl(jsonl)
     elif images is not None and annotations is not None:
         rows = load_icdar2015(images, annotations, include=include)
@@ -268,6 +285,17 @@ def annotated_rows(
     return rows
 
 
+def _public_rows(name: str, root: Path | None, split: str, include: Path | None) -> Any:
+    from ..data.known_datasets import load_text_dataset
+
+    if root is None:
+        raise ValueError("--dataset names a public data set: say with --root where it lies")
+    rows = load_text_dataset(name, root, split, include)
+    if not hasattr(rows, "__len__"):
+        raise ValueError(f"{name} is streamed, for training: `transformers-tcm convert-dataset` makes JSON lines of it")
+    return rows
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """A model on annotated photos.
@@ -276,44 +304,82 @@ class Evaluation:
         results: totals of each protocol, by its name.
         seconds: median for an image, from the decoded picture to the result.
         found: what was found in each image.
+        rules: the class of each protocol, by the same names.
+        lexicon: how words are replaced by those of a lexicon.
     """
 
     results: dict[str, "EvaluationResult"]
     seconds: float
     found: list[TextInstances]
+    rules: dict[str, str]
+    lexicon: str = "none"
 
     def summary(self) -> str:
         """A line of figures for each protocol, and one on the run."""
         lines = []
         for name, result in self.results.items():
             figures = f"precision {result.precision:.4f}  recall {result.recall:.4f}  hmean {result.hmean:.4f}"
+            figures += f"  ({self._rule(name)})"
             lines.append(figures if len(self.results) == 1 else f"{name.replace('_', ' '):<15}{figures}")
         return "\n".join([*lines, f"{len(self.found)} images, {self.seconds:.3f} s each (median)"])
 
     def to_dict(self) -> dict[str, Any]:
         """Every figure of every image, ready for `json.dumps`: those of the detection, the others by name."""
         others = {name: result.to_dict() for name, result in self.results.items() if name != "detection"}
-        return {**self.results["detection"].to_dict(), **others, "seconds_per_image": self.seconds}
+        rules = {name: self._rule(name) for name in self.results}
+        return {
+            **self.results["detection"].to_dict(),
+            **others,
+            "protocols": rules,
+            "seconds_per_image": self.seconds,
+        }
+
+    def _rule(self, name: str) -> str:
+        """What a figure was computed by; those of a detector know no lexicon."""
+        return self.rules[name] if len(self.results) == 1 else f"{self.rules[name]}, lexicon: {self.lexicon}"
 
 
-def evaluate_rows(pipeline: "TextDetectionPipeline", rows: Any) -> Evaluation:
-    """Run the model on every row and judge what it finds by the protocols that fit its task."""
-    from ..data.loaders import row_to_instances
+def judges_of(task: str, protocol: str | None, dataset: str | None) -> dict[str, "EvaluationProtocol"]:
+    """The protocols of an evaluation by name, detection first.
+
+    Args:
+        task: `"detection"` or `"spotting"`.
+        protocol: the one to use; by default all that fit the task.
+        dataset: public data set by whose rules it is.
+
+    Raises:
+        ValueError: if the protocol fits neither the task nor the data set.
+    """
+    from ..data.known_datasets import protocol_of
     from ..evaluation import DetectionIoU, EndToEnd, WordSpotting
 
-    metrics: Mapping[str, DetectionIoU] = {"detection": DetectionIoU()}
-    if pipeline.task == "text-spotting":
-        metrics = {**metrics, "end_to_end": EndToEnd(), "word_spotting": WordSpotting()}
+    if protocol is None:
+        spotting = {"end_to_end": EndToEnd(), "word_spotting": WordSpotting()} if task == "spotting" else {}
+        return {"detection": DetectionIoU(), **spotting}
+    if protocol != "e2e":
+        return {"detection": protocol_of(protocol, dataset)}
+    if task != "spotting":
+        raise ValueError("--protocol e2e is for models that read: name a spotter with --model")
+    return {"detection": DetectionIoU(), "end_to_end": protocol_of(protocol, dataset)}
+
+
+def evaluate_rows(
+    pipeline: "TextDetectionPipeline", rows: Any, judges: Mapping[str, "EvaluationProtocol"], lexicon: str = "none"
+) -> Evaluation:
+    """Run the model on every row and judge what it finds; `lexicon` says for the record how one is used."""
+    from ..data.loaders import row_to_instances
+
     seconds, detections = [], []
     for row in tqdm(rows, unit="image", disable=None):
         start = time.perf_counter()
         found = pipeline(row["image"])
         seconds.append(time.perf_counter() - start)
         detections.append(TextInstances.from_detections(found))
-        for metric in metrics.values():
-            metric.update(row_to_instances(row), detections[-1], row["image_id"])
-    results = {name: metric.compute() for name, metric in metrics.items()}
-    return Evaluation(results, statistics.median(seconds), detections)
+        for judge in judges.values():
+            judge.update(row_to_instances(row), detections[-1], row["image_id"])
+    results = {name: judge.compute() for name, judge in judges.items()}
+    rules = {name: type(judge).__name__ for name, judge in judges.items()}
+    return Evaluation(results, statistics.median(seconds), detections, rules, lexicon)
 
 
 def write_failure_report(

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..evaluation import DetectionIoU, DetEvalICDAR2013, DetEvalTotalText, EndToEnd, WordSpotting
+from ..evaluation.scores import EvaluationProtocol
 from .loaders import load_icdar2015, load_jsonl, read_text
 from .readers import (
     load_art,
@@ -25,12 +27,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "KNOWN_DATASETS",
+    "PROTOCOLS",
     "KnownDataset",
     "Split",
     "folder_of",
     "known_dataset",
     "load_text_dataset",
     "missing_parts",
+    "protocol_of",
 ]
 
 _MARKS = re.compile(r"[^a-z0-9]")
@@ -65,6 +69,7 @@ class KnownDataset:
         splits: its parts by name.
         ignored: which words neither count as found nor as missed.
         folder: another set in whose folder it lies.
+        protocols: how models are judged on it, by the names that `evaluate --protocol` takes.
     """
 
     title: str
@@ -73,7 +78,12 @@ class KnownDataset:
     splits: Mapping[str, Split]
     ignored: str = "###"
     folder: str | None = None
+    protocols: Mapping[str, type[EvaluationProtocol]] = field(default_factory=lambda: PROTOCOLS)
 
+
+# IoU above 0.5, and the same with every word read.
+PROTOCOLS: Mapping[str, type[EvaluationProtocol]] = {"iou": DetectionIoU, "e2e": EndToEnd}
+_WITHOUT_WORDS: Mapping[str, type[EvaluationProtocol]] = {"iou": DetectionIoU}
 
 _RRC = "https://rrc.cvc.uab.es/"
 _ART = Split(("train_images/train_images", "train_images"), ("train_labels.json",))
@@ -106,6 +116,7 @@ KNOWN_DATASETS: dict[str, KnownDataset] = {
             "train": Split(("Challenge2_Training_Task12_Images",), ("Challenge2_Training_Task1_GT",)),
             "test": Split(("Challenge2_Test_Task12_Images",), ("Challenge2_Test_Task1_GT",)),
         },
+        protocols={**PROTOCOLS, "deteval": DetEvalICDAR2013},
     ),
     "icdar2015": KnownDataset(
         "ICDAR 2015, Incidental Scene Text",
@@ -153,6 +164,8 @@ KNOWN_DATASETS: dict[str, KnownDataset] = {
         load_total_text,
         {"train": _total_text("Train"), "test": _total_text("Test")},
         "#",
+        # The published figures end to end leave out words with digits and short ones, as word spotting does.
+        protocols={"iou": DetectionIoU, "deteval": DetEvalTotalText, "e2e": WordSpotting},
     ),
     "ctw1500": KnownDataset(
         "SCUT-CTW1500",
@@ -169,6 +182,7 @@ KNOWN_DATASETS: dict[str, KnownDataset] = {
         load_td500,
         {"train": Split(("train",), ("train",)), "test": Split(("test",), ("test",))},
         "difficult lines",
+        protocols=_WITHOUT_WORDS,
     ),
     "tr400": KnownDataset(
         "HUST-TR400",
@@ -176,6 +190,7 @@ KNOWN_DATASETS: dict[str, KnownDataset] = {
         load_td500,
         {"train": Split((".",), (".",))},
         "difficult lines",
+        protocols=_WITHOUT_WORDS,
     ),
     "coco-text": KnownDataset(
         "COCO-Text 2.0",
@@ -276,6 +291,26 @@ def load_text_dataset(
     rows = known.read(*places, **part.options)
     names = include if include is not None or part.names is None else folder / part.names
     return rows if names is None else _only(rows, names)
+
+
+def protocol_of(protocol: str, name: str | None = None) -> EvaluationProtocol:
+    """A new judge of a protocol, as published figures on a data set use it.
+
+    Args:
+        protocol: `"iou"`, `"e2e"` or `"deteval"`.
+        name: the data set; without one the general form.
+
+    Raises:
+        ValueError: if figures on the data set are not published by that protocol; the message lists those that are.
+    """
+    known = PROTOCOLS if name is None else known_dataset(name).protocols
+    if protocol not in known:
+        sets = ", ".join(one for one, entry in KNOWN_DATASETS.items() if protocol in entry.protocols)
+        raise ValueError(
+            f"there is no protocol {protocol!r} {'without a data set' if name is None else f'for {name}'}, only "
+            f"{', '.join(known)}; it is known for {sets or 'no data set'}"
+        )
+    return known[protocol]()
 
 
 def folder_of(name: str, root: str | os.PathLike[str]) -> Path | None:
