@@ -9,7 +9,13 @@ import torch
 from huggingface_hub import ModelCard
 from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
-from transformers_tcm import AutoModelForTextDetection, TCMForTextDetection, TCMForTextSpotting
+from transformers_tcm import (
+    AutoModelForOrientedObjectDetection,
+    AutoModelForTextDetection,
+    TCMForOrientedObjectDetection,
+    TCMForTextDetection,
+    TCMForTextSpotting,
+)
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = sorted((ROOT / "hub_configs").iterdir())
@@ -35,8 +41,19 @@ def test_there_is_a_folder_for_every_model() -> None:
     }
     spotters = {f"fasttcm-abinetpp-{dataset}" for dataset in ("ctw1500", "icdar2015", "totaltext")}
     spotters |= {f"fasttcm-masktextspotter3-{dataset}" for dataset in ("icdar2015", "totaltext")}
+    oriented = {f"fasttcm-rotated-{head}-dota" for head in ("fcos", "atss", "retinanet")}
     bundled = {"fasttcm-dbnet-tiny", "fasttcm-spotter-tiny"}
-    assert {folder.name for folder in FOLDERS} == full_size | spotters | bundled
+    assert {folder.name for folder in FOLDERS} == full_size | spotters | oriented | bundled
+
+
+@pytest.mark.parametrize(("head", "published"), [("fcos", "75.1"), ("atss", "76.1"), ("retinanet", "70.99")])
+def test_cards_for_dota_give_the_published_figure_its_source_and_that_it_is_not_reproduced(
+    head: str, published: str
+) -> None:
+    card = (ROOT / "hub_configs" / f"fasttcm-rotated-{head}-dota" / "README.md").read_text(encoding="utf-8")
+    assert f"| {published} | README of `rotated_object_detection`, github.com/wenwenyu/TCM |" in card
+    assert "not reproduced here" in card
+    assert "soccer ball field" in card
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
@@ -104,8 +121,12 @@ def test_settings_of_the_other_heads(name: str, settings: dict[str, float], deco
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_folder_builds(folder: Path) -> None:
     config = AutoConfig.from_pretrained(folder)
+    is_oriented = folder.name.endswith("-dota")
+    auto = AutoModelForOrientedObjectDetection if is_oriented else AutoModelForTextDetection
+    expected = TCMForOrientedObjectDetection if is_oriented else TCMForTextDetection
     with torch.device("meta"):
-        assert isinstance(AutoModelForTextDetection.from_config(config), TCMForTextDetection)
-        assert isinstance(AutoModel.from_config(config), TCMForTextDetection)
-    assert 0 < AutoImageProcessor.from_pretrained(folder).box_threshold < 1
+        assert isinstance(auto.from_config(config), expected)
+        assert isinstance(AutoModel.from_config(config), expected)
+    processor = AutoImageProcessor.from_pretrained(folder)
+    assert 0 < (processor.threshold if is_oriented else processor.box_threshold) < 1
     assert (folder / "README.md").read_text(encoding="utf-8").startswith("---\n")

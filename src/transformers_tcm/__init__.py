@@ -10,26 +10,35 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .images import load_image
-    from .instances import Instances, TextInstances
+    from .instances import Instances, OrientedInstances, TextInstances
     from .lexicon import Lexicon
-    from .models.auto import AutoModelForTextDetection, AutoModelForTextSpotting
+    from .models.auto import (
+        AutoModelForOrientedObjectDetection,
+        AutoModelForTextDetection,
+        AutoModelForTextSpotting,
+    )
     from .models.bundled import bundled_model_path
     from .models.tcm.configuration_tcm import TCMConfig, TCMVisionConfig
     from .models.tcm.image_processing_pil_tcm import TCMImageProcessorPil
     from .models.tcm.image_processing_tcm import TCMImageProcessor
     from .models.tcm.modeling_clip_resnet import TCMVisionBackbone
     from .models.tcm.modeling_tcm import TCMForTextDetection, TCMModel, TCMPreTrainedModel
+    from .models.tcm.modeling_tcm_oriented import TCMForOrientedObjectDetection
     from .models.tcm.modeling_tcm_spotting import TCMForTextSpotting
-    from .pipelines import TextDetectionPipeline, TextSpottingPipeline
+    from .pipelines import OrientedObjectDetectionPipeline, TextDetectionPipeline, TextSpottingPipeline
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "AutoModelForOrientedObjectDetection",
     "AutoModelForTextDetection",
     "AutoModelForTextSpotting",
     "Instances",
     "Lexicon",
+    "OrientedInstances",
+    "OrientedObjectDetectionPipeline",
     "TCMConfig",
+    "TCMForOrientedObjectDetection",
     "TCMForTextDetection",
     "TCMForTextSpotting",
     "TCMImageProcessor",
@@ -49,11 +58,15 @@ __all__ = [
 
 # Where the names are, which are imported when first used: most of them need torch and transformers.
 _MODULE_OF = {
+    "AutoModelForOrientedObjectDetection": "models.auto",
     "AutoModelForTextDetection": "models.auto",
     "AutoModelForTextSpotting": "models.auto",
     "Instances": "instances",
     "Lexicon": "lexicon",
+    "OrientedInstances": "instances",
+    "OrientedObjectDetectionPipeline": "pipelines",
     "TCMConfig": "models.tcm.configuration_tcm",
+    "TCMForOrientedObjectDetection": "models.tcm.modeling_tcm_oriented",
     "TCMForTextDetection": "models.tcm.modeling_tcm",
     "TCMForTextSpotting": "models.tcm.modeling_tcm_spotting",
     "TCMImageProcessorPil": "models.tcm.image_processing_pil_tcm",

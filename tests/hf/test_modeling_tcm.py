@@ -1,4 +1,4 @@
-"""The common model tests of transformers on `TCMModel`, `TCMForTextDetection` and `TCMForTextSpotting`."""
+"""The common model tests of transformers on `TCMModel` and the models of each task."""
 
 import unittest
 
@@ -7,10 +7,11 @@ import torch
 from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 from transformers.testing_utils import torch_device
 
-from transformers_tcm.instances import TextInstances
+from transformers_tcm.instances import OrientedInstances, TextInstances
 from transformers_tcm.models.tcm.configuration_tcm import TCMConfig
 from transformers_tcm.models.tcm.heads import head_class
 from transformers_tcm.models.tcm.modeling_tcm import TCMForTextDetection, TCMModel
+from transformers_tcm.models.tcm.modeling_tcm_oriented import TCMForOrientedObjectDetection
 from transformers_tcm.models.tcm.modeling_tcm_spotting import TCMForTextSpotting
 from transformers_tcm.models.tcm.recognition.sampling import quads_to_bezier
 
@@ -33,6 +34,7 @@ class TCMModelTester:
     expected_num_hidden_layers = 5
     seq_length = hidden_size = image_size // 4
     settings: dict = {}
+    prompts: dict = {"prompts": ["some text"], "prompt_token_ids": [[62, 5, 7, 63]]}
     head_settings: dict = {}
 
     def __init__(self, parent):
@@ -58,12 +60,10 @@ class TCMModelTester:
                 "eos_token_id": 63,
                 "pad_token_id": 63,
             },
-            prompts=["some text"],
-            prompt_token_ids=[[62, 5, 7, 63]],
+            **self.prompts,
             decoder_hidden_size=32,
             decoder_num_layers=1,
-            head_config={"neck_channels": 16, "hidden_channels": 8, **self.head_settings},
-            **self.settings,
+            **{"head_config": {"neck_channels": 16, "hidden_channels": 8, **self.head_settings}, **self.settings},
         )
 
     def prepare_config_and_inputs_for_common(self):
@@ -182,11 +182,34 @@ class MaskTextSpotterTester(TCMSpotterTester):
     }
 
 
+class TCMOrientedTester(TCMModelTester):
+    """With the head of oriented objects that has most kinds of weights, and two classes."""
+
+    settings = {
+        "head_type": "rotated_fcos",
+        "head_config": {"channels": 8, "num_convs": 1, "num_groups": 4},
+        "id2label": {0: "ship", 1: "small-vehicle"},
+    }
+    prompts = {"prompt_token_ids": [[62, 5, 63, 63], [62, 6, 7, 63]]}
+
+    def labels(self, config):
+        """One object in each image."""
+        ship = OrientedInstances([np.array([[8, 12], [56, 12], [56, 40], [8, 40]])], labels=[0])
+        size = (self.image_size, self.image_size)
+        targets = head_class(config.head_type).targets(ship, size, size, config.head_settings)
+        return {
+            name: torch.from_numpy(np.stack([target] * self.batch_size)).to(torch_device)
+            for name, target in targets.items()
+        }
+
+
 class TCMModelTest(ModelTesterMixin, unittest.TestCase):
     all_model_classes = (TCMModel, TCMForTextDetection)
     model_tester_class = TCMModelTester
     additional_model_inputs = ["pixel_mask"]
     test_resize_embeddings = False  # the vocabulary belongs to CLIP's text tower
+    # Eager attention alone gives weights, and other implementations refuse: tests/models/tcm/test_conventions.py.
+    has_attentions = False
     # Not to skip this test for want of a copyright year in our sources.
     test_can_init_all_missing_weights_before_2023 = True
 
@@ -217,6 +240,15 @@ class TCMModelTest(ModelTesterMixin, unittest.TestCase):
     def test_attention_outputs(self):
         pass
 
+    @unittest.skip("asks for attention weights of any implementation, which only eager attention gives")
+    def test_capture_outputs_decorator(self):
+        pass
+
+    # Packed projections are read and saved in tests/models/tcm/test_modeling_tcm_spotting.py.
+    @unittest.skip("looks for packed projections under the names that the renaming before them gives")
+    def test_reverse_loading_mapping(self):
+        pass
+
     @unittest.skip("the only layers recorded by hooks are CLIP's text tower's, whose states are not returned")
     def test_can_capture_specific_layers_hidden_states(self):
         pass
@@ -236,6 +268,11 @@ class ImagePromptedTCMModelTest(TCMModelTest):
 
 class UnpromptedTCMModelTest(TCMModelTest):
     model_tester_class = UnpromptedTCMModelTester
+
+
+class TCMOrientedTest(TCMModelTest):
+    all_model_classes = (TCMForOrientedObjectDetection,)
+    model_tester_class = TCMOrientedTester
 
 
 class TCMSpotterTest(TCMModelTest):

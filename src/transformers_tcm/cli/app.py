@@ -4,7 +4,7 @@ import json
 import sys
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -13,6 +13,7 @@ from .data_sets import convert_dataset, list_datasets
 from .decoding import parse_decoding
 from .explain import context, env, explain
 from .labels import import_labels, validate_dataset
+from .oriented import detect_objects, evaluate_objects, merge_dota, split_dota
 from .result_files import DetectionFormat, ResultWriter, SpottingFormat
 from .support import (
     annotated_rows,
@@ -241,7 +242,8 @@ def evaluate(
     ] = None,
     model: Annotated[str | None, typer.Option(help="Folder or Hub name of a model. [default: bundled]")] = None,
     task: Annotated[
-        Literal["auto", "detection", "spotting"], typer.Option(help="What to measure; auto takes it from the model.")
+        Literal["auto", "detection", "spotting", "oriented"],
+        typer.Option(help="What to measure; auto takes it from the model."),
     ] = "auto",
     lexicon: LexiconFile = None,
     lexicon_rule: Rule = None,
@@ -256,6 +258,10 @@ def evaluate(
     tile: Tile = None,
     device: Device = None,
     output: Annotated[Path | None, typer.Option(dir_okay=False, help="JSON file for totals and every image.")] = None,
+    detections: Annotated[
+        Path | None, typer.Option(help="Folder of Task1_CLASS.txt, of oriented objects, in place of a model.")
+    ] = None,
+    tile_overlap: Annotated[int | None, typer.Option(min=0, help="What tiles share, of oriented objects.")] = None,
     report: Annotated[Path | None, typer.Option(file_okay=False, help="Folder for a page of the failures.")] = None,
     report_images: Annotated[int, typer.Option(min=0, help="Photos on that page, the worst ones.")] = 30,
 ) -> None:
@@ -272,6 +278,9 @@ def evaluate(
       deteval  DetEval: icdar2013 and total-text, each by its own script
       e2e      detection, and every word read: ICDAR's rule; on total-text without short words and those with digits
 
+    With --task oriented the labels are those of DOTA, NAME.txt for each image, and the figure is its average precision
+    (Task 1, 11 points, IoU above 0.5) of each class and over all classes, of a model or of files found before.
+
     What is not set comes from the model: one fixed setting for all images.
 
     With --report there is also a page, index.html in that folder, that shows where the model fails: recall by the size
@@ -283,12 +292,18 @@ def evaluate(
       transformers-tcm evaluate --images photos --annotations labels --include val.txt
       transformers-tcm evaluate --images photos --annotations labels --report failures
       transformers-tcm evaluate --jsonl photos.jsonl --model my_detector --output evaluation.json
+      transformers-tcm evaluate --task oriented --images val/images --annotations val/labelTxt --detections merged
       transformers-tcm evaluate --jsonl photos.jsonl --task spotting --lexicon words.txt --lexicon-rule nearest
       transformers-tcm evaluate --dataset total-text --root /data/text --protocol deteval
     """
     settings = {"size": size, "threshold": threshold, "box_threshold": box_threshold, "unclip_ratio": unclip_ratio}
     with usage_errors():
         task = task_of(model) if task == "auto" else task
+        if task == "oriented":
+            settings = {"size": size, "threshold": threshold, "tile": tile, "tile_overlap": tile_overlap}
+            settings |= parse_decoding(decoding or [])
+            _evaluate_oriented(images, annotations, model, detections, settings, device, output)
+            return
         reading = reading_settings(text_threshold, lexicon, lexicon_rule, max_distance, language_model)
         judges = judges_of(task, protocol, dataset)
         public = None if dataset is None else (dataset, root, split)
@@ -309,6 +324,28 @@ def evaluate(
         typer.echo(f"failures shown in {page}")
 
 
+def _evaluate_oriented(
+    images: Path | None,
+    annotations: Path | None,
+    model: str | None,
+    detections: Path | None,
+    settings: dict[str, Any],
+    device: str | None,
+    output: Path | None,
+) -> None:
+    """`evaluate --task oriented`."""
+    if images is None or annotations is None:
+        raise ValueError("nothing to evaluate on: give --images and --annotations")
+    result = evaluate_objects(images, annotations, model, detections, settings, device)
+    for name, one in result.classes.items():
+        if one.ground_truths:
+            typer.echo(f"{name:<25}{one.average_precision:.4f}  {one.ground_truths} objects")
+    typer.echo(f"{'mean over classes':<25}{result.mean_average_precision:.4f}")
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(json.dumps(result.to_dict(), indent=1), encoding="utf-8")
+
+
 @app.command()
 def convert(
     source: Annotated[Path, typer.Argument(help="CLIP ResNet (OpenAI or open_clip) or a released TCM detector.")],
@@ -319,15 +356,16 @@ def convert(
         typer.Option(help="Source of the language prompt; fasttcm for CLIP unless given."),
     ] = None,
     kind: Annotated[
-        Literal["auto", "clip", "tcm"], typer.Option(help="What SOURCE is; auto looks at its tensors.")
+        Literal["auto", "clip", "tcm", "oriented"], typer.Option(help="What SOURCE is; auto looks at its tensors.")
     ] = "auto",
     seed: Annotated[int, typer.Option(help="Of the parts that SOURCE lacks.")] = 0,
 ) -> None:
-    """Convert a checkpoint of CLIP or TCM to a model of transformers.
+    """Convert a checkpoint of CLIP, TCM or TCM for DOTA to a model of transformers.
 
     \b
     clip  the CLIP ResNet of OpenAI or open_clip: a detector to be trained, whose prompts, decoders and head are new
     tcm   a released TCM detector with a DBNet, PAN or FCENet head: ready to find text
+    oriented  a released TCM detector for DOTA: ready to find objects
 
     Sizes come from the tensors. What they do not tell is in --config, such as {"text_heads": 8}: numbers of attention
     heads (attention_pool_heads, text_heads, decoder_heads), prompt, temperature, hidden_act, any other setting of
@@ -352,6 +390,9 @@ app.command()(import_labels)
 app.command()(validate_dataset)
 app.command("datasets")(list_datasets)
 app.command()(convert_dataset)
+app.command()(split_dota)
+app.command()(detect_objects)
+app.command()(merge_dota)
 app.command()(explain)
 app.command()(context)
 app.command()(env)

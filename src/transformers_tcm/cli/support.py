@@ -242,12 +242,14 @@ def _counted_tiles(detector: "TextDetectionPipeline", shown: bool) -> Iterator[N
             hook.remove()
 
 
-def task_of(model: str | None) -> Literal["detection", "spotting"]:
+def task_of(model: str | None) -> Literal["detection", "spotting", "oriented"]:
     """What the architecture in a checkpoint is for; detection for the bundled default."""
     from transformers import AutoConfig
 
     prepare_transformers()
     architectures = [] if model is None else AutoConfig.from_pretrained(model).architectures or []
+    if any(name.endswith("ForOrientedObjectDetection") for name in architectures):
+        return "oriented"
     return "spotting" if any(name.endswith("ForTextSpotting") for name in architectures) else "detection"
 
 

@@ -13,15 +13,18 @@ from ..models.tcm.backends import image_processor_class
 from ..models.tcm.configuration_tcm import TCMConfig
 from ..models.tcm.heads import head_class
 from ..models.tcm.image_processing_common_tcm import TCMBaseImageProcessor
-from ..models.tcm.modeling_tcm import TCMForTextDetection
-from . import clip, tcm
+from ..models.tcm.modeling_tcm import TCMDetector, TCMForTextDetection
+from ..models.tcm.modeling_tcm_oriented import TCMForOrientedObjectDetection
+from . import clip, oriented, tcm
 from .loading import read_state_dict
 from .plan import remap_state_dict
 from .settings import build_config, expand, read_settings
 
 __all__ = ["convert_checkpoint", "convert_state_dict"]
 
-_ORIGINS: dict[str, ModuleType] = {"clip": clip, "tcm": tcm}
+Kind = Literal["clip", "tcm", "oriented"]
+
+_ORIGINS: dict[str, ModuleType] = {"clip": clip, "tcm": tcm, "oriented": oriented}
 
 
 def convert_checkpoint(
@@ -29,9 +32,9 @@ def convert_checkpoint(
     output_dir: str | Path,
     config: Mapping[str, Any] | str | Path | None = None,
     prompting: Literal["fasttcm", "tcm"] | None = None,
-    kind: Literal["auto", "clip", "tcm"] = "auto",
+    kind: Literal["auto", "clip", "tcm", "oriented"] = "auto",
     seed: int = 0,
-) -> TCMForTextDetection:
+) -> TCMDetector:
     """Convert a checkpoint of CLIP or of a released TCM detector and save model and image processor in a folder.
 
     Sizes come from the tensors. A detector made of CLIP is ready to be trained: its prompts, decoders and head are
@@ -39,7 +42,7 @@ def convert_checkpoint(
 
     Args:
         source: OpenAI's `RN50.pt` (TorchScript archive or plain state dict), an open_clip ResNet's state dict, or a
-            released TCM detector with a DBNet, PAN or FCENet head; `.safetensors` files as well.
+            released TCM detector with a DBNet, PAN or FCENet head, or for DOTA; `.safetensors` files as well.
         output_dir: folder for `config.json`, `model.safetensors` and `preprocessor_config.json`.
         config: what the tensors do not tell, as a dict or a JSON file: `attention_pool_heads`, `text_heads`,
             `decoder_heads`, `prompt`, `temperature`, `hidden_act` ("gelu" for the weights that open_clip itself
@@ -76,8 +79,8 @@ def convert_checkpoint(
 
 
 def convert_state_dict(
-    state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, Any], kind: Literal["clip", "tcm"], seed: int = 0
-) -> TCMForTextDetection:
+    state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, Any], kind: Kind, seed: int = 0
+) -> TCMDetector:
     """The converted model alone; arguments and errors as `convert_checkpoint`, on the device of the default context."""
     origin = _ORIGINS[kind]
     inferred = origin.settings(state_dict)
@@ -85,11 +88,16 @@ def convert_state_dict(
     config = build_config(inferred, expanded, origin.constants(state_dict))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = TCMForTextDetection(config)
+        task = head_class(config.head_type).task
+        model = (TCMForOrientedObjectDetection if task == "oriented" else TCMForTextDetection)(config)
     model.eval()
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    if kind == "oriented":
+        state_dict = oriented.with_joined_scales(state_dict)
     converted = remap_state_dict(origin.plan(shapes.keys(), state_dict), state_dict, shapes, origin.UNUSED)
     model.load_state_dict(converted, strict=False)
+    if kind == "oriented":
+        oriented.silence_language_prompt(model)
     return model
 
 
@@ -106,7 +114,9 @@ def _image_processor(
     return processor_class(**{"head_type": config.head_type, **decoding, **released, **overrides})
 
 
-def _kind_of(state_dict: Mapping[str, torch.Tensor]) -> Literal["clip", "tcm"]:
+def _kind_of(state_dict: Mapping[str, torch.Tensor]) -> Kind:
+    if oriented.head_of(state_dict) is not None:
+        return "oriented"
     if "visual.attnpool.c_proj.weight" in state_dict:
         return "clip"
     if "visual_prompt_generator.text_proj.1.weight" in state_dict:

@@ -13,6 +13,7 @@ from transformers.image_utils import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from .plan import Plan, count, renamed_modules, shape_of
 
 __all__ = [
+    "DBNET_COLOURS",
     "RELEASED_HEADS",
     "ReleasedHead",
     "dbnet_plan",

@@ -12,7 +12,7 @@ from . import clip
 from .plan import Plan, Source, count, renamed_modules, shape_of
 from .segmentation_heads import RELEASED_HEADS, head_type_of
 
-__all__ = ["UNUSED", "constants", "image_processor", "plan", "settings"]
+__all__ = ["UNUSED", "constants", "image_processor", "plan", "prompting_plan", "prompting_settings", "settings"]
 
 UNUSED: tuple[str, ...] = ()
 
@@ -33,19 +33,31 @@ def settings(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     Raises:
         ValueError: if a tensor that tells one is missing.
     """
-    decoder, head_type = "visual_prompt_generator", head_type_of(state_dict)
+    head_type = head_type_of(state_dict)
     return {
-        "vision_config": clip.image_encoder_settings(state_dict, "backbone."),
+        **prompting_settings(state_dict, "backbone."),
+        "prompting": "fasttcm" if "meta_query" in state_dict else "tcm",
+        "head_type": head_type,
+        "head_config": RELEASED_HEADS[head_type].settings(state_dict),
+    }
+
+
+def prompting_settings(state_dict: Mapping[str, torch.Tensor], image_encoder: str) -> dict[str, Any]:
+    """Settings of everything but the head; the names of the image encoder's tensors begin with `image_encoder`.
+
+    Raises:
+        ValueError: if a tensor that tells one is missing.
+    """
+    decoder = "visual_prompt_generator"
+    return {
+        "vision_config": clip.image_encoder_settings(state_dict, image_encoder),
         "text_config": clip.text_tower_settings(state_dict, "text_encoder."),
         "clip_pretrained": True,
-        "prompting": "fasttcm" if "meta_query" in state_dict else "tcm",
         "num_context_tokens": shape_of(state_dict, "contexts", 3)[1],
         "decoder_hidden_size": shape_of(state_dict, f"{decoder}.text_proj.1.weight", 2)[0],
         "decoder_num_layers": count(state_dict, f"{decoder}.decoder.{{}}.norm1.weight"),
         "learnable_logit_scale": "logit_scale" in state_dict,
         "text_refiner": "gamma" in state_dict,
-        "head_type": head_type,
-        "head_config": RELEASED_HEADS[head_type].settings(state_dict),
     }
 
 
@@ -61,6 +73,12 @@ def image_processor(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:
 
 def plan(ours: Collection[str], state_dict: Mapping[str, torch.Tensor]) -> Plan:
     """Where every tensor of a detector comes from."""
+    head = RELEASED_HEADS[head_type_of(state_dict)]
+    return {**prompting_plan(ours, "backbone."), **head.plan(ours, state_dict)}
+
+
+def prompting_plan(ours: Collection[str], image_encoder: str) -> Plan:
+    """Where everything but the head comes from; the image encoder's names begin with `image_encoder`."""
     free = {
         "model.visual_scale": "vis_gamma",
         "model.text_scale": "gamma",
@@ -74,9 +92,8 @@ def plan(ours: Collection[str], state_dict: Mapping[str, torch.Tensor]) -> Plan:
     modules |= _decoder_modules(ours, "model.visual_prompt_generator", "visual_prompt_generator")
     modules |= _decoder_modules(ours, "model.text_refiner", "context_decoder")
     return {
-        **clip.image_encoder_plan(ours, "backbone."),
+        **clip.image_encoder_plan(ours, image_encoder),
         **clip.text_tower_plan(ours, "text_encoder."),
-        **RELEASED_HEADS[head_type_of(state_dict)].plan(ours, state_dict),
         **renamed_modules(modules, ours),
         **{name: Source(theirs) for name, theirs in free.items() if name in ours},
     }

@@ -9,7 +9,7 @@ import numpy as np
 from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from ..images import load_image
-from ..instances import TextInstances
+from ..instances import Instances
 from .augmentation import TextAugmentation
 from .loaders import row_to_instances
 from .picture_cache import decoded_pictures
@@ -202,7 +202,7 @@ class StreamedTextCrops(IterableDataset[dict[str, Any]]):
 
 
 def process_for_model(
-    image_processor: ImageProcessor, image: Any, instances: TextInstances, **kwargs: Any
+    image_processor: ImageProcessor, image: Any, instances: Instances, **kwargs: Any
 ) -> dict[str, Any]:
     """One image through the processor, its batch dimension taken off again."""
     batch = image_processor(image, annotations=instances, return_tensors="pt", **kwargs)

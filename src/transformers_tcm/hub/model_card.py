@@ -111,6 +111,18 @@ class Publication:
     picture: bool = False
     credit: str = PHOTO_CREDIT
 
+    @property
+    def is_oriented(self) -> bool:
+        """Whether it finds oriented objects."""
+        return head_class(self.config.head_type).task == "oriented"
+
+    @property
+    def task(self) -> str:
+        """Of its pipeline."""
+        if self.is_oriented:
+            return "oriented-object-detection"
+        return "text-spotting" if self.config.is_spotter else "text-detection"
+
 
 def eval_result(
     task: str, metric: str, value: float, dataset: str, dataset_type: str, split: str = "validation"
@@ -146,13 +158,12 @@ def eval_result(
 
 def model_card(publication: Publication, details: CardDetails) -> ModelCard:
     """The whole card."""
-    reads = publication.config.is_spotter
-    kind = "text-spotting" if reads else "text-detection"
+    reads, subject = publication.config.is_spotter, "aerial-images" if publication.is_oriented else "scene-text"
     metadata = ModelCardData(
         license=details.license,
         library_name="transformers",
         pipeline_tag="image-to-text" if reads else "object-detection",
-        tags=list(dict.fromkeys([kind, "scene-text", "tcm", "clip", *details.tags])),
+        tags=list(dict.fromkeys([publication.task, subject, "tcm", "clip", *details.tags])),
         base_model=details.base_model,
         datasets=details.datasets or None,
         model_name=publication.name,
@@ -165,7 +176,6 @@ def model_card(publication: Publication, details: CardDetails) -> ModelCard:
             publication=publication,
             config=publication.config,
             details=details,
-            task=kind,
             summary=_summary(publication.config),
             settings_to_tell=_settings_to_tell(publication.config),
             recognizer=publication.config.recognizer_settings,
@@ -202,25 +212,29 @@ def _summary(config: Any) -> str:
     head = head_class(config.head_type).display_name
     if (config.head_config or {}).get("adaptive_scale_fusion"):
         head += "++"
-    kind, reader = "detector", ""
+    oriented = head_class(config.head_type).task == "oriented"
+    kind, reader = "detector of oriented objects" if oriented else "text detector", ""
     if config.recognizer is not None:
         decoder = recognizer_class(config.recognizer_settings.decoder).display_name
-        kind, reader = "spotter", f", and a recogniser with {decoder} decoding on the same features"
+        kind, reader = "text spotter", f", and a recogniser with {decoder} decoding on the same features"
     vision = config.vision_config
     depths = "+".join(map(str, vision.depths))
     prompting = "" if config.prompting == "none" else "prompted with text, an instance-language score map, "
     return (
-        f"A {VARIANTS[config.prompting]} text {kind}: CLIP's form of ResNet with {depths} blocks "
+        f"A {VARIANTS[config.prompting]} {kind}: CLIP's form of ResNet with {depths} blocks "
         f"of width {vision.width}, {prompting}a {head} head{reader}."
     )
 
 
 def _settings_to_tell(config: Any) -> str:
     """As much as the conversion of CLIP needs to be told, as JSON; nothing where all is as by default."""
-    defaults = type(config)()
-    told = {name: getattr(config, name) for name in ("num_context_tokens", "head_type")}
-    told = {name: value for name, value in told.items() if value != getattr(defaults, name)}
-    settings, usual = asdict(config.head_settings), asdict(type(config.head_settings)())
+    defaults = type(config)(head_type=config.head_type)
+    told: dict[str, Any] = {}
+    if config.num_context_tokens != defaults.num_context_tokens:
+        told["num_context_tokens"] = config.num_context_tokens
+    if config.head_type != type(config).head_type:
+        told["head_type"] = config.head_type
+    settings, usual = asdict(config.head_settings), asdict(defaults.head_settings)
     if head_config := {name: value for name, value in settings.items() if value != usual[name]}:
         told["head_config"] = head_config
     return json.dumps(told) if told else ""

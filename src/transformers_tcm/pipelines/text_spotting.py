@@ -54,7 +54,7 @@ class TextSpottingPipeline(TextDetectionPipeline):
     _task: ClassVar[str] = "text-spotting"
     _model_kind: ClassVar[str] = "text spotter"
     _model_class: ClassVar[type] = TCMForTextSpotting
-    _forward_arguments: ClassVar[tuple[str, ...]] = (*READING, "orientation")
+    _forward_arguments: ClassVar[tuple[str, ...]] = (*READING, "orientation", "coarse_edge")
 
     def __call__(self, inputs: Any, lexicon: LexiconArgument = None, **kwargs: Any) -> Any:  # type: ignore[override]
         """Find and read the text in one image or in many.

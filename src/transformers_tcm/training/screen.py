@@ -8,6 +8,7 @@ import torch
 from transformers.trainer_callback import ProgressCallback
 
 from ..data.datasets import RandomTextCrops, TextPhotos
+from ..data.object_datasets import AerialPatches, OrientedImages
 from ..data.word_crops import MixedDataset, WordCollages, WordPhotos
 from ..models.tcm.heads import head_class
 from .recipes import words_of_rows
@@ -116,6 +117,8 @@ def _parts(data: Any) -> list[tuple[float, str]]:
         return list(zip(data.weights.tolist(), texts, strict=True))
     if isinstance(data, (WordCollages, WordPhotos)):
         return [(1.0, _count(len(data.words), "word crop"))]
+    if isinstance(data, (AerialPatches, OrientedImages)):
+        return [(1.0, _count(len(data.rows), "aerial image"))]
     return [(1.0, _count(len(data), "photo" if isinstance(data, TextPhotos) else "item"))]
 
 

@@ -15,7 +15,7 @@ from transformers.trainer_callback import ProgressCallback
 from transformers.trainer_utils import speed_metrics
 
 from ..data.collation import TextDetectionCollator
-from ..models.tcm.modeling_tcm import TCMForTextDetection
+from ..models.tcm.modeling_tcm import TCMDetector
 from .ema import ExponentialMovingAverage
 from .hub import HubTrainer
 from .interruption import StopRequest, last_checkpoint
@@ -80,7 +80,7 @@ class TCMTrainingArguments(TrainingArguments):
         return self.max_steps * self.step_size
 
 
-def create_optimizer(model: TCMForTextDetection, arguments: TCMTrainingArguments) -> torch.optim.Optimizer:
+def create_optimizer(model: TCMDetector, arguments: TCMTrainingArguments) -> torch.optim.Optimizer:
     """The optimizer that the arguments name, with the rates and decays of `parameter_groups`."""
     rates = (arguments.learning_rate, arguments.weight_decay, arguments.image_encoder_scale)
     optimizer_class, settings = Trainer.get_optimizer_cls_and_kwargs(arguments, model)
@@ -101,7 +101,7 @@ def create_scheduler(optimizer: torch.optim.Optimizer, arguments: TCMTrainingArg
 
 
 class TCMTrainer(HubTrainer):
-    """Trains a `TCMForTextDetection` or `TCMForTextSpotting` and evaluates it on photos.
+    """Trains a detector, a spotter or a detector of oriented objects, and evaluates it on photos.
 
     - Trains on items of `RandomTextCrops`, evaluates on `TextPhotos`; collates with the targets of the model's head,
       unless another `data_collator` is given. One without detection trains a spotter's recogniser alone, on
@@ -125,12 +125,12 @@ class TCMTrainer(HubTrainer):
         **kwargs: as in `Trainer`, such as `train_dataset` and `eval_dataset`.
     """
 
-    model: TCMForTextDetection
+    model: TCMDetector
     args: TCMTrainingArguments
 
     def __init__(
         self,
-        model: TCMForTextDetection,
+        model: TCMDetector,
         args: TCMTrainingArguments,
         data_collator: Callable[[list[dict[str, Any]]], dict[str, Any]] | None = None,
         *,

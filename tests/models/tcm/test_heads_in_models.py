@@ -8,10 +8,19 @@ import pytest
 import torch
 from tiny_settings import RECOGNIZER, SETTINGS
 
-from transformers_tcm import TCMConfig, TCMForTextDetection, TCMForTextSpotting, TCMImageProcessor, TextInstances
+from transformers_tcm import (
+    OrientedInstances,
+    TCMConfig,
+    TCMForOrientedObjectDetection,
+    TCMForTextDetection,
+    TCMForTextSpotting,
+    TCMImageProcessor,
+    TextInstances,
+)
 from transformers_tcm.data.collation import TextDetectionCollator
 from transformers_tcm.data.datasets import process_for_model
 from transformers_tcm.models.tcm.heads import HEADS, head_class
+from transformers_tcm.models.tcm.modeling_tcm import TCMDetector
 from transformers_tcm.models.tcm.recognition import RECOGNIZERS
 
 SEQUENCE = {**RECOGNIZER, "max_length": 5}
@@ -40,29 +49,45 @@ HEAD_CONFIGS: dict[str, dict[str, Any]] = {
     "testr": {"hidden_size": 32, "num_heads": 2, "num_encoder_layers": 1, "num_decoder_layers": 2, "num_queries": 6},
     "deepsolo": {"hidden_size": 32, "num_heads": 2, "num_encoder_layers": 1, "num_decoder_layers": 2, "num_queries": 6},
 }
+HEAD_CONFIGS |= {
+    "rotated_fcos": {"channels": 8, "num_convs": 1, "num_groups": 4},
+    "rotated_atss": {"channels": 8, "num_convs": 1, "num_groups": 4},
+    "rotated_retinanet": {"channels": 8, "num_convs": 1},
+}
 WORD = np.float32([[8, 12], [56, 12], [56, 40], [8, 40]])
+
+
+def can_have_recogniser(head: str) -> bool:
+    return head_class(head).task == "text" and not head_class(head).reads
+
+
 CASES = [
     (head, prompting, fused, decoder)
     for head in HEADS
     for prompting, fused in (("fasttcm", False), ("fasttcm", True), ("tcm", False), ("none", False))
-    for decoder in ((None,) if head_class(head).reads else (None, *RECOGNIZERS))
+    for decoder in ((None, *RECOGNIZERS) if can_have_recogniser(head) else (None,))
     # The recognisers do not care how the features were prompted.
     if decoder is None or prompting == "none"
 ]
 
 
-def made(head: str, prompting: str, fused: bool, decoder: str | None) -> TCMForTextDetection:
+def made(head: str, prompting: str, fused: bool, decoder: str | None) -> TCMDetector:
     torch.manual_seed(0)
     settings = {**SETTINGS, "head_type": head, "head_config": HEAD_CONFIGS[head], "prompting": prompting}
     recognizer = None if decoder is None else {**RECOGNIZER_CONFIGS[decoder], "decoder": decoder}
     config = TCMConfig(**settings, fused=fused, recognizer=recognizer)
+    if head_class(head).task == "oriented":
+        return TCMForOrientedObjectDetection(config)
     return (TCMForTextSpotting if config.is_spotter else TCMForTextDetection)(config)
 
 
 def batch(config: TCMConfig) -> dict[str, Any]:
     processor = TCMImageProcessor(do_resize=False)
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    words = [TextInstances([WORD], texts=["ab"]), TextInstances([], texts=[])]
+    if head_class(config.head_type).task == "oriented":
+        words = [OrientedInstances([WORD], labels=[3]), OrientedInstances([], labels=[])]
+    else:
+        words = [TextInstances([WORD], texts=["ab"]), TextInstances([], texts=[])]
     return TextDetectionCollator(config)([process_for_model(processor, image, one) for one in words])
 
 

@@ -3,7 +3,14 @@
 import torch
 from torch.nn import functional
 
-__all__ = ["balanced_binary_cross_entropy", "dice_loss", "kth_largest", "sum_of_largest"]
+__all__ = [
+    "balanced_binary_cross_entropy",
+    "dice_loss",
+    "kth_largest",
+    "masked_binary_cross_entropy",
+    "score_map_loss",
+    "sum_of_largest",
+]
 
 
 def balanced_binary_cross_entropy(
@@ -85,3 +92,45 @@ def _bisected(values: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
         reached = (values >= larger.int()[:, None]).sum(dim=1) >= counts
         found = torch.where(reached, larger, found)
     return found.int()
+
+
+def masked_binary_cross_entropy(logits: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy of all K classes over the pixels that count in any image of the batch (TCM for DOTA).
+
+    It says which class an object is of, not where objects are: the background does not count.
+
+    Args:
+        logits: (B, K, H, W).
+        targets: (B, K, H, W), 0 or 1.
+        mask: (B, 1, H, W), 1 where a pixel counts.
+
+    Returns:
+        A scalar; zero, with a gradient of zero, where nothing counts.
+    """
+    losses = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    return (losses * mask).sum() / (mask.sum() * logits.shape[1] + 1e-8)
+
+
+def score_map_loss(logits: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor, form: str) -> torch.Tensor:
+    """Auxiliary loss on the score map (TCM).
+
+    Args:
+        logits: (B, K, h, w).
+        targets: (B, 1 or K, H, W), of text or of each class.
+        mask: (B, 1, H, W), 1 where a pixel counts.
+        form: `"bce"` and `"dice"`, image by image, or `"masked_bce"`, over the batch.
+    """
+    if form == "masked_bce":
+        # Over the whole batch: an image may hold no object, and would have no mean of its own.
+        return masked_binary_cross_entropy(_resized(logits, targets), targets, mask)
+    if targets.shape[1] == 1:
+        logits = logits.amax(dim=1, keepdim=True)  # a pixel is text where any of the prompts says so
+    probabilities = _resized(logits, targets).sigmoid()
+    if form == "dice":
+        return dice_loss(probabilities, targets, mask, by_image=True)
+    return balanced_binary_cross_entropy(probabilities, targets, mask, negative_ratio=3.0, by_image=True)
+
+
+def _resized(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Logits (B, K, h, w) at the size (H, W) of the targets."""
+    return functional.interpolate(logits, size=targets.shape[-2:], mode="bilinear", align_corners=False)

@@ -12,7 +12,7 @@ import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import nn
@@ -30,7 +30,7 @@ from .heads import head_class
 from .heads.base import DetectionHead, HeadInputs
 from .hub_tcm import take_publication_options
 from .loading_tcm import check_precision, configurations, is_default_precision, new_parts
-from .losses_tcm import balanced_binary_cross_entropy, dice_loss
+from .losses_tcm import score_map_loss
 from .modeling_clip_resnet import (
     STRIDE,
     TCMImagePreTrainedModel,
@@ -41,7 +41,14 @@ from .modeling_clip_resnet import (
 
 logger = logging.get_logger(__name__)
 
-__all__ = ["TCMForTextDetection", "TCMModel", "TCMModelOutput", "TCMPreTrainedModel", "TCMTextDetectionOutput"]
+__all__ = [
+    "TCMDetector",
+    "TCMForTextDetection",
+    "TCMModel",
+    "TCMModelOutput",
+    "TCMPreTrainedModel",
+    "TCMTextDetectionOutput",
+]
 
 
 @dataclass
@@ -130,7 +137,7 @@ class TCMTextEncoder(nn.Module):
         text_config = config.text_config
         self.config = text_config
         self.prompt_token_ids = config.prompt_token_ids
-        self.context = nn.Parameter(torch.empty(1, config.num_context_tokens, text_config.hidden_size))
+        self.context = nn.Parameter(torch.empty(1, config.num_context_tokens or 0, text_config.hidden_size))
         self.text_model = CLIPTextModel._from_config(text_config)
         self.text_projection = nn.Linear(text_config.hidden_size, config.projection_dim, bias=False)
 
@@ -383,7 +390,7 @@ class TCMModel(TCMPreTrainedModel):
         self.text_scale = nn.Parameter(torch.empty(joint)) if config.text_refiner else None
         self.logit_scale = nn.Parameter(torch.empty(())) if config.learnable_logit_scale else None
         if config.fused:
-            self._set_fused(torch.zeros(1, len(config.prompts), joint))
+            self._set_fused(torch.zeros(1, len(config.prompts or ()), joint))
         else:
             self.text_encoder = TCMTextEncoder(config)
             self.language_prompt_generator = TCMLanguagePromptGenerator(joint, config.text_config.hidden_size)
@@ -539,22 +546,21 @@ class TCMModel(TCMPreTrainedModel):
         }
 
 
-class TCMForTextDetection(TCMPreTrainedModel):
-    """TCM with a detection head.
+class TCMDetector(TCMPreTrainedModel):
+    """TCM with a detection head: what models of all tasks share.
 
     Args:
         config: its settings; `head_type` names the head.
     """
 
-    # The rest of a spotter's checkpoint, whose detector this is.
-    _keys_to_ignore_on_load_unexpected = [r"^recognizer\."]
+    _output_class: ClassVar[type] = TCMTextDetectionOutput
 
     def __init__(self, config: TCMConfig):
         super().__init__(config)
         self.model = TCMModel(config)
         *channels, last = self.model.backbone.channels
         head = head_class(config.head_type)
-        self._check_that_it_only_detects(head)
+        self._check_head(head)
         self.head = head(config.head_settings, [*channels, last + config.num_score_maps], config.num_labels or 1)
         # Loading in float16 leaves these in float32, and no device map takes the head apart.
         self._keep_in_fp32_modules = [f"head.{name}" for name in head.keep_in_float32]
@@ -578,21 +584,16 @@ class TCMForTextDetection(TCMPreTrainedModel):
         )
         return (model, report) if wants_report else model
 
-    def _check_that_it_only_detects(self, head: type[DetectionHead]) -> None:
-        """A detector says what it leaves out of a spotter's checkpoint; spotters override this."""
-        if head.reads:
-            raise ValueError(f"the head {self.config.head_type!r} finds and reads at once; use TCMForTextSpotting")
-        if self.config.recognizer is not None:
-            logger.warning_once(
-                "this is the detector of a spotter, its recogniser is left out; AutoModelForTextSpotting loads both"
-            )
+    def _check_head(self, head: type[DetectionHead]) -> None:
+        """Raise `ValueError` for a head that another model is for."""
+        raise NotImplementedError
 
-    def half(self, *args: Any) -> "TCMForTextDetection":
+    def half(self, *args: Any) -> Self:
         """Cast to float16 all but what exceeds its reach, as loading with `dtype="float16"` does."""
         with self._keeping_float32():
             return super().half(*args)
 
-    def to(self, *args: Any, **kwargs: Any) -> "TCMForTextDetection":  # type: ignore[override]
+    def to(self, *args: Any, **kwargs: Any) -> Self:  # type: ignore[override]
         """See `torch.nn.Module.to`; what exceeds the reach of float16 is left in float32."""
         with self._keeping_float32():
             return super().to(*args, **kwargs)
@@ -607,7 +608,7 @@ class TCMForTextDetection(TCMPreTrainedModel):
             if next(part.parameters()).dtype == torch.float16:
                 part.float().load_state_dict(weights)
 
-    def fuse_text_embeddings(self) -> "TCMForTextDetection":
+    def fuse_text_embeddings(self) -> Self:
         """Fold the text tower into a stored embedding, in place; see `TCMModel.fuse_text_embeddings`."""
         self.model.fuse_text_embeddings()
         return self
@@ -622,8 +623,8 @@ class TCMForTextDetection(TCMPreTrainedModel):
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
         **kwargs: object,
-    ) -> TCMTextDetectionOutput:
-        """Detect text in a batch of images.
+    ) -> Any:
+        """Detect in a batch of images.
 
         Args:
             pixel_values: (B, 3, H, W), normalised; H and W multiples of 32.
@@ -644,7 +645,7 @@ class TCMForTextDetection(TCMPreTrainedModel):
         with_training_maps = self.training or output_training_maps or labels is not None
         maps = self._detect(outputs, pixel_mask, sizes, with_training_maps)
         loss_dict = None if labels is None else self._detection_losses(maps, outputs.score_logits, labels)
-        return TCMTextDetectionOutput(
+        return self._output_class(
             loss=None if loss_dict is None else torch.stack(list(loss_dict.values())).sum(),
             loss_dict=loss_dict,
             head_output=maps,
@@ -686,8 +687,35 @@ class TCMForTextDetection(TCMPreTrainedModel):
             if score_logits is None:
                 return loss_dict
             targets, mask = self.head.score_map_targets(labels)
-            score_map_loss = _score_map_loss(score_logits.float(), targets, mask, self._score_map_loss_form)
-            return {**loss_dict, "loss_score_map": self.config.score_map_loss_weight * score_map_loss}
+            loss = score_map_loss(score_logits.float(), targets, mask, self._score_map_loss_form)
+            return {**loss_dict, "loss_score_map": self.config.score_map_loss_weight * loss}
+
+
+class TCMForTextDetection(TCMDetector):
+    """TCM with a head that finds text.
+
+    Args:
+        config: its settings; `head_type` names the head.
+
+    Raises:
+        ValueError: for a head that also reads, or finds oriented objects.
+    """
+
+    # The rest of a spotter's checkpoint, whose detector this is.
+    _keys_to_ignore_on_load_unexpected = [r"^recognizer\."]
+
+    def _check_head(self, head: type[DetectionHead]) -> None:
+        """A detector says what it leaves out of a spotter's checkpoint."""
+        if head.task != "text":
+            raise ValueError(
+                f"the head {self.config.head_type!r} finds oriented objects; use TCMForOrientedObjectDetection"
+            )
+        if head.reads:
+            raise ValueError(f"the head {self.config.head_type!r} finds and reads at once; use TCMForTextSpotting")
+        if self.config.recognizer is not None:
+            logger.warning_once(
+                "this is the detector of a spotter, its recogniser is left out; AutoModelForTextSpotting loads both"
+            )
 
 
 def recorded(outputs: TCMModelOutput) -> dict[str, Any]:
@@ -712,16 +740,6 @@ def check_labels(labels: Any, pixel_values: torch.Tensor) -> None:
         )
     if "orig_size" in labels and len(labels["orig_size"]) != len(pixel_values):
         raise ValueError(f"got labels of {len(labels['orig_size'])} images for {len(pixel_values)} images")
-
-
-def _score_map_loss(logits: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor, form: str) -> torch.Tensor:
-    """Auxiliary loss (TCM), image by image: logits (B, K, h, w), targets (B, 1 or K, H, W) and mask (B, 1, H, W)."""
-    if targets.shape[1] == 1:
-        logits = logits.amax(dim=1, keepdim=True)  # a pixel is text where any of the prompts says so
-    logits = functional.interpolate(logits, size=targets.shape[-2:], mode="bilinear", align_corners=False)
-    if form == "dice":
-        return dice_loss(logits.sigmoid(), targets, mask, by_image=True)
-    return balanced_binary_cross_entropy(logits.sigmoid(), targets, mask, negative_ratio=3.0, by_image=True)
 
 
 def valid_sizes(pixel_values: torch.Tensor, pixel_mask: torch.Tensor | None) -> torch.Tensor:

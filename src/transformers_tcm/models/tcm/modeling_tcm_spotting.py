@@ -177,8 +177,9 @@ class TCMForTextSpotting(TCMForTextDetection):
             logger.warning("the language model is left out: it knows other characters")
         return new
 
-    def _check_that_it_only_detects(self, head: type[DetectionHead]) -> None:
-        return
+    def _check_head(self, head: type[DetectionHead]) -> None:
+        if head.task != "text":
+            raise ValueError(f"the head {self.config.head_type!r} finds oriented objects, which hold no text")
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

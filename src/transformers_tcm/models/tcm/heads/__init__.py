@@ -16,6 +16,9 @@ HEADS = {
     "spn": "SPNHead",
     "testr": "TESTRHead",
     "deepsolo": "DeepSoloHead",
+    "rotated_fcos": "RotatedFCOSHead",
+    "rotated_atss": "RotatedATSSHead",
+    "rotated_retinanet": "RotatedRetinaNetHead",
 }
 
 

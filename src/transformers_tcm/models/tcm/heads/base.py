@@ -171,6 +171,7 @@ class DetectionHead(nn.Module, ABC):
         display_name: how its paper calls it.
         paper: the paper.
         task: `"text"` or `"oriented"`.
+        default_labels: names of the classes of a model that is given none.
         reads: whether it also reads what it finds; it then has a static method `read(char_logits, settings)`.
         score_map_loss: form of the auxiliary loss that goes with it: `"bce"`, `"dice"` or `"masked_bce"`.
         score_map_input: what is concatenated to C5: the `"cosine"` or the `"logits"` of the score map.
@@ -188,6 +189,7 @@ class DetectionHead(nn.Module, ABC):
     display_name: ClassVar[str]
     paper: ClassVar[str]
     task: ClassVar[str] = "text"
+    default_labels: ClassVar[tuple[str, ...]] = ("text",)
     reads: ClassVar[bool] = False
     score_map_loss: ClassVar[str]
     score_map_input: ClassVar[str] = "cosine"

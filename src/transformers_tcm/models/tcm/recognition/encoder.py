@@ -83,7 +83,7 @@ class TCMResidualBlock(nn.Module):
 
 
 class TCMWordEncoderLayer(nn.Module):
-    """A transformer layer whose norms come first: attention along the word, then an MLP of twice the width."""
+    """A transformer layer with norms first, (N, T, D) to (N, T, D): attention along the word, then a wider MLP."""
 
     def __init__(self, hidden_size: int, num_heads: int, dropout: float):
         super().__init__()
