@@ -4,7 +4,7 @@ D. Karatzas et al., ICDAR 2015 Competition on Robust Reading. Nearly every paper
 polygons (Total-Text, CTW1500).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from ..instances import TextInstances
 from .matching import PolygonOverlap, greedy_pairs, overlap
 from .scores import EvaluationProtocol, EvaluationResult, ImageResult
 
-__all__ = ["BestOfThresholdsIoU", "BestOfThresholdsResult", "DetectionIoU", "IoUCandidates"]
+__all__ = ["BestOfThresholdsIoU", "BestOfThresholdsResult", "DetectionIoU", "EveryLineIoU", "IoUCandidates"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,17 @@ class DetectionIoU(EvaluationProtocol):
         wanted = ~ground_truth.ignored & (areas.ground_truth_area > 0)
         judged = ~areas.inside_any(ground_truth.ignored, self.area_precision_threshold) & (areas.detection_area > 0)
         return IoUCandidates(areas, wanted, judged, (areas.iou > self.iou_threshold) & np.outer(wanted, judged))
+
+
+class EveryLineIoU(DetectionIoU):
+    """`DetectionIoU` as on CTW1500, whose labels for detection know no line that does not count."""
+
+    def evaluate_image(
+        self, ground_truth: TextInstances, detections: TextInstances, image_id: str | int
+    ) -> ImageResult:
+        """Judge one image, without adding it to the totals."""
+        every_line = replace(ground_truth, ignore=np.zeros(len(ground_truth), dtype=bool))
+        return super().evaluate_image(every_line, detections, image_id)
 
 
 @dataclass(frozen=True)
