@@ -94,11 +94,16 @@ class BestOfThresholdsIoU:
     of 0.7 passes a threshold of 0.7. Among equal results the lowest threshold is reported.
     """
 
-    def __init__(self, thresholds: tuple[float, ...] = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9), floor: float = 0.3) -> None:
+    def __init__(
+        self,
+        thresholds: tuple[float, ...] = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+        floor: float = 0.3,
+        metric_class: type[DetectionIoU] = DetectionIoU,
+    ) -> None:
         if not thresholds:
             raise ValueError("`thresholds` is empty; give at least one score threshold in [0, 1]")
         self.floor = floor
-        self.metrics = {threshold: DetectionIoU() for threshold in sorted(thresholds)}
+        self.metrics = {threshold: metric_class() for threshold in sorted(thresholds)}
 
     def reset(self) -> None:
         """Forget all images."""

@@ -6,6 +6,7 @@ the script of ABCNet (Y. Liu et al., CVPR 2020), which papers on spotting use, s
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 from ..instances import TextInstances
@@ -55,7 +56,11 @@ TOTAL_TEXT_PROTOCOLS: Protocols = {
     "pascal": PascalTotalText,
     "e2e": WordSpotting,
 }
-CTW1500_PROTOCOLS: Protocols = {"iou": EveryLineIoU, "e2e": EndToEnd}
+CTW1500_PROTOCOLS: Protocols = {
+    "iou": EveryLineIoU,
+    "best-iou": partial(BestOfThresholdsIoU, metric_class=EveryLineIoU),
+    "e2e": EndToEnd,
+}
 # Those that judge what was read, beside detection.
 READING_PROTOCOLS = {"e2e": "end_to_end", "word-spotting": "word_spotting"}
 
