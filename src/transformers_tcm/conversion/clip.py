@@ -14,19 +14,24 @@ from .plan import Plan, Source, count, renamed_modules, shape_of
 
 __all__ = [
     "IMAGE_PROCESSOR",
-    "UNUSED",
     "image_encoder_plan",
     "image_encoder_settings",
     "plan",
     "settings",
     "text_tower_plan",
     "text_tower_settings",
+    "unused",
 ]
 
 # Scalars of the archive, and the temperature of CLIP's own contrastive training.
-UNUSED = ("input_resolution", "context_length", "vocab_size", "logit_scale")
+_UNUSED = ("input_resolution", "context_length", "vocab_size", "logit_scale")
 
 IMAGE_PROCESSOR = {"image_mean": OPENAI_CLIP_MEAN, "image_std": OPENAI_CLIP_STD}
+
+
+def unused(state_dict: Mapping[str, torch.Tensor]) -> Collection[str]:
+    """Names in the file that have no counterpart in a detector."""
+    return _UNUSED
 
 
 def settings(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:

@@ -2,8 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import torch
 from tqdm import tqdm
@@ -11,15 +10,27 @@ from tqdm import tqdm
 from ..models.tcm.backends import image_processor_class
 from ..models.tcm.heads import head_class
 from ..models.tcm.image_processing_common_tcm import TCMBaseImageProcessor
+from ..models.tcm.configuration_tcm import TCMConfig
 from ..models.tcm.modeling_tcm import TCMForTextDetection
+from ..models.tcm.modeling_tcm_spotting import TCMForTextSpotting
 from . import clip, tcm
 from .loading import read_state_dict
 from .plan import remap_state_dict
 from .settings import build_config, expand, read_settings
+from .spotters import DeepSoloOrigin, TESTROrigin
 
 __all__ = ["convert_checkpoint", "convert_state_dict"]
 
-_ORIGINS: dict[str, ModuleType] = {"clip": clip, "tcm": tcm}
+Kind: TypeAlias = Literal["clip", "tcm", "testr", "deepsolo"]
+
+_ORIGINS: dict[Kind, Any] = {"clip": clip, "tcm": tcm, "testr": TESTROrigin, "deepsolo": DeepSoloOrigin}
+# Tensors that only one kind has.
+_MARKS: dict[str, Kind] = {
+    "visual.attnpool.c_proj.weight": "clip",
+    "visual_prompt_generator.text_proj.1.weight": "tcm",
+    "testr.transformer.level_embed": "testr",
+    "detection_transformer.transformer.level_embed": "deepsolo",
+}
 
 
 def convert_checkpoint(
@@ -27,21 +38,23 @@ def convert_checkpoint(
     output_dir: str | Path,
     config: Mapping[str, Any] | str | Path | None = None,
     prompting: Literal["fasttcm", "tcm"] | None = None,
-    kind: Literal["auto", "clip", "tcm"] = "auto",
+    kind: Literal["auto"] | Kind = "auto",
     seed: int = 0,
 ) -> TCMForTextDetection:
-    """Convert a checkpoint of CLIP or TCM-DBNet and save model and image processor in a folder.
+    """Convert a checkpoint of CLIP, TCM-DBNet, TESTR or DeepSolo and save model and image processor in a folder.
 
     Sizes come from the tensors. A detector made of CLIP is ready to be trained: its prompts, decoders and head are
-    freshly initialised. Nothing stored in the file is executed.
+    freshly initialised. Of TESTR and DeepSolo the head is taken, a warm start: their image encoder does not fit CLIP's,
+    and all but the head is freshly initialised. Nothing stored in the file is executed.
 
     Args:
         source: OpenAI's `RN50.pt` (TorchScript archive or plain state dict), an open_clip ResNet's state dict, or a
-            released TCM-DBNet checkpoint; `.safetensors` files as well.
+            released checkpoint of TCM-DBNet, TESTR or DeepSolo; `.safetensors` files as well.
         output_dir: folder for `config.json`, `model.safetensors` and `preprocessor_config.json`.
         config: what the tensors do not tell, as a dict or a JSON file: `attention_pool_heads`, `text_heads`,
             `decoder_heads`, `prompt`, `temperature`, `hidden_act` ("gelu" for the weights that open_clip itself
-            trained), any other setting of `TCMConfig`, and `image_processor`, a dict of the image processor's settings.
+            trained), `head_config` (such as the `num_heads` of TESTR and DeepSolo), any other setting of `TCMConfig`,
+            and `image_processor`, a dict of the image processor's settings.
         prompting: where the language prompt comes from; by default what the tensors tell, or "fasttcm" for CLIP.
         kind: what the file is; "auto" looks at the names of its tensors.
         seed: of the freshly initialised parts.
@@ -60,10 +73,11 @@ def convert_checkpoint(
     with tqdm(total=3, desc="Reading", unit="step", leave=False, disable=None) as progress:
         state_dict = read_state_dict(source)
         known_kind = _kind_of(state_dict) if kind == "auto" else kind
-        processor = _image_processor(known_kind, processor_settings)
+        _check_processor_settings(known_kind, processor_settings)
         progress.update()
         progress.set_description("Building")
         model = convert_state_dict(state_dict, overrides, known_kind, seed)
+        processor = _image_processor(known_kind, processor_settings, model.config)
         progress.update()
         progress.set_description("Writing")
         model.save_pretrained(output_dir)
@@ -73,39 +87,48 @@ def convert_checkpoint(
 
 
 def convert_state_dict(
-    state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, Any], kind: Literal["clip", "tcm"], seed: int = 0
+    state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, Any], kind: Kind, seed: int = 0
 ) -> TCMForTextDetection:
     """The converted model alone; arguments and errors as `convert_checkpoint`, on the device of the default context."""
     origin = _ORIGINS[kind]
     config = build_config(origin.settings(state_dict), expand(overrides))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = TCMForTextDetection(config)
+        model = (TCMForTextSpotting if config.is_spotter else TCMForTextDetection)(config)
     model.eval()
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    converted = remap_state_dict(origin.plan(shapes.keys()), state_dict, shapes, origin.UNUSED)
+    converted = remap_state_dict(origin.plan(shapes), state_dict, shapes, origin.unused(state_dict))
     model.load_state_dict(converted, strict=False)
     return model
 
 
-def _image_processor(kind: Literal["clip", "tcm"], overrides: Mapping[str, Any]) -> TCMBaseImageProcessor:
-    """The image processor, with the constants that the weights were trained with unless told otherwise."""
+def _check_processor_settings(kind: Kind, overrides: Mapping[str, Any]) -> None:
+    """Raise `ValueError` for names that are no settings of the image processor or of the head's decoding."""
     processor_class = image_processor_class()
-    decoding = head_class(overrides.get("head_type", processor_class.head_type)).decoding_class
+    head_type = getattr(_ORIGINS[kind], "head_type", processor_class.head_type)
+    decoding = head_class(overrides.get("head_type", head_type)).decoding_class
     known = {*processor_class.valid_kwargs.__annotations__, *decoding.__dataclass_fields__}
     unknown = sorted(set(overrides) - known)
     if unknown:
         raise ValueError(f"`image_processor` has unknown settings {', '.join(unknown)}")
-    return processor_class(**{**_ORIGINS[kind].IMAGE_PROCESSOR, **overrides})
 
 
-def _kind_of(state_dict: Mapping[str, torch.Tensor]) -> Literal["clip", "tcm"]:
-    if "visual.attnpool.c_proj.weight" in state_dict:
-        return "clip"
-    if "visual_prompt_generator.text_proj.1.weight" in state_dict:
-        return "tcm"
+def _image_processor(kind: Kind, overrides: Mapping[str, Any], config: TCMConfig) -> TCMBaseImageProcessor:
+    """The image processor, with the constants that the weights were trained with unless told otherwise."""
+    processor_class = image_processor_class()
+    fitting = processor_class(**_ORIGINS[kind].IMAGE_PROCESSOR).for_model(config).to_dict()
+    fitting.pop("image_processor_type")
+    if "head_type" in overrides:
+        fitting = _ORIGINS[kind].IMAGE_PROCESSOR
+    return processor_class(**{**fitting, **overrides})
+
+
+def _kind_of(state_dict: Mapping[str, torch.Tensor]) -> Kind:
+    for mark, kind in _MARKS.items():
+        if mark in state_dict:
+            return kind
     some = ", ".join(sorted(state_dict)[:5])
     raise ValueError(
-        "the checkpoint is neither a CLIP ResNet (CLIP's vision transformers have no place here) nor a TCM detector; "
-        f"it holds {len(state_dict)} tensors such as {some}"
+        "the checkpoint is neither a CLIP ResNet (CLIP's vision transformers have no place here) nor a TCM detector, "
+        f"TESTR or DeepSolo; it holds {len(state_dict)} tensors such as {some}"
     )

@@ -57,11 +57,7 @@ def read_settings(config: Mapping[str, Any] | str | Path | None) -> dict[str, An
 
 
 def expand(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Overrides in the form of `TCMConfig`, short names and `prompt` resolved.
-
-    Raises:
-        ValueError: for names that are neither short names nor settings.
-    """
+    """Overrides in the form of `TCMConfig`, short names and `prompt` resolved."""
     settings: dict[str, Any] = {}
     for name, value in overrides.items():
         if name == "prompt":
@@ -74,7 +70,6 @@ def expand(overrides: Mapping[str, Any]) -> dict[str, Any]:
             settings[name] = {**settings.get(name, {}), **value}
         elif name not in NOT_OF_THE_MODEL:
             settings[name] = value
-    _check(settings)
     return settings
 
 
@@ -86,8 +81,9 @@ def build_config(inferred: Mapping[str, Any], overrides: Mapping[str, Any]) -> T
         overrides: what the caller sets, from `expand`.
 
     Raises:
-        ValueError: if an overridden setting contradicts the tensors, or the settings make no model.
+        ValueError: if an overridden setting is unknown or contradicts the tensors, or the settings make no model.
     """
+    _check(overrides, inferred.get("head_type", TCMConfig.head_type))
     contradictions = _contradictions(inferred, overrides)
     if contradictions:
         raise ValueError(f"the settings contradict the checkpoint's tensors: {'; '.join(contradictions)}")
@@ -99,11 +95,11 @@ def build_config(inferred: Mapping[str, Any], overrides: Mapping[str, Any]) -> T
 
 def _clip_conventions(inferred: Mapping[str, Any]) -> dict[str, Any]:
     """CLIP's numbers of heads, which no tensor tells."""
-    vision, text = inferred["vision_config"], inferred["text_config"]
-    return {
-        "vision_config": {"num_attention_heads": max(vision["width"] * 32 // HEAD_SIZE, 1)},
-        "text_config": {"num_attention_heads": max(text["hidden_size"] // HEAD_SIZE, 1)},
-    }
+    heads = {"num_attention_heads": max(inferred["vision_config"]["width"] * 32 // HEAD_SIZE, 1)}
+    if "text_config" not in inferred:
+        return {"vision_config": heads}
+    text_heads = {"num_attention_heads": max(inferred["text_config"]["hidden_size"] // HEAD_SIZE, 1)}
+    return {"vision_config": heads, "text_config": text_heads}
 
 
 def _merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
@@ -124,8 +120,9 @@ def _contradictions(inferred: Mapping[str, Any], overrides: Mapping[str, Any], p
     return sorted(found)
 
 
-def _check(settings: Mapping[str, Any]) -> None:
-    head_config_class: Any = head_class(settings.get("head_type", TCMConfig.head_type)).config_class
+def _check(settings: Mapping[str, Any], head_type: str) -> None:
+    """Raise `ValueError` for names that are no settings; the head is that of the settings, or else `head_type`."""
+    head_config_class: Any = head_class(settings.get("head_type", head_type)).config_class
     unknown = sorted(settings.keys() - TCMConfig.__dataclass_fields__.keys())
     for name, config_class in zip(PARTS, (TCMVisionConfig, CLIPTextConfig, head_config_class), strict=True):
         part = settings.get(name, {})

@@ -11,9 +11,7 @@ import torch
 from . import clip
 from .plan import Plan, Source, count, renamed_modules, shape_of
 
-__all__ = ["IMAGE_PROCESSOR", "UNUSED", "plan", "settings"]
-
-UNUSED: tuple[str, ...] = ()
+__all__ = ["IMAGE_PROCESSOR", "plan", "settings", "unused"]
 
 # Constants it was trained with, given for colours of 0…255 there and 0…1 here.
 IMAGE_PROCESSOR = {
@@ -30,6 +28,11 @@ DECODER_LAYER = {
     "mlp.0": "mlp.0",
     "mlp.3": "mlp.3",
 }
+
+
+def unused(state_dict: Mapping[str, torch.Tensor]) -> Collection[str]:
+    """Names in the file that have no counterpart in a detector: none."""
+    return ()
 
 
 def settings(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:

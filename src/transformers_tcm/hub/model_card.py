@@ -232,6 +232,8 @@ def _summary(config: Any) -> str:
     if config.recognizer is not None:
         decoder = recognizer_class(config.recognizer_settings.decoder).display_name
         kind, reader = "spotter", f", and a recogniser with {decoder} decoding on the same features"
+    elif config.is_spotter:
+        kind, reader = "spotter", " that reads what it finds"
     vision = config.vision_config
     depths = "+".join(map(str, vision.depths))
     prompting = "" if config.prompting == "none" else "prompted with text, an instance-language score map, "
@@ -260,8 +262,9 @@ def _model(publication: Publication) -> str:
         )
     lines.append(f"- {config.num_context_tokens} learned context tokens; prompt: {' / '.join(config.prompts)}")
     if publication.reads:
-        charset = config.recognizer_settings.charset
-        if config.recognizer_settings.language_model is not None:
+        reader = config.reading_settings
+        charset = reader.charset
+        if getattr(reader, "language_model", None) is not None:
             lines.append("- A language model of characters weighs spelling; `use_language_model=False` leaves it out.")
         lines.append(f"- Reads {len(charset)} characters: `` {charset.strip()} ``{' and space' * (' ' in charset)}.")
     return "\n".join(["## Model", "", *lines, ""])

@@ -17,6 +17,7 @@ from transformers import get_scheduler
 from ..models.tcm.modeling_tcm import TCMForTextDetection
 from .ema import ExponentialMovingAverage
 from .interruption import StopRequest, last_checkpoint
+from .loss_terms import LossTerms
 from .parameter_groups import freeze_text_encoder
 from .scoring import BatchScores, score_batch, summarize
 from .throughput import Throughput
@@ -38,11 +39,13 @@ class Progress:
         step: optimizer steps that were made.
         best: best value of `metric_for_best_model`.
         losses: of the batches that have not been logged yet.
+        terms: the sums of their loss terms, in this process.
     """
 
     step: int = 0
     best: float | None = None
     losses: list[float] = field(default_factory=list)
+    terms: dict[str, float] = field(default_factory=dict)
 
 
 class TrainingLoop:
@@ -102,6 +105,7 @@ class TrainingLoop:
         self.progress = Progress()
         self.throughput, self.stop = Throughput(), StopRequest()
         self._losses: list[torch.Tensor] = []
+        self._terms = LossTerms()
         self.output.mkdir(parents=True, exist_ok=True)
 
     def run(self, train_data: Any, eval_data: Any) -> None:
@@ -149,7 +153,9 @@ class TrainingLoop:
         """A batch, and where it completes a step, the step."""
         self.wrapped.train()
         with self.accelerator.accumulate(self.wrapped):
-            loss = self.wrapped(**batch).loss
+            outputs = self.wrapped(**batch)
+            loss = outputs.loss
+            self._terms.add(outputs.loss_dict)
             self._losses.append(loss.detach())
             self.accelerator.backward(loss)
             if self.accelerator.sync_gradients and self.arguments.max_grad_norm:
@@ -166,7 +172,9 @@ class TrainingLoop:
         if self._is_time("logging"):
             losses, rate = self._gathered_losses(), self.scheduler.get_last_lr()[-1]
             speed = self.throughput.take()
-            self.report(loss=sum(losses) / len(losses), learning_rate=rate, images_per_second=round(speed, 3))
+            terms = self._terms.take(self.accelerator.gather)
+            figures = {"learning_rate": rate, "images_per_second": round(speed, 3)}
+            self.report(loss=sum(losses) / len(losses), **terms, **figures)
             self._losses.clear()
         if self._is_time("eval") and eval_loader is not None:
             self._keep_if_best(self.evaluate(eval_loader))
@@ -253,6 +261,7 @@ class TrainingLoop:
         # Renamed when complete, so that a full disk leaves the checkpoints that there are as they were.
         incomplete = self.output / f"incomplete-{folder.name}"
         self.progress.losses = self._gathered_losses()
+        self.progress.terms = {name: float(value) for name, value in self._terms.sums.items()}
         self.accelerator.save_state(str(incomplete))
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
@@ -275,6 +284,7 @@ class TrainingLoop:
             self.ema.load(folder)
             self.progress = Progress(**json.loads((Path(folder) / PROGRESS_FILE).read_text(encoding="utf-8")))
             self._losses = list(torch.tensor(self.progress.losses, device=self.accelerator.device))
+            self._terms = LossTerms(self.progress.terms, len(self._losses))
         log = self.output / LOG_FILE
         if self.accelerator.is_main_process and log.is_file():
             lines = log.read_text(encoding="utf-8").splitlines(keepends=True)

@@ -286,6 +286,11 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
             raise ValueError(f"`recognizer` does not fit: {error}") from error
 
     @property
+    def reading_settings(self) -> Any:
+        """Settings of what reads, with a `charset`: the recogniser or a head that reads; `None` for a detector."""
+        return self.head_settings if head_class(self.head_type).reads else self.recognizer_settings
+
+    @property
     def is_spotter(self) -> bool:
         """Whether a model of it reads what it finds: by a recogniser, or by a head that reads."""
         return self.recognizer is not None or head_class(self.head_type).reads
@@ -307,6 +312,8 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
             )
         if not 0 <= self.decoder_dropout <= 1:
             raise ValueError(f"`decoder_dropout` must lie in [0, 1], got {self.decoder_dropout}")
+        if self.recognizer is not None and head_class(self.head_type).reads:
+            raise ValueError(f"the head {self.head_type!r} reads what it finds; leave `recognizer` out")
         if self.num_context_tokens < 0:
             raise ValueError(f"`num_context_tokens` must not be negative, got {self.num_context_tokens}")
         if self.fused and self.prompting == "tcm":
