@@ -31,7 +31,7 @@ class LanguageArguments:
 
     model_name_or_path: str = field(
         metadata={
-            "help": "Spotter that reads by CTC (a recogniser, or DeepSolo): a folder, a name on the Hub, or a bundled model."
+            "help": "Spotter that reads by CTC, as DeepSolo does too: a folder, a name on the Hub, or a bundled model."
         }
     )
     words: list[str] = field(metadata={"help": "Lists of words, a line `word` or `word<tab>frequency` for each."})

@@ -9,7 +9,7 @@ from tqdm import tqdm
 from ..explain import Distance, nearest_tokens
 from ..images import load_image
 from .result_files import ResultWriter
-from .support import complain, find_images, load_pipeline, silence_transformers, usage_errors
+from .support import complain, find_images, finding_task, load_pipeline, silence_transformers, usage_errors
 
 __all__ = ["context", "env", "explain"]
 
@@ -47,7 +47,7 @@ def explain(
     if paths:
         with usage_errors():
             settings = {"size": size, "tile": tile, "output_score_maps": True}
-            detector = load_pipeline("text-detection", model, device, settings)
+            detector = load_pipeline(finding_task(model), model, device, settings)
             names = ResultWriter(output, "json").names(paths)
     done = 0
     # `None` shows the bar on a terminal only.

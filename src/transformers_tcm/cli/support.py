@@ -198,6 +198,16 @@ def _counted_tiles(detector: "TextDetectionPipeline", shown: bool) -> Iterator[N
             hook.remove()
 
 
+def finding_task(model: str | None) -> Literal["text-detection", "text-spotting"]:
+    """The pipeline that finds text with a model, without reading it where that can be told apart."""
+    from transformers import AutoConfig
+
+    from ..models.tcm.heads import HEADS, head_class
+
+    head_type = None if model is None else getattr(AutoConfig.from_pretrained(model), "head_type", None)
+    return "text-spotting" if head_type in HEADS and head_class(head_type).reads else "text-detection"
+
+
 def task_of(model: str | None) -> Literal["detection", "spotting"]:
     """What the architecture in a checkpoint is for; detection for the bundled default."""
     from transformers import AutoConfig

@@ -8,9 +8,9 @@ import torch
 from tqdm import tqdm
 
 from ..models.tcm.backends import image_processor_class
+from ..models.tcm.configuration_tcm import TCMConfig
 from ..models.tcm.heads import head_class
 from ..models.tcm.image_processing_common_tcm import TCMBaseImageProcessor
-from ..models.tcm.configuration_tcm import TCMConfig
 from ..models.tcm.modeling_tcm import TCMForTextDetection
 from ..models.tcm.modeling_tcm_spotting import TCMForTextSpotting
 from . import clip, tcm

@@ -28,7 +28,7 @@ _ALLOWED: list[Callable[..., object] | tuple[Callable[..., object], str]] = [
 def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
     """Tensors by name of a TorchScript archive, a `torch.save` file or a safetensors file.
 
-    A state dict nested under `"state_dict"`, or `"model"` as detectron2 has it, is taken out, and the prefix `module.` of
+    A state dict nested under `"state_dict"`, or under `"model"` (detectron2), is taken out, and the prefix `module.` of
     distributed training removed.
 
     Raises:

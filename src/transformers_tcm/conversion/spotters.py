@@ -152,8 +152,8 @@ class TESTROrigin:
         """
         encoder = [name for name in state_dict if name.startswith(f"{cls.prefix}backbone.0.")]
         logger.warning(
-            "a warm start: the head is that of the checkpoint, whose image encoder (%d tensors of a ResNet-50) does not "
-            "fit CLIP's and is left out; all the rest is new and has to be trained",
+            "a warm start: the head is that of the checkpoint, whose image encoder (%d tensors of a ResNet-50) does "
+            "not fit CLIP's and is left out; all the rest is new and has to be trained",
             len(encoder),
         )
         copies = {name: original for name in state_dict if (original := cls._original(name)) not in (None, name)}

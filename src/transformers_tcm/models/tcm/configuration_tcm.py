@@ -196,6 +196,8 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
         if self.prompt_token_ids is None:
             self.prompt_token_ids = _tokenize(self.prompts)
         self.head_config = asdict(self.head_settings)
+        if self.recognizer is not None and head_class(self.head_type).reads:
+            raise ValueError(f"the head {self.head_type!r} reads what it finds; leave `recognizer` out")
         if self.recognizer_settings is not None:
             settings = asdict(self.recognizer_settings).items()
             # Lists, as they come back from JSON.
@@ -312,8 +314,6 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
             )
         if not 0 <= self.decoder_dropout <= 1:
             raise ValueError(f"`decoder_dropout` must lie in [0, 1], got {self.decoder_dropout}")
-        if self.recognizer is not None and head_class(self.head_type).reads:
-            raise ValueError(f"the head {self.head_type!r} reads what it finds; leave `recognizer` out")
         if self.num_context_tokens < 0:
             raise ValueError(f"`num_context_tokens` must not be negative, got {self.num_context_tokens}")
         if self.fused and self.prompting == "tcm":

@@ -479,8 +479,6 @@ class TCMForTextDetection(TCMPreTrainedModel):
 
     # The rest of a spotter's checkpoint, whose detector this is.
     _keys_to_ignore_on_load_unexpected = [r"^recognizer\."]
-    # Of DBNet in float16: activations and statistics there are beyond its largest number.
-    _keep_in_fp32_modules = ["probability.0", "probability.1", "threshold.0", "threshold.1"]
 
     def __init__(self, config: TCMConfig):
         super().__init__(config)
@@ -488,6 +486,7 @@ class TCMForTextDetection(TCMPreTrainedModel):
         *channels, last = self.model.backbone.channels
         head = head_class(config.head_type)
         self._check_that_it_only_detects(head)
+        self._keep_in_fp32_modules = list(head.keep_in_fp32)
         self.head = head(config.head_settings, [*channels, last + config.num_score_maps], config.num_labels or 1)
         self.post_init()
 

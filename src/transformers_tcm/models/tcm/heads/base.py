@@ -164,6 +164,7 @@ class DetectionHead(nn.Module, ABC):
         task: `"text"` or `"oriented"`.
         reads: whether it also reads what it finds; it then has a static method `read(char_logits, settings,
             language_model, text_threshold)`, the last two as in `Recognizer.decode`.
+        keep_in_fp32: modules that stay in float32 in a float16 model.
         rate_scales: learning rates of some of its modules relative to the others', by the ends of their names.
         score_map_loss: form of the auxiliary loss that goes with it: `"bce"`, `"dice"` or `"masked_bce"`.
         score_map_input: what is concatenated to C5: the `"cosine"` or the `"logits"` of the score map.
@@ -182,6 +183,7 @@ class DetectionHead(nn.Module, ABC):
     task: ClassVar[str] = "text"
     reads: ClassVar[bool] = False
     rate_scales: ClassVar[dict[str, float]] = {}
+    keep_in_fp32: ClassVar[tuple[str, ...]] = ()
     score_map_loss: ClassVar[str]
     score_map_input: ClassVar[str] = "cosine"
 

@@ -106,6 +106,8 @@ class DBNetHead(DetectionHead):
     """Pyramid, probability branch and threshold branch."""
 
     config_class = DBNetConfig
+    # In float16 activations and statistics there are beyond its largest number.
+    keep_in_fp32 = ("probability.0", "probability.1", "threshold.0", "threshold.1")
     decoding_class = DBNetDecoding
     presets = {
         "tiny": {"neck_channels": 128, "hidden_channels": 32},
