@@ -3,7 +3,8 @@
     python benchmarks/training_speed.py [--preset tiny] [--batch-size 16] [--crop-size 320] [--rounds 3] [--steps 4]
     python benchmarks/training_speed.py --models abcnet+ctc testr deepsolo     # spotters in bfloat16
 
-The ways, or the models, take turns within each round. Printed are the medians over all rounds and the ratio to the first.
+The ways, or the models, take turns within each round. Printed are the medians over all rounds and the ratio to the
+first.
 """
 
 import argparse

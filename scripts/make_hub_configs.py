@@ -153,7 +153,7 @@ SPOTTERS = {
         ),
         SpottingRow(
             "icdar2015",
-            "detection 90.0; end to end 86.8, 81.9 and 76.9 with the strong, weak and generic lexicon (without TextOCR)",
+            "detection 90.0; end to end 86.8, 81.9 and 76.9 with the strong, weak, generic lexicon (without TextOCR)",
             (1440, 4000),
             0.3,
             "3,000 steps at 1e-5",
