@@ -19,7 +19,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-all test-hf check-package lint format clean
+.PHONY: help install demo test test-slow test-all test-hf check-package lint format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
@@ -28,10 +28,13 @@ help: ## list the targets
 install: $(INSTALLED) ## create the virtual environment with the package, editable, and its tools
 
 demo: $(INSTALLED) ## find and read the text in IMAGE; writes a picture and JSON to OUTPUT
-	$(BIN)/transformers-tcm spot "$(IMAGE)" --draw --output "$(OUTPUT)"
+	$(BIN)/transformers-tcm spot "$(IMAGE)" --draw --force --output "$(OUTPUT)"
 
 test: $(INSTALLED) ## run the fast tests
 	$(BIN)/python -m pytest -q -m "not slow" $(PYTEST_ARGS)
+
+test-slow: $(INSTALLED) ## run the slow tests of publishing, robustness and the examples
+	$(BIN)/python -m pytest -q -m slow tests/hub tests/robustness tests/examples $(PYTEST_ARGS)
 
 test-all: $(INSTALLED) ## run all tests of the package, then check-package
 	$(BIN)/python -m pytest -q $(PYTEST_ARGS)

@@ -7,11 +7,12 @@
 Bundled models have their weights in the package; the others take them from the folder given by `--weights`, which must
 hold a model of the same settings. Its image processor settings and its model card count before those in `hub_configs/`.
 A folder with weights of its own, such as a training leaves, is published as it is.
-`--dry-run` says what would be uploaded and where to; `--output` keeps the files for a look at them. Log in with
-`hf auth login`, or set `HF_TOKEN`.
+`--dry-run` says what would be uploaded and where to, and warns of placeholders that still have to be filled in;
+`--output` keeps the files for a look at them. Log in with `hf auth login`, or set `HF_TOKEN`.
 """
 
 import argparse
+import re
 import sys
 import tempfile
 from pathlib import Path
@@ -20,10 +21,13 @@ from typing import Any
 from transformers import AutoConfig, AutoModel
 
 from transformers_tcm import TCMImageProcessor, bundled_model_path
-from transformers_tcm.hub.model_card import CardDetails
+from transformers_tcm.hub.model_card import UNKNOWN, CardDetails
 from transformers_tcm.hub.publishing import CARD_FILE, PROCESSOR_FILE, push_model, write_repository
 from transformers_tcm.models.bundled import BUNDLED_MODELS
 
+# In examples of the documentation and in texts that are not finished.
+PLACEHOLDER_OWNERS = ("org", "me", "user", "username", "your-name", "OWNER")
+PLACEHOLDER = re.compile(r"\b(TODO|FIXME|TBD|XXX)\b|\[More Information Needed\]|<(?:your|YOUR)[^>]*>|(?<!\S)…")
 # Settings that training and saving change.
 FREE = {"architectures", "auto_map", "clip_pretrained", "dtype", "fused", "transformers_version", "_name_or_path"}
 
@@ -95,6 +99,24 @@ def show(folder: Path, repo_id: str) -> None:
         print(f"{path.stat().st_size:>14,}  {path.name}")
 
 
+def placeholders(folder: Path, repo_id: str, details: CardDetails) -> list[str]:
+    """What the author should fill in before others see it."""
+    owner, _, name = repo_id.rpartition("/")
+    found = []
+    if owner in PLACEHOLDER_OWNERS:
+        found.append(f"--repo-id {repo_id}: {owner!r} stands for your user name or organisation on the Hub")
+    if not owner:
+        found.append(f"--repo-id {name}: it has no owner; give it as OWNER/{name}")
+    card = (folder / CARD_FILE).read_text(encoding="utf-8")
+    if UNKNOWN.strip() in card:
+        found.append(f"{CARD_FILE}: nobody has described on what data and how the weights were trained")
+    if not details.license:
+        found.append(f"{CARD_FILE}: it states no licence of the weights")
+    written = dict.fromkeys(match.group() for match in PLACEHOLDER.finditer(details.text))
+    found += [f"{CARD_FILE}: {text!r} is a placeholder" for text in written]
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path, help="a folder of hub_configs/, or of a trained model")
@@ -128,6 +150,8 @@ def publish(options: argparse.Namespace) -> None:
             folder = options.output or Path(temporary)
             write_repository(folder, model, image_processor, details, options.repo_id, **common)
             show(folder, options.repo_id)
+            for warning in placeholders(folder, options.repo_id, details):
+                print(f"warning: {warning}", file=sys.stderr)
         return
     commit = push_model(
         model,

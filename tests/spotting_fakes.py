@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from PIL import Image
-from tiny_settings import SETTINGS
+from tiny_settings import READER, SETTINGS
 
 from transformers_tcm import TCMConfig, TCMForTextSpotting
 from transformers_tcm.models.tcm.heads.dbnet import DBNetDecoding, DBNetHead, DBNetOutput
@@ -14,19 +14,9 @@ from transformers_tcm.models.tcm.modeling_tcm_spotting import TCMTextSpottingOut
 from transformers_tcm.models.tcm.post_processing_tcm import instances_of_images
 from transformers_tcm.models.tcm.recognition.reading import PRINTABLE_ASCII
 
-TINY_RECOGNIZER = {
-    "crop_size": [8, 32],
-    "channels": [8, 12, 16],
-    "num_blocks": [0, 1, 0],
-    "hidden_size": 16,
-    "num_layers": 1,
-    "num_heads": 2,
-    "max_length": 7,
-}
-
 
 def tiny_spotter_config(**recognizer: Any) -> TCMConfig:
-    return TCMConfig(**SETTINGS, fused=True, recognizer={**TINY_RECOGNIZER, **recognizer})
+    return TCMConfig(**SETTINGS, fused=True, recognizer={**READER, **recognizer})
 
 
 def upright(x_min: float, y_min: float, x_max: float, y_max: float) -> np.ndarray:

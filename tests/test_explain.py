@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from detection_fakes import CONFIG
-from spotting_fakes import TINY_RECOGNIZER
+from tiny_settings import READER
 from transformers import CLIPTextConfig
 
 from transformers_tcm import TCMConfig, TCMForTextDetection, TCMForTextSpotting, TCMModel
@@ -63,7 +63,7 @@ def test_cosine_ignores_length_and_euclid_does_not(model: TCMForTextDetection) -
 def test_folders_of_detectors_spotters_and_bare_models(model: TCMForTextDetection, tmp_path: Path) -> None:
     expected = nearest_tokens(model)
     model.save_pretrained(tmp_path / "detector")
-    spotter = TCMForTextSpotting(config(recognizer=TINY_RECOGNIZER))
+    spotter = TCMForTextSpotting(config(recognizer=READER))
     spotter.model.load_state_dict(model.model.state_dict())
     spotter.save_pretrained(tmp_path / "spotter")
     model.model.save_pretrained(tmp_path / "bare")

@@ -10,11 +10,14 @@ from huggingface_hub import ModelCard
 from transformers import AutoConfig, AutoImageProcessor, AutoModel
 
 from transformers_tcm import (
+    AutoModelForOrientedObjectDetection,
     AutoModelForTextDetection,
     AutoModelForTextSpotting,
+    TCMForOrientedObjectDetection,
     TCMForTextDetection,
     TCMForTextSpotting,
 )
+from transformers_tcm.models.tcm.heads import head_class
 
 ROOT = Path(__file__).parents[1]
 SPOTTING_DATASETS = ("ctw1500", "icdar2015", "totaltext")
@@ -28,10 +31,33 @@ def test_folders_are_what_the_script_writes() -> None:
 
 
 def test_there_is_a_folder_for_every_model() -> None:
-    datasets = ("ctw1500", "icdar2015", "td500", "totaltext")
-    full_size = {f"{variant}-dbnet-{dataset}" for variant in ("fasttcm", "tcm") for dataset in datasets}
-    spotters = {f"fasttcm-{head}-{dataset}" for head in ("testr", "deepsolo") for dataset in SPOTTING_DATASETS}
-    assert {folder.name for folder in FOLDERS} == full_size | spotters | {"fasttcm-dbnet-tiny", "fasttcm-spotter-tiny"}
+    heads = {
+        "dbnet": ("ctw1500", "icdar2015", "td500", "totaltext"),
+        "pan": ("ctw1500", "icdar2015"),
+        "fcenet": ("ctw1500", "icdar2015", "totaltext"),
+    }
+    full_size = {
+        f"{prompting}-{head}-{dataset}"
+        for prompting in ("fasttcm", "tcm")
+        for head, datasets in heads.items()
+        for dataset in datasets
+    }
+    spotters = {f"fasttcm-abinetpp-{dataset}" for dataset in ("ctw1500", "icdar2015", "totaltext")}
+    spotters |= {f"fasttcm-masktextspotter3-{dataset}" for dataset in ("icdar2015", "totaltext")}
+    spotters |= {f"fasttcm-{head}-{dataset}" for head in ("testr", "deepsolo") for dataset in SPOTTING_DATASETS}
+    oriented = {f"fasttcm-rotated-{head}-dota" for head in ("fcos", "atss", "retinanet")}
+    bundled = {"fasttcm-dbnet-tiny", "fasttcm-spotter-tiny"}
+    assert {folder.name for folder in FOLDERS} == full_size | spotters | oriented | bundled
+
+
+@pytest.mark.parametrize(("head", "published"), [("fcos", "75.1"), ("atss", "76.1"), ("retinanet", "70.99")])
+def test_cards_for_dota_give_the_published_figure_its_source_and_that_it_is_not_reproduced(
+    head: str, published: str
+) -> None:
+    card = (ROOT / "hub_configs" / f"fasttcm-rotated-{head}-dota" / "README.md").read_text(encoding="utf-8")
+    assert f"| {published} | README of `rotated_object_detection`, github.com/wenwenyu/TCM |" in card
+    assert "not reproduced here" in card
+    assert "soccer ball field" in card
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
@@ -84,12 +110,56 @@ def test_full_size_spotters_have_the_heads_of_their_papers(dataset: str) -> None
         assert "Published figures; not reproduced here" in card
 
 
+@pytest.mark.parametrize(
+    "folder", [folder for folder in FOLDERS if "-abinetpp-" in folder.name or "-mask" in folder.name]
+)
+def test_full_size_spotters_are_those_of_their_papers(folder: Path) -> None:
+    config = AutoConfig.from_pretrained(folder)
+    processor = AutoImageProcessor.from_pretrained(folder)
+    assert processor.head_type == config.head_type
+    assert processor.text_threshold is not None
+    with torch.device("meta"):
+        model = AutoModel.from_config(config)
+    assert isinstance(model, TCMForTextSpotting)
+    recognizer = model.recognizer.settings
+    if config.head_type == "abcnet":
+        assert config.head_config["pyramid"] == "bifpn"
+        assert (recognizer.encoder, recognizer.max_length, recognizer.language_hidden_size) == ("map", 25, 512)
+    else:
+        assert (recognizer.map_size, recognizer.beam_width, processor.unclip_ratio) == ((8, 32), 6, 3.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "decoding"),
+    [
+        ("tcm-pan-icdar2015", {"kernel_ratio": 0.5, "channels": 128}, {"max_distance": 3.0, "polygon": False}),
+        ("fasttcm-pan-ctw1500", {"kernel_ratio": 0.7}, {"box_threshold": 0.6, "polygon": True}),
+        ("tcm-fcenet-icdar2015", {"degree": 5, "channels": 256}, {"text_exponent": 1.2, "center_exponent": 1.0}),
+        ("fasttcm-fcenet-totaltext", {"text_exponent": 1.2}, {"num_points": 50, "polygon": True}),
+    ],
+)
+def test_settings_of_the_other_heads(name: str, settings: dict[str, float], decoding: dict[str, float]) -> None:
+    config = AutoConfig.from_pretrained(ROOT / "hub_configs" / name)
+    processor = AutoImageProcessor.from_pretrained(ROOT / "hub_configs" / name)
+    assert f"-{config.head_type}-" in name
+    assert processor.head_type == config.head_type
+    assert settings.items() <= config.head_config.items()
+    assert decoding.items() <= processor.to_dict().items()
+
+
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
 def test_folder_builds(folder: Path) -> None:
     config = AutoConfig.from_pretrained(folder)
+    is_oriented = folder.name.endswith("-dota")
+    if is_oriented:
+        auto, expected = AutoModelForOrientedObjectDetection, TCMForOrientedObjectDetection
+    elif head_class(config.head_type).reads:
+        auto, expected = AutoModelForTextSpotting, TCMForTextSpotting
+    else:
+        auto, expected = AutoModelForTextDetection, TCMForTextDetection
     with torch.device("meta"):
-        if config.head_type == "dbnet":
-            assert isinstance(AutoModelForTextDetection.from_config(config), TCMForTextDetection)
-        assert isinstance(AutoModel.from_config(config), TCMForTextDetection)
-    assert 0 < AutoImageProcessor.from_pretrained(folder).box_threshold < 1
+        assert isinstance(auto.from_config(config), expected)
+        assert isinstance(AutoModel.from_config(config), expected)
+    processor = AutoImageProcessor.from_pretrained(folder)
+    assert 0 < (processor.threshold if is_oriented else processor.box_threshold) < 1
     assert (folder / "README.md").read_text(encoding="utf-8").startswith("---\n")

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from transformers_tcm.reading_order import reading_order
+from transformers_tcm.reading_order import lines, reading_order
 
 
 def quad(x: float, y: float, width: float = 40, height: float = 10) -> np.ndarray:
@@ -50,18 +50,59 @@ def test_lines_from_the_top_words_from_the_left_however_the_scene_is_turned(degr
     assert order[reading_order(words)].tolist() == list(range(len(PAGE)))
 
 
-def test_level_columns_are_read_across() -> None:
-    rows = [[quad(10, y), quad(300, y + 2)] for y in (10, 30, 50)]
-    words, order = shuffled([word for row in rows for word in row])
+def column(x: float, y: float, lines: int = 4, words: int = 3, step: float = 20) -> list[np.ndarray]:
+    """Words of 40 x 10 pixels with gaps of 5."""
+    return [quad(x + 45 * word, y + step * line) for line in range(lines) for word in range(words)]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("degrees", [0, 25, -90, 180])
+@pytest.mark.parametrize("offset", [0, 2, 10], ids=["level", "almost level", "not level"])
+def test_columns_are_read_one_after_the_other(offset: float, degrees: float, seed: int) -> None:
+    page = [*column(10, 10), *column(200, 10 + offset), *column(400, 10 + offset / 2, words=2)]
+    words, order = shuffled([turned(word, degrees) for word in page], seed)
+    found = lines(words)
+    assert order[np.concatenate(found)].tolist() == list(range(len(page)))
+    assert [len(line) for line in found] == 8 * [3] + 4 * [2]
+
+
+@pytest.mark.parametrize("offset", [0, 10])
+def test_columns_of_single_words(offset: float) -> None:
+    left, right = [quad(10, y) for y in (10, 30, 50)], [quad(300, y + offset) for y in (10, 30, 50)]
+    words, order = shuffled([*left, *right])
     assert order[reading_order(words)].tolist() == [0, 1, 2, 3, 4, 5]
 
 
-@pytest.mark.parametrize("degrees", [0, 25])
-def test_lines_of_columns_that_are_not_level_alternate(degrees: float) -> None:
-    left, right = [quad(10, y) for y in (10, 30, 50)], [quad(300, y) for y in (20, 40, 60)]
-    pairs = zip(left, right, strict=True)
-    words, order = shuffled([turned(word, degrees) for pair in pairs for word in pair])
-    assert order[reading_order(words)].tolist() == [0, 1, 2, 3, 4, 5]
+@pytest.mark.parametrize("offset", [0, 8])
+def test_headline_and_foot_across_columns_keep_their_place(offset: float) -> None:
+    headline, foot = [quad(60, -20, 150, 20), quad(220, -20, 60, 20)], [quad(80, 100, 200)]
+    page = [*headline, *column(10, 10), *column(200, 10 + offset), *foot]
+    words, order = shuffled(page)
+    assert order[reading_order(words)].tolist() == list(range(len(page)))
+
+
+def test_a_column_may_fall_into_two() -> None:
+    inner = [*column(200, 30, lines=2, words=1), *column(270, 30, lines=2, words=1)]
+    page = [*column(10, 10), quad(200, 10, 120), *inner, quad(200, 70, 120)]
+    words, order = shuffled(page)
+    assert order[reading_order(words)].tolist() == list(range(len(page)))
+
+
+def test_what_is_no_gutter_is_read_across() -> None:
+    one_line = [quad(10, 10), quad(300, 10)]
+    assert lines(one_line) == [[0, 1]]
+    # Wide gaps between all words, as in spaced letters.
+    assert lines([quad(60 * place, 20 * line) for line in range(2) for place in range(6)]) == [
+        [*range(6)],
+        [*range(6, 12)],
+    ]
+    # Words below each other that do not stand beside those to the right of them.
+    stairs = [quad(10, y) for y in (100, 120)] + [quad(300, y) for y in (10, 30)]
+    assert lines(stairs) == [[2], [3], [0], [1]]
+    scattered = [quad(10, y) for y in (10, 100)] + [quad(300, y) for y in (10, 30, 100)]
+    assert lines(scattered) == [[0, 2], [3], [1, 4]]
+    narrow = [quad(x, y) for y in (10, 30) for x in (10, 62)]
+    assert lines(narrow) == [[0, 1], [2, 3]]
 
 
 def test_a_line_may_fall_by_more_than_its_height() -> None:
@@ -97,6 +138,7 @@ def test_outlines_of_any_number_of_points() -> None:
 
 def test_nothing_and_points() -> None:
     assert reading_order([]).tolist() == []
+    assert lines([]) == []
     point = np.zeros((4, 2))
     assert reading_order([point + 5, point]).tolist() == [1, 0]
 
@@ -120,6 +162,7 @@ def test_neither_place_nor_size_of_the_scene_matters(words, x, y, factor) -> Non
 @given(scenes)
 def test_every_word_comes_once(words) -> None:
     assert sorted(reading_order(words).tolist()) == list(range(len(words)))
+    assert [index for line in lines(words) for index in line] == reading_order(words).tolist()
 
 
 def test_a_thousand_words() -> None:

@@ -1,4 +1,5 @@
-"""Every code block of the README runs, with small stand-ins where it names photos, labels or weights of the reader."""
+"""The README and the pages it leads to: every code block runs, with small stand-ins where it names photos, labels or
+weights of the reader, and every link leads somewhere."""
 
 import json
 import os
@@ -15,7 +16,16 @@ import torch
 from transformers_tcm.data.loaders import load_jsonl
 
 ROOT = Path(__file__).parents[1]
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+# Those whose blocks run here; the others have tests of their own.
+PAGES = ["README.md", *(f"docs/{name}.md" for name in ("using", "training", "measuring", "converting"))]
+BLOCKS = [
+    block
+    for page in PAGES
+    for block in re.findall(
+        r"^```(\w+)\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
+]
 
 
 def blocks(language: str) -> list[str]:
@@ -62,11 +72,39 @@ def one_command(start: str) -> str:
 
 
 def test_no_block_is_left_out() -> None:
-    """The kinds of blocks, and of commands, that the tests below run."""
+    """The kinds of blocks, and of commands, that the tests below run; what installs is run by `make check-package`."""
     assert {language for language, _ in BLOCKS} == {"bash", "python", "json"}
-    starts = ("make demo", "make test", "transformers-tcm detect", "transformers-tcm spot", "transformers-tcm evaluate")
-    starts += ("transformers-tcm convert RN50.pt", "transformers-tcm convert released.pth", "python examples/")
+    starts = ("python3 -m venv", "source", "pip install", "make install", "printf", "python examples/")
+    starts += tuple(f"transformers-tcm {name}" for name in ("spot", "detect", "explain", "evaluate", "convert"))
     assert all(command.startswith(starts) for command in commands())
+
+
+def test_the_readme_is_short_and_has_one_table_of_figures() -> None:
+    assert len(README.splitlines()) < 160
+    assert len(re.findall(r"^\| .*precision.*recall", README, re.MULTILINE)) == 1
+
+
+def anchors(page: Path) -> set[str]:
+    """What GitHub calls the headings of a page."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda path: path.name
+)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if not target.startswith("http"):
+            file, _, anchor = target.partition("#")
+            linked = page.parent / file if file else page
+            assert linked.exists(), target
+            assert not anchor or anchor in anchors(linked), target
+
+
+def test_every_page_is_linked_from_the_readme() -> None:
+    assert {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")} <= set(re.findall(r"\]\(([^)\s]+)\)", README))
 
 
 @pytest.mark.parametrize("code", blocks("python"))
@@ -81,26 +119,34 @@ def test_json_block_is_a_line_of_labels(reader: Path) -> None:
     assert load_jsonl(reader / "labels.jsonl")[0]["texts"] == ["SALE"]
 
 
-@pytest.mark.parametrize("target", ["make demo", "make test"])
+@pytest.mark.parametrize("target", ["make demo", "make test", "make lint"])
 def test_make_targets_exist(target: str) -> None:
-    """What they would run: both install into a virtual environment, which this test must not do."""
-    one_command(target)
+    """What they would run: they install into a virtual environment, which this test must not do."""
+    assert f"`{target}`" in README
     plan = subprocess.run([*target.split(), "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert {"make demo": "transformers-tcm spot", "make test": "-m pytest"}[target] in plan
+    expected = {"make demo": "transformers-tcm spot", "make test": "-m pytest", "make lint": "ruff check"}
+    assert expected[target] in plan
+    assert "--force" in plan or target != "make demo"  # so that it can be repeated
 
 
-def test_detect(reader: Path) -> None:
+def test_the_commands_of_the_readme_one_after_the_other(reader: Path) -> None:
+    said = {
+        command: run(command) for command in commands() if command.startswith(("transformers-tcm spot photo", "printf"))
+    }
+    (words, *_) = said.values()
+    assert "SCHOOL" in words
+    assert "words in 1 of 1 image; results in words: photo.json, photo_text.png" in words
+    assert PIL.Image.open(reader / "words" / "photo_text.png").size == (1280, 853)
+    found = json.loads((reader / "found" / "photo.json").read_text())["instances"]
+    assert {word["text"] for word in found} == {"school"}
+    assert (reader / "texts" / "photo.txt").read_text(encoding="utf-8") in words
+
+
+def test_detect_and_explain(reader: Path) -> None:
     run(one_command("transformers-tcm detect"))
     assert json.loads((reader / "results" / "photo.json").read_text())["instances"]
-    assert PIL.Image.open(reader / "results" / "photo_text.png").size == (1280, 853)
-
-
-def test_spot(reader: Path) -> None:
-    (reader / "words.txt").write_text("SCHOOL\nPUPPY\nPLEASE\n", encoding="utf-8")
-    run(one_command("transformers-tcm spot"))
-    found = json.loads((reader / "results" / "photo.json").read_text())["instances"]
-    assert {word["text"] for word in found} <= {"SCHOOL", "PUPPY", "PLEASE"}
-    assert PIL.Image.open(reader / "results" / "photo_text.png").size == (1280, 853)
+    run(one_command("transformers-tcm explain"))
+    assert PIL.Image.open(reader / "score_maps" / "photo_score_map.png").width == 1280
 
 
 def test_evaluate(reader: Path) -> None:

@@ -1,12 +1,12 @@
 """Tiny models and data for the tests of training."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from tiny_settings import RECOGNIZER, SMALLEST
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -15,40 +15,15 @@ from transformers_tcm.data.augmentation import TextAugmentation
 from transformers_tcm.data.datasets import RandomTextCrops
 from transformers_tcm.training import TCMTrainingArguments
 
-SETTINGS: dict[str, Any] = {
-    "vision_config": {"width": 4, "depths": [1, 1, 1, 1], "projection_dim": 16, "num_attention_heads": 4},
-    "text_config": {
-        "hidden_size": 8,
-        "intermediate_size": 16,
-        "projection_dim": 16,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-    },
-    "decoder_hidden_size": 16,
-    "decoder_num_heads": 2,
-    "decoder_num_layers": 1,
-    "head_config": {"neck_channels": 16, "hidden_channels": 4, "min_short_side": 4},
-}
-
-
-RECOGNIZER: dict[str, Any] = {
-    "crop_size": [8, 32],
-    "channels": [8, 12, 16],
-    "num_blocks": [0, 0, 0],
-    "hidden_size": 16,
-    "num_layers": 1,
-    "num_heads": 2,
-}
-
 
 def detector(**changes: Any) -> TCMForTextDetection:
     torch.manual_seed(0)
-    return TCMForTextDetection(TCMConfig(**{**SETTINGS, **changes}))
+    return TCMForTextDetection(TCMConfig(**{**SMALLEST, **changes}))
 
 
 def spotter(**recognizer: Any) -> TCMForTextSpotting:
     torch.manual_seed(0)
-    return TCMForTextSpotting(TCMConfig(**SETTINGS, recognizer={**RECOGNIZER, **recognizer}))
+    return TCMForTextSpotting(TCMConfig(**SMALLEST, recognizer={**RECOGNIZER, **recognizer}))
 
 
 class Photos(Dataset):
@@ -104,11 +79,6 @@ def training_arguments(folder: Path, **changes: Any) -> TCMTrainingArguments:
 
 def state(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.clone() for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
-
-
-def loop_log(folder: Path) -> list[dict[str, float]]:
-    """What a `TrainingLoop` logged."""
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
 def at_forward(model: nn.Module, number: int, action: Callable[[], object]) -> None:

@@ -1,6 +1,8 @@
 """How well a spotter's recogniser reads words whose place is known.
 
 python evaluate_words.py fasttcm-spotter-tiny --words lists/held_out.tsv --output words.json
+
+In bfloat16, on the accelerator if there is one.
 """
 
 import argparse
@@ -9,6 +11,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import torch
+from accelerate.utils import send_to_device
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
@@ -21,13 +24,13 @@ from transformers_tcm.training import score_batch
 
 @torch.inference_mode()
 def read_words(model: TCMForTextSpotting, image_processor: TCMImageProcessor, words: list[WordCrop]) -> list[str]:
-    """What the recogniser makes of each crop."""
+    """What the recogniser makes of each crop, on the device of the model."""
     collator = TextDetectionCollator(model.config, train_detection=False)
     loader = DataLoader(WordPhotos(words, image_processor), batch_size=20, collate_fn=collator)
     readings: list[str] = []
     for batch in tqdm(loader, desc="Reading", leave=False):
-        with torch.autocast("cpu", torch.bfloat16):
-            scores = score_batch(model, image_processor, batch)
+        with torch.autocast(model.device.type, torch.bfloat16):
+            scores = score_batch(model, image_processor, send_to_device(batch, model.device))
         readings += [reading for image in scores.words for _, reading in image]
     return readings
 
@@ -37,10 +40,12 @@ def main() -> None:
     parser.add_argument("model", help="folder of a spotter, name on the Hub, or a bundled model such as fasttcm-...")
     parser.add_argument("--words", type=Path, required=True, help="list of word crops, as hold_out_words.py writes it")
     parser.add_argument("--output", type=Path, help="JSON file for the figures")
+    accelerator = torch.accelerator.current_accelerator(check_available=True)
+    parser.add_argument("--device", default=accelerator or "cpu", help="such as cpu or cuda:1 (default: %(default)s)")
     parser.add_argument("--show", action="store_true", help="print the words that are read wrongly")
     arguments = parser.parse_args()
     name = arguments.model
-    model = TCMForTextSpotting.from_pretrained(name, dtype="float32").eval()
+    model = TCMForTextSpotting.from_pretrained(name, dtype="float32").eval().to(arguments.device)
     words = load_word_crops(arguments.words)
     readings = read_words(model, TCMImageProcessor.from_pretrained(name), words)
     by_source: dict[str, WordRecognition] = defaultdict(WordRecognition)

@@ -1,4 +1,5 @@
-"""Teach the language model of a spotter's recogniser how words are spelled, from lists of words.
+"""Teach the language model of a spotter's recogniser how words are spelled, from lists of words: the one beside a CTC
+recogniser, which is added where there is none, or the one inside of ABINet++.
 
 Arguments come from the command line or from one YAML or JSON file, which further arguments override:
 
@@ -20,7 +21,6 @@ from torch.utils.data import Dataset
 from transformers import Trainer, set_seed
 
 from transformers_tcm import TCMConfig, TCMForTextSpotting, TCMImageProcessor
-from transformers_tcm.models.tcm.recognition.language_model import CharacterLanguageModel
 from transformers_tcm.models.tcm.recognition.reading import char_classes
 from transformers_tcm.training import TCMTrainingArguments, parse_recipe
 
@@ -31,7 +31,8 @@ class LanguageArguments:
 
     model_name_or_path: str = field(
         metadata={
-            "help": "Spotter that reads by CTC, as DeepSolo does too: a folder, a name on the Hub, or a bundled model."
+            "help": "Spotter with a CTC or ABINet++ recogniser, or with a DeepSolo head: a folder, a name on the Hub, "
+            "or a bundled model."
         }
     )
     words: list[str] = field(metadata={"help": "Lists of words, a line `word` or `word<tab>frequency` for each."})
@@ -43,7 +44,7 @@ class LanguageArguments:
     )
     language_model: str = field(
         default="{}",
-        metadata={"help": 'JSON of settings, such as {"hidden_size": 256}, of a new language model.'},
+        metadata={"help": 'JSON of settings, such as {"hidden_size": 256}, of a new language model beside CTC.'},
     )
 
     def load(self) -> tuple[TCMForTextSpotting, TCMImageProcessor]:
@@ -53,13 +54,13 @@ class LanguageArguments:
         if not config.is_spotter:
             raise ValueError(f"{self.model_name_or_path} is a detector; run_text_spotting.py trains a recogniser on it")
         settings = json.loads(self.language_model)
-        part = "head_config" if config.recognizer is None else "recognizer"
-        reader = getattr(config, part)
-        if "language_model" not in reader:
-            raise ValueError(f"{name} does not read by CTC, for which a language model weighs words")
-        if settings or reader["language_model"] is None:
-            setattr(config, part, {**reader, "language_model": settings})
         model = TCMForTextSpotting.from_pretrained(name, config=config, dtype="float32")
+        part, reader = ("head_config", model.head) if model.recognizer is None else ("recognizer", model.recognizer)
+        if settings or reader.spelling is None:
+            if not hasattr(reader.settings, "language_model"):
+                raise ValueError(f"{name} does not read by CTC, for which a language model weighs words")
+            setattr(config, part, {**getattr(config, part), "language_model": settings})
+            model = TCMForTextSpotting.from_pretrained(name, config=config, dtype="float32")
         return model, TCMImageProcessor.from_pretrained(name)
 
     def shares(self) -> Counter[str]:
@@ -116,7 +117,7 @@ class DrawnWords(Dataset):
 class WordLikelihood(nn.Module):
     """A language model as the Trainer wants it."""
 
-    def __init__(self, language_model: CharacterLanguageModel, charset: str):
+    def __init__(self, language_model: nn.Module, charset: str):
         super().__init__()
         self.language_model, self.charset = language_model, charset
 
@@ -132,11 +133,11 @@ def collate(words: Iterable[str]) -> dict[str, torch.Tensor]:
 
 def main() -> None:
     language, arguments = parse_recipe(LanguageArguments, TCMTrainingArguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    logging.basicConfig(format="%(message)s")
     set_seed(arguments.seed)
     model, image_processor = language.load()
     reader = model.recognizer or model.head
-    language_model = reader.language_model.requires_grad_(True)
+    language_model = reader.spelling.requires_grad_(True)
     trainer = Trainer(
         model=WordLikelihood(language_model, reader.settings.charset),
         args=arguments,

@@ -8,7 +8,6 @@ Arguments come from the command line or from one YAML or JSON file, which furthe
 import logging
 
 import torch
-import transformers
 from spotting_recipe import (
     SpotterArguments,
     SpottingPhotoArguments,
@@ -22,7 +21,14 @@ from spotting_recipe import (
 )
 from transformers import set_seed
 
-from transformers_tcm.training import TCMTrainer, TCMTrainingArguments, parse_recipe, stop_evaluation
+from transformers_tcm.training import (
+    TCMTrainer,
+    TCMTrainingArguments,
+    describe_run,
+    parse_recipe,
+    recipe_file,
+    stop_evaluation,
+)
 
 
 def main() -> None:
@@ -30,9 +36,7 @@ def main() -> None:
         SpotterArguments, SpottingPhotoArguments, WordArguments, TCMTrainingArguments
     )
     check(spotter, photos, words)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    if arguments.should_log:
-        transformers.utils.logging.set_verbosity_info()
+    logging.basicConfig(format="%(message)s")
     set_seed(arguments.seed)
     model, image_processor = spotter.load()
     model.to(memory_format=torch.channels_last)
@@ -49,6 +53,8 @@ def main() -> None:
         eval_dataset=evaluated,
         image_processor=image_processor,
     )
+    if trainer.is_world_process_zero():
+        print(describe_run(model, arguments, data, evaluated, recipe_file(), spotter.model_name_or_path))
     if arguments.do_train:
         result = trainer.train(resume_from_checkpoint=arguments.resume_from_checkpoint)
         trainer.log_metrics("train", result.metrics)
@@ -64,6 +70,8 @@ def main() -> None:
             fused = save_fused(arguments.output_dir)
             if arguments.push_to_hub:
                 trainer.push_to_hub(commit_message="Text tower folded into a stored embedding", model=fused)
+        if trainer.is_world_process_zero():
+            print(f"saved in {arguments.output_dir}")
 
 
 if __name__ == "__main__":

@@ -50,16 +50,15 @@ class SpotterArguments:
         overrides, processing = json.loads(self.config_overrides), json.loads(self.processor_overrides)
         name = self.model_name_or_path
         start = TCMConfig() if name is None else TCMConfig.from_pretrained(name)
-        if head_class(overrides.get("head_type", start.head_type)).reads:
-            overrides.setdefault("recognizer", None)
-        else:
-            overrides["recognizer"] = {**(start.recognizer or {}), **overrides.get("recognizer", {})}
+        reads = head_class(overrides.get("head_type", start.head_type)).reads
+        overrides = {"recognizer": None if reads else {}, **overrides}
         if name is None:
             model = TCMForTextSpotting(TCMConfig.from_preset(self.preset, **overrides))
-            image_processor = TCMImageProcessor(**processing).for_model(model.config)
+            image_processor = TCMImageProcessor(**processing)
         else:
             model = TCMForTextSpotting.from_pretrained(name, dtype="float32", **overrides)
-            image_processor = TCMImageProcessor.from_pretrained(name, **processing).for_model(model.config)
+            image_processor = TCMImageProcessor.from_pretrained(name, **processing)
+        image_processor = image_processor.for_model(model.config)
         if image_processor.text_threshold is None:
             image_processor.text_threshold = 0.0  # that of a detector
         if self.freeze_detector:
@@ -104,9 +103,11 @@ def training_data(photos: PhotoArguments, words: WordArguments, image_processor:
     """Crops of photos, collages of word crops, or a mixture of both."""
     if not words.train_words:
         return photos.training_crops(image_processor, length, seed)
-    collages = word_collages(photos.crop_size, words, image_processor, length, seed)
-    if not photos.train_images and not photos.train_jsonl:
+    collages = word_collages(photos, words, image_processor, length, seed)
+    if not photos.has_photos:
         return collages
+    if photos.streaming:
+        raise ValueError("streamed photos cannot be mixed with word crops: leave out --streaming or --train_words")
     crops = photos.training_crops(image_processor, length, seed)
     return MixedDataset([crops, collages], [1 - words.word_weight, words.word_weight], length, seed)
 
@@ -135,8 +136,10 @@ def report_unreadable_words(data: Any, model: TCMForTextSpotting) -> None:
             logger.warning("%s", report)
 
 
-def word_collages(canvas_size: int, words: WordArguments, image_processor: Any, length: int, seed: int) -> MixedDataset:
-    """Square collages, each of words from one of the lists."""
+def word_collages(
+    photos: PhotoArguments, words: WordArguments, image_processor: Any, length: int, seed: int
+) -> MixedDataset:
+    """Square collages of the size of the crops, each of words from one of the lists."""
     jitter = None if words.word_photometric is None else PhotometricJitter(**json.loads(words.word_photometric))
     collages = [
         WordCollages(
@@ -144,9 +147,10 @@ def word_collages(canvas_size: int, words: WordArguments, image_processor: Any, 
             image_processor,
             length,
             seed,
-            canvas_size=(canvas_size, canvas_size),
+            canvas_size=(photos.crop_size, photos.crop_size),
             max_words=words.canvas_words,
             word_photometric=jitter,
+            cache=photos.picture_cache,
         )
         for path in words.train_words
     ]
@@ -173,7 +177,7 @@ def check(spotter: SpotterArguments, photos: PhotoArguments, words: WordArgument
 
     Word crops stand on nothing, which a detector must not learn.
     """
-    if spotter.train_detection and words.train_words and not (photos.train_images or photos.train_jsonl):
+    if spotter.train_detection and words.train_words and not photos.has_photos:
         raise ValueError(
             "--train_words are crops without surroundings, for the recogniser alone: add --train_detection false, or "
             "photos to train the detection on"

@@ -172,6 +172,8 @@ def _fit_side(points: np.ndarray) -> np.ndarray:
     lengths = np.linalg.norm(np.diff(points, axis=0), axis=1)
     if not lengths.sum():
         raise ValueError(f"the upper or lower side of the polygon has no length: {points.tolist()}")
+    if len(points) == 2:
+        return points[0] + np.arange(4)[:, None] / 3 * (points[1] - points[0])
     # Parameters grow with the length of the side, for samples at equal steps to be at equal distances.
     at_points = np.concatenate([[0], lengths.cumsum() / lengths.sum()])
     at_chords = np.linspace(0, 1, CHORD_SAMPLES)
@@ -263,23 +265,36 @@ def _misfit_operator() -> np.ndarray:
 
 
 def _coarse_corners(around: _Outline) -> np.ndarray:
-    """The best places (4,) among `COARSE_STEPS` evenly spaced ones, a side between the first two, then an end."""
+    """The best places (4,) among `COARSE_STEPS` evenly spaced ones, a side between the first two, then an end.
+
+    A dynamic programme on the ring of n places p. A word is two halves, each a side that a curve fits and an end that
+    a line fits; with half(p, h) the least misfit of a half that begins at p and takes h steps of the outline,
+
+        half(p, h) = min over s of  curve(p, p + s) + END_WEIGHT line(p + s, p + h)
+        word       = min over p, h of  half(p, h) + half(p + h, n - h)
+
+    so that n^3 sums are compared in place of the n^4 choices of four corners.
+    """
     count = COARSE_STEPS
     places, steps = np.arange(count), np.arange(count)
     spacing = around.length / count
-    curve, line = around.misfits(places[:, None] * spacing, (places[:, None] + steps) * spacing)  # (place, steps)
-    # Half a word is a side of `side` steps and an end about as long as the word is thick, in all `half` steps.
-    side, half = steps[:, None], steps
-    allowed = (side >= 1) & (half >= side) & (abs(half - side - around.thickness / spacing) <= 1)
-    end_misfit = END_WEIGHT * line[(places[:, None, None] + side) % count, np.maximum(half - side, 0)]
-    halves = np.where(allowed, curve[:, :, None] + end_misfit, np.inf)  # (place, side, half)
-    best = halves.min(axis=1)  # (place, half)
-    other_half = (count - half[1:]) % count
-    whole = best[:, 1:] + best[(places[:, None] + half[1:]) % count, other_half]
-    start, index = np.unravel_index(whole.argmin(), whole.shape)
-    middle = start + half[1:][index]
-    first_side = halves[start, :, middle - start].argmin()
-    second_side = halves[middle % count, :, count - (middle - start)].argmin()
+    curve, line = around.misfits(places[:, None] * spacing, (places[:, None] + steps) * spacing)  # (p, steps)
+    side_steps, half_steps = steps[:, None], steps  # broadcast to (s, h)
+    end_steps = half_steps - side_steps
+    # An end is about as long as the word is thick: otherwise half a side would do for it on long words.
+    allowed = (side_steps >= 1) & (end_steps >= 0) & (abs(end_steps - around.thickness / spacing) <= 1)
+    end_misfits = END_WEIGHT * line[(places[:, None, None] + side_steps) % count, np.maximum(end_steps, 0)]  # (p, s, h)
+    halves = np.where(allowed, curve[:, :, None] + end_misfits, np.inf)
+    best_halves = halves.min(axis=1)  # (p, s, h) -> (p, h)
+    first_steps = half_steps[1:]  # the first half takes at least one step, and the second what is left
+    second_halves = best_halves[(places[:, None] + first_steps) % count, count - first_steps]
+    words = best_halves[:, 1:] + second_halves  # (p, h)
+    start, index = np.unravel_index(words.argmin(), words.shape)
+    steps_to_middle = first_steps[index]
+    middle = start + steps_to_middle
+    # Where the sides end, which the minima over s have left open.
+    first_side = halves[start, :, steps_to_middle].argmin()
+    second_side = halves[middle % count, :, count - steps_to_middle].argmin()
     return np.array([start, start + first_side, middle, middle + second_side]) * spacing
 
 

@@ -33,13 +33,15 @@ _TALL = 1.5
 def signed_area(polygon: np.ndarray) -> float:
     """Area of (K, 2) in square pixels by the shoelace formula, positive for clockwise polygons (y down)."""
     x, y = np.asarray(polygon, dtype=np.float64).T
-    return float(0.5 * (x @ np.roll(y, -1) - y @ np.roll(x, -1)))
+    # The last point with the first one apart: copies of few numbers cost more than the sums.
+    return float(0.5 * (x[:-1] @ y[1:] - y[:-1] @ x[1:] + x[-1] * y[0] - y[-1] * x[0])) if len(x) else 0.0
 
 
 def perimeter(polygon: np.ndarray) -> float:
     """Length of the closed outline (K, 2) in pixels."""
     polygon = np.asarray(polygon, dtype=np.float64)
-    return float(np.linalg.norm(np.roll(polygon, -1, axis=0) - polygon, axis=1).sum())
+    steps = polygon[1:] - polygon[:-1]
+    return float(np.sqrt((steps**2).sum(axis=1)).sum() + np.hypot(*(polygon[0] - polygon[-1])))
 
 
 def word_height(polygon: np.ndarray) -> float:

@@ -1,4 +1,5 @@
-"""`Instances`, and `TextInstances` with their words: what is in one image, the one currency outside of models."""
+"""`Instances`, `TextInstances` with their words, `OrientedInstances`: what is in one image, the one currency outside of
+models."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -7,9 +8,14 @@ from typing import Any, Self
 import numpy as np
 
 from . import geometry
+from .coco import coco_ignored, coco_objects, coco_outline, coco_word
+from .dota import parse_dota, parse_yolo_obb
 from .icdar import ILLEGIBLE, parse_icdar, quoted
 
-__all__ = ["ILLEGIBLE", "Instances", "TextInstances"]
+__all__ = ["ILLEGIBLE", "Instances", "OrientedInstances", "TextInstances"]
+
+# Of an object's area, what lies in the image or patch that it belongs to (DOTA).
+SHARE_INSIDE = 0.7
 
 
 @dataclass
@@ -150,6 +156,24 @@ class TextInstances(Instances):
         )
 
     @classmethod
+    def from_coco(cls, annotations: Any) -> "TextInstances":
+        """Words of objects with `bbox` and `segmentation`, in one of the forms of `transformers_tcm.coco`.
+
+        Raises:
+            ValueError: naming the object that has no outline.
+            TypeError: for anything but objects.
+        """
+        objects = coco_objects(annotations)
+        polygons = []
+        for number, one in enumerate(objects, start=1):
+            try:
+                polygons.append(coco_outline(one))
+            except ValueError as error:
+                raise ValueError(f"object {number}: {error}") from error
+        ignore = np.array([coco_ignored(one) for one in objects], dtype=bool)
+        return cls(polygons, texts=[coco_word(one) for one in objects], ignore=ignore)
+
+    @classmethod
     def from_icdar(cls, text: str) -> "TextInstances":
         """Parse an ICDAR ground truth: a line `x1,y1,…,x4,y4,transcription` for each word, `###` = do not care.
 
@@ -187,6 +211,96 @@ class TextInstances(Instances):
             coordinates = ",".join(f"{value:.2f}".rstrip("0").rstrip(".") for value in polygon.reshape(-1))
             lines.append(f"{coordinates},{ILLEGIBLE if ignore else word}\n")
         return "".join(lines)
+
+
+@dataclass
+class OrientedInstances(Instances):
+    """The objects of one image, of any class and direction: outlines of four points as a rule, never cut.
+
+    Args:
+        polygons, scores, labels: as in `Instances`.
+        ignore: difficult objects, which neither count as found nor as missed.
+    """
+
+    @classmethod
+    def from_detections(cls, detections: Sequence[Mapping[str, Any]], label2id: Mapping[str, int]) -> Self:
+        """What `pipeline("oriented-object-detection")` gives for an image."""
+        return cls(
+            [one["polygon"] for one in detections],
+            scores=np.array([one["score"] for one in detections]),
+            labels=np.array([label2id[one["label"]] for one in detections], np.int64),
+        )
+
+    def clip(self, width: float, height: float) -> Self:
+        """Drop what lies outside of the image by more than 30 % of its area; the rest stays whole, or it would be no
+        rectangle any more."""
+        shares = []
+        for polygon in self.polygons:
+            part = geometry.clip_polygon(polygon, width, height)
+            area = abs(geometry.signed_area(polygon))
+            shares.append(0.0 if part is None or area == 0 else abs(geometry.signed_area(part)) / area)
+        return self.select(np.array(shares) >= SHARE_INSIDE)
+
+    @classmethod
+    def from_dota(cls, text: str, label2id: Mapping[str, int]) -> Self:
+        """Parse a label file of DOTA: lines `x1 y1 x2 y2 x3 y3 x4 y4 class difficult`, with or without its header.
+
+        Raises:
+            ValueError: naming the line that is not of this form, or the class that is not in `label2id`.
+        """
+        objects = parse_dota(text)
+        unknown = sorted({one.name for one in objects} - set(label2id))
+        if unknown:
+            raise ValueError(f"classes {', '.join(unknown)} are not among the labels {', '.join(label2id)}")
+        return cls(
+            [one.polygon for one in objects],
+            labels=np.array([label2id[one.name] for one in objects], np.int64),
+            ignore=np.array([one.difficult > 0 for one in objects], dtype=bool),
+        )
+
+    def to_dota(self, id2label: Mapping[int, str]) -> str:
+        """A line `x1 y1 x2 y2 x3 y3 x4 y4 class difficult` for each object.
+
+        Raises:
+            ValueError: without labels, or for an outline of other than four points.
+        """
+        labels = self._labels_of_quads()
+        return "".join(
+            f"{_numbers_text(polygon)} {id2label[label]} {int(ignore)}\n"
+            for polygon, label, ignore in zip(self.polygons, labels, self.ignored, strict=True)
+        )
+
+    @classmethod
+    def from_yolo_obb(cls, text: str, width: int, height: int) -> Self:
+        """Parse a label file of YOLO-OBB, lines `class x1 y1 x2 y2 x3 y3 x4 y4` in shares of the image's size.
+
+        Its order of DOTA's classes is another one than the devkit's: names decide, see `data.readers.load_yolo_obb`.
+
+        Raises:
+            ValueError: naming the line that is not of this form.
+        """
+        quads, labels = parse_yolo_obb(text, width, height)
+        return cls(list(quads), labels=labels)
+
+    def to_yolo_obb(self, width: int, height: int) -> str:
+        """A line `class x1 y1 x2 y2 x3 y3 x4 y4` for each object, in shares of the image's size; see `to_dota`."""
+        return "".join(
+            f"{label} {' '.join(f'{value:.6f}' for value in (polygon / [width, height]).reshape(-1).tolist())}\n"
+            for polygon, label in zip(self.polygons, self._labels_of_quads(), strict=True)
+        )
+
+    def _labels_of_quads(self) -> list[int]:
+        if self.labels is None:
+            raise ValueError("the objects have no `labels`; give each the number of its class")
+        others = [len(polygon) for polygon in self.polygons if len(polygon) != 4]
+        if others:
+            raise ValueError(f"the format takes outlines of four points, not {others[0]}: use `to_json`")
+        classes: list[int] = self.labels.tolist()
+        return classes
+
+
+def _numbers_text(polygon: np.ndarray) -> str:
+    return " ".join(f"{value:.2f}".rstrip("0").rstrip(".") for value in polygon.reshape(-1).tolist())
 
 
 def _check_sequence(name: str, values: Any) -> None:
@@ -254,7 +368,7 @@ def _checked_flags(values: Any) -> np.ndarray:
     flags = np.asarray(values)
     if flags.ndim != 1:
         raise ValueError(f"`ignore` has shape {flags.shape}; expected one boolean for each instance")
-    if flags.size and not (flags.dtype.kind in "biu" and np.isin(flags, (0, 1)).all()):
+    if flags.dtype != bool and flags.size and not (flags.dtype.kind in "iu" and np.isin(flags, (0, 1)).all()):
         raise TypeError(f"`ignore` is {_shortened(values)}; expected one boolean for each instance")
     return flags.astype(bool)
 

@@ -15,6 +15,8 @@ import torch
 
 __all__ = [
     "boxes_to_quads",
+    "iou_limits",
+    "iou_of_pairs",
     "pairwise_rotated_iou",
     "quads_to_boxes",
     "regularize_boxes",
@@ -206,7 +208,7 @@ def rotated_iou_pairs(
     with torch.no_grad():
         first, second = _with_min_side(first, min_side), _with_min_side(second, min_side)
         rows, columns = _near_pairs(first, second)
-        return rows, columns, _iou_in_chunks(first, second, rows, columns)
+        return rows, columns, iou_of_pairs(first, second, rows, columns)
 
 
 def pairwise_rotated_iou(first: torch.Tensor, second: torch.Tensor, min_side: float = 0.0) -> torch.Tensor:
@@ -233,25 +235,37 @@ def _near_pairs(first: torch.Tensor, second: torch.Tensor) -> tuple[torch.Tensor
         x, y = (first[rows, None, axis] - second[None, :, axis] for axis in (0, 1))
         near = torch.nonzero(x * x + y * y <= (radii[0][rows, None] + radii[1]).square())
         one, other = near[:, 0] + start, near[:, 1]
-        touching = _no_side_separates(first.T[:, one], second.T[:, other])
+        touching = iou_limits(first, second, one, other) > 0
         parts.append((one[touching], other[touching]))
     rows_found, columns = zip(*parts, strict=True)
     return torch.cat(rows_found), torch.cat(columns)
 
 
-def _no_side_separates(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """(P,) bool of boxes (5, P) and (5, P): whether the second one's sides leave the first one room to touch it."""
+def iou_limits(first: torch.Tensor, second: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    """What the IoU (P,) of pairs of boxes (N, 5) and (M, 5) cannot exceed, at a fraction of its cost.
+
+    The intersection is no larger than either box, nor than that of the second one with the hull of the first one along
+    its axes. Where a side of the second box separates them the limit is 0.
+
+    Args:
+        first, second: boxes with positive sides.
+        rows, columns: (P,) indices of the pairs.
+    """
+    areas = first[:, 2:4].prod(dim=1)[rows], second[:, 2:4].prod(dim=1)[columns]
+    first, second = first.T[:, rows], second.T[:, columns]
     cos, sin = (first[4] - second[4]).cos().abs(), (first[4] - second[4]).sin().abs()
     x, y = _turned(first[0] - second[0], first[1] - second[1], -second[4])
-    width = first[2] * cos + first[3] * sin + second[2]
-    height = first[2] * sin + first[3] * cos + second[3]
-    return (2 * x.abs() <= width) & (2 * y.abs() <= height)
+    hull = first[2] * cos + first[3] * sin, first[2] * sin + first[3] * cos
+    across, down = (
+        torch.minimum((side + other) / 2 - offset.abs(), torch.minimum(side, other)).clamp(min=0)
+        for offset, side, other in ((x, hull[0], second[2]), (y, hull[1], second[3]))
+    )
+    shared = torch.minimum(across * down, torch.minimum(*areas))
+    return shared / (areas[0] + areas[1] - shared)
 
 
-def _iou_in_chunks(
-    first: torch.Tensor, second: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor
-) -> torch.Tensor:
-    """IoU (P,) of the pairs of boxes that two lists of indices name."""
+def iou_of_pairs(first: torch.Tensor, second: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+    """IoU (P,) of those pairs of boxes (N, 5) and (M, 5) that two lists of indices (P,) name."""
     parts = [
         rotated_iou(first[some], second[others])
         for some, others in zip(rows.split(CHUNK), columns.split(CHUNK), strict=True)
@@ -290,7 +304,7 @@ def _nms_of_sorted(boxes: torch.Tensor, iou_threshold: float) -> torch.Tensor:
         block, rest = rest[:BLOCK], rest[BLOCK:]
         rows, columns = _near_pairs(boxes[block], boxes[block])
         rows, columns = rows[rows < columns], columns[rows < columns]
-        overlapping = _iou_in_chunks(boxes[block], boxes[block], rows, columns) > iou_threshold
+        overlapping = iou_of_pairs(boxes[block], boxes[block], rows, columns) > iou_threshold
         own = _greedy(rows[overlapping].cpu().numpy(), columns[overlapping].cpu().numpy(), len(block))
         kept.append(block[torch.from_numpy(own).to(block.device)])
         _, columns, ious = rotated_iou_pairs(boxes[kept[-1]], boxes[rest])

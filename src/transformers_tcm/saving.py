@@ -1,5 +1,6 @@
 """Files that replace older ones all together, or not at all where the disk is full."""
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,7 +30,8 @@ def atomic_write(folder: str | os.PathLike[str], replaced: tuple[str, ...] = ())
     target = Path(folder)
     target.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=".incomplete-", dir=target) as temporary:
-        yield Path(temporary)
+        with _final_names_in_logs(temporary, str(target)):
+            yield Path(temporary)
         written = sorted(Path(temporary).iterdir())
         for path in written:
             path.replace(target / path.name)
@@ -39,3 +41,22 @@ def atomic_write(folder: str | os.PathLike[str], replaced: tuple[str, ...] = ())
                 for old in target.glob(pattern):
                     if old.name not in names:
                         old.unlink()
+
+
+@contextmanager
+def _final_names_in_logs(temporary: str, target: str) -> Iterator[None]:
+    """What transformers logs of files in a temporary folder names the folder where they will be."""
+
+    def rename(record: logging.LogRecord) -> bool:
+        record.msg, record.args = record.getMessage().replace(temporary, target), None
+        return True
+
+    # Filters of a logger do not see the records of the loggers below it; those of its handlers do.
+    handlers = [*logging.getLogger("transformers").handlers, *logging.getLogger().handlers]
+    for handler in handlers:
+        handler.addFilter(rename)
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(rename)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from click.testing import Result
 from PIL import Image
+from tiny_settings import SMALLEST
 from typer.testing import CliRunner
 
 from transformers_tcm import TCMConfig, TCMForTextDetection, TCMImageProcessorPil, TextInstances, __version__
@@ -23,15 +24,7 @@ Run = Callable[..., Result]
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a tiny detector that gives every pixel the probability 0.953."""
-    config = TCMConfig(
-        vision_config={"width": 4, "depths": [1, 1, 1, 1], "projection_dim": 16, "num_attention_heads": 4},
-        text_config={"hidden_size": 8, "projection_dim": 16, "num_hidden_layers": 1, "num_attention_heads": 2},
-        decoder_hidden_size=16,
-        decoder_num_heads=2,
-        decoder_num_layers=1,
-        head_config={"neck_channels": 16, "hidden_channels": 4},
-        fused=True,
-    )
+    config = TCMConfig(**SMALLEST, fused=True)
     torch.manual_seed(0)
     detector = TCMForTextDetection(config)
     last = detector.head.probability[-1]
@@ -71,7 +64,7 @@ def test_json_tells_image_size_and_instances(run: Run) -> None:
     photo("street.png", (320, 192))
     result = run("street.png")
     assert result.exit_code == 0, result.output
-    assert result.stdout == "1 text instances in 1 of 1 images; results in out\n"
+    assert result.stdout == "1 region in 1 of 1 image; results in out: street.json\n"
     found = read("street.json")
     assert (found["image"], found["width"], found["height"]) == ("street.png", 320, 192)
     [word] = found["instances"]
@@ -94,7 +87,7 @@ def test_icdar_lines_are_whole_pixels(run: Run) -> None:
 def test_json_lines_are_what_the_loader_reads(run: Run) -> None:
     photo("a/street.png"), photo("b/straße.png", (96, 160))
     for _ in range(2):  # a second run starts the file anew
-        assert run("a", "b", "--format", "jsonl").exit_code == 0
+        assert run("a", "b", "--format", "jsonl", "--force").exit_code == 0
     rows = load_jsonl("out/results.jsonl")
     assert rows["image_id"] == ["street.png", "straße.png"]
     assert [row["image"].size for row in rows] == [(160, 96), (96, 160)]
@@ -113,7 +106,19 @@ def test_settings_reach_the_model(run: Run) -> None:
     photo("street.png")
     run("street.png", "--box-threshold", "0.99")
     assert read("street.json")["instances"] == []
-    run("street.png", "--polygon", "--size", "320", "--threshold", "0.2", "--unclip-ratio", "0", "--min-size", "1")
+    run(
+        "street.png",
+        "--force",
+        "--polygon",
+        "--size",
+        "320",
+        "--threshold",
+        "0.2",
+        "--unclip-ratio",
+        "0",
+        "--min-size",
+        "1",
+    )
     [word] = read("street.json")["instances"]
     assert np.array(word["polygon"]).max(axis=0) == pytest.approx(np.array([160, 96]), abs=3)
 
@@ -193,7 +198,7 @@ def test_bad_images_are_reported_in_a_line_each_and_the_others_are_done(run: Run
     for name, problem in problems.items():
         assert [line for line in lines if line.startswith("error: ") and name in line and problem in line], name
     assert len(read("good.json")["instances"]) == 1
-    assert "1 text instances in 1 of 6 images" in result.stdout
+    assert "good.png: 1 region\n1 region in 1 of 6 images; results in out: good.json\n" in result.stdout
     assert [path.name for path in Path("out").iterdir()] == ["good.json"]
 
 
@@ -270,6 +275,36 @@ def test_wrong_usage_exits_with_2(run: Run, model: Path, arguments: list[str]) -
     assert "Traceback" not in result.output
 
 
+def test_results_of_an_earlier_run_are_not_replaced_unasked(run: Run) -> None:
+    photo("a.png"), photo("b.png")
+    assert run("a.png", "--draw").exit_code == 0
+    before = Path("out/a.json").read_bytes()
+    result = run("b.png", "a.png", "--size", "320")
+    assert result.exit_code == 2
+    assert result.stderr.startswith("error: out/a.json is there already, of an earlier run: add --force")
+    assert result.stderr.count("\n") == 1
+    assert Path("out/a.json").read_bytes() == before
+    assert not Path("out/b.json").exists()
+    assert run("b.png", "a.png", "--force").exit_code == 0
+
+
+def test_many_results_are_not_all_named(run: Run) -> None:
+    for index in range(6):
+        photo(f"{index}.png")
+    last = run("*.png").stdout.splitlines()[-1]
+    assert last == "6 regions in 6 of 6 images; results in out: 0.json, 1.json, 2.json, 3.json and 2 more"
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["spot", "--help"], ["validate-dataset", "--help"]])
+def test_help_and_version_do_not_wait_for_torch(arguments: list[str]) -> None:
+    code = "import sys; sys.argv[0] = '/bin/transformers-tcm'\n"
+    code += (
+        "from transformers_tcm.cli import main\ntry: main()\nfinally: print({'torch', 'transformers'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("\nset()\n")
+
+
 def test_version_and_help() -> None:
     assert CliRunner().invoke(app, ["--version"]).stdout == f"transformers-tcm {__version__}\n"
     overview = CliRunner().invoke(app, ["--help"]).stdout
@@ -280,11 +315,15 @@ def test_version_and_help() -> None:
 
 def test_the_command_in_a_process_of_its_own(model: Path, tmp_path: Path) -> None:
     Image.new("RGB", (160, 96)).save(tmp_path / "street.png")
-    command = [sys.executable, "-c", "from transformers_tcm.cli import main; main()", "detect"]
+    # By the name of the console script, which knows the models only when it loads one.
+    code = "import sys; sys.argv[0] = 'transformers-tcm'; from transformers_tcm.cli import main; main()"
+    command = [sys.executable, "-c", code, "detect"]
     command += ["street.png", "missing.png", "--draw", "--model", str(model), "--output", "out"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert done.stdout == "1 text instances in 1 of 2 images; results in out\n"
+    assert done.stdout == (
+        "street.png: 1 region\n1 region in 1 of 2 images; results in out: street.json, street_text.png\n"
+    )
     assert done.stderr == "error: no such image file: 'missing.png'\n"
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["street.json", "street_text.png"]
 

@@ -42,25 +42,36 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_explain_draws_a_heat_map_of_each_photo(photos: Path, model: Path) -> None:
     result = run("explain", "a", "b", "--model", model, "--output", "out")
-    assert (result.exit_code, result.stdout) == (0, "score maps of 2 of 2 images; pictures in out\n")
+    assert (result.exit_code, result.stdout) == (
+        0,
+        "score maps of 2 of 2 images; results in out: street_score_map.png, street_2_score_map.png\n",
+    )
     assert sorted(path.name for path in Path("out").iterdir()) == [
         "street_2_score_map.png",
         "street_score_map.png",
     ]
     drawn = Image.open("out/street_score_map.png")
-    assert drawn.size == (150, 90)
+    assert drawn.size == (150, 90 + 28)  # and the bar of colours
     pixels = np.asarray(drawn)
     assert (pixels[:, :, 0] != pixels[:, :, 2]).any()  # the photo is grey below it
 
 
 def test_explain_with_alpha_and_tiles(photos: Path, model: Path) -> None:
     run("explain", "a/street.png", "--model", model, "--output", "grey", "--alpha", 0, "--quiet")
-    grey = np.asarray(Image.open("grey/street_score_map.png"))
+    grey = np.asarray(Image.open("grey/street_score_map.png"))[:90]
     assert (grey[:, :, 0] == grey[:, :, 2]).all()
     Image.new("RGB", (400, 300)).save("large.png")
     result = run("explain", "large.png", "--model", model, "--output", "out", "--tile", 128)
     assert result.exit_code == 0, result.output
-    assert Image.open("out/large_score_map.png").size == (400, 300)
+    assert Image.open("out/large_score_map.png").size == (400, 300 + 28)
+
+
+def test_explain_replaces_pictures_only_when_told(photos: Path, model: Path) -> None:
+    assert run("explain", "a", "--model", model, "--output", "out").exit_code == 0
+    again = run("explain", "b", "--model", model, "--output", "out")
+    assert again.exit_code == 2
+    assert "out/street_score_map.png is there already" in again.stderr
+    assert run("explain", "b", "--model", model, "--output", "out", "--force").exit_code == 0
 
 
 def test_explain_reports_photos_that_cannot_be_read(photos: Path, model: Path) -> None:
@@ -68,7 +79,7 @@ def test_explain_reports_photos_that_cannot_be_read(photos: Path, model: Path) -
     result = run("explain", "broken.png", "a", "--model", model, "--output", "out")
     assert result.exit_code == 1
     assert result.stderr == "error: broken.png: not an image, or of a format that Pillow cannot read\n"
-    assert result.stdout == "score maps of 1 of 2 images; pictures in out\n"
+    assert result.stdout == "score maps of 1 of 2 images; results in out: street_score_map.png\n"
     assert run("explain", "a", "--model", "nowhere").exit_code == 2
 
 

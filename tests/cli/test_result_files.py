@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from transformers_tcm import TextInstances
-from transformers_tcm.cli.result_files import ResultFormat, ResultWriter
+from transformers_tcm.cli.result_files import ResultWriter, SpottingFormat
 from transformers_tcm.data.loaders import load_jsonl
 
 QUAD = [[10.4, 10.6], [50.0, 10.0], [50.0, 20.0], [10.0, 20.0]]
@@ -22,7 +22,10 @@ def detections(texts: list[str] | None) -> list[dict]:
     return (
         found
         if texts is None
-        else [{**one, "text": text, "text_score": 0.25} for one, text in zip(found, texts, strict=True)]
+        else [
+            {**one, "text": text, "text_score": 0.25, "line": index // 2}
+            for index, (one, text) in enumerate(zip(found, texts, strict=True))
+        ]
     )
 
 
@@ -31,8 +34,10 @@ def write(tmp_path: Path):
     image = Image.new("RGB", (60, 60))
     image.save(tmp_path / "street.png")
 
-    def write(form: ResultFormat, found: list[dict]) -> Path:
-        ResultWriter(tmp_path / "out", form).write("street", tmp_path / "street.png", image, found)
+    def write(form: SpottingFormat, found: list[dict]) -> Path:
+        writer = ResultWriter(tmp_path / "out", form, [tmp_path / "street.png"], force=True)
+        writer.prepare()
+        writer.write(tmp_path / "street.png", image, found)
         [file] = (tmp_path / "out").iterdir()
         return file
 
@@ -80,3 +85,25 @@ def test_triangles_are_no_form_of_any_competition(write) -> None:
     found = [{"score": 0.5, "label": "text", "box": {}, "polygon": QUAD[:3]}]
     [polygon] = TextInstances.from_icdar(write("icdar", found).read_text(encoding="utf-8")).polygons
     assert len(polygon) == 4
+
+
+def test_words_in_lines_of_text(write) -> None:
+    text = write("text", detections(["GRAND", "OPENING", "„Straße“"])).read_text(encoding="utf-8")
+    assert text == "GRAND OPENING\n„Straße“\n"
+    assert write("text", []).read_text(encoding="utf-8") == ""
+
+
+@pytest.mark.parametrize("form", ["json", "icdar", "jsonl", "text"])
+def test_results_of_an_earlier_run_are_kept_unless_forced(tmp_path: Path, form: SpottingFormat) -> None:
+    image, folder = Image.new("RGB", (60, 60)), tmp_path / "out"
+    writer = ResultWriter(folder, form, [Path("street.png")], draw=True)
+    writer.prepare()
+    writer.write(Path("street.png"), image, detections(WORDS))
+    table, picture = writer.files("street")
+    with pytest.raises(FileExistsError, match=f"{table.name} is there already.*--force"):
+        ResultWriter(folder, form, [Path("b/street.jpg")])
+    ResultWriter(folder, form, [Path("b/street.jpg")], force=True)
+    table.unlink()
+    ResultWriter(folder, form, [Path("b/street.jpg")])
+    with pytest.raises(FileExistsError, match=picture.name):
+        ResultWriter(folder, form, [Path("b/street.jpg")], draw=True)

@@ -3,6 +3,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -249,7 +250,84 @@ def test_every_tensor_of_the_full_size_release_has_a_place_and_fills_the_detecto
     with torch.device("meta"):
         model = convert_state_dict(tensors, {}, "tcm")
     names = model.state_dict().keys()
-    assert tcm.plan(names).keys() == names
+    assert tcm.plan(names, tensors).keys() == names
     assert model.config.prompting == "tcm"
     assert model.config.vision_config.positional_grid == 20
     assert model.config.text_config.max_position_embeddings == 18
+
+
+@pytest.fixture
+def released(golden_dir: Path) -> Callable[..., tuple[StateDict, dict]]:
+    """A small released detector with another head than DBNet, and the settings that its tensors do not tell."""
+
+    def make(head: str, name: str = "bbox_head") -> tuple[StateDict, dict]:
+        detector = torch.load(golden_dir / "tcm_dbnet_tiny_official_keys.pth", weights_only=True)["state_dict"]
+        settings = json.loads((golden_dir / "tcm_dbnet_tiny_config.json").read_text())
+        pyramid = [detector[f"neck.lateral_convs.{level}.conv.weight"].shape[1] for level in range(4)]
+        first = "neck.reduce_conv_c{}.0.weight" if head == "pan" else "neck.lateral_convs.{}.conv.weight"
+        offset = 2 if head == "pan" else -1  # FCENet's neck begins at C3
+        widths = {first.format(level + offset): channels for level, channels in enumerate(pyramid)}
+        arrays = np.load(golden_dir / "segmentation_heads" / "pan_fcenet.npz")
+        parts, prefix = {}, {"pan": "pan_state/", "fcenet": "fce_state/"}[head]
+        for key in (key for key in arrays.files if key.startswith(prefix)):
+            theirs, tensor = key.removeprefix(prefix), torch.from_numpy(arrays[key])
+            if theirs in widths:  # the golden heads stand on pyramids of other widths
+                tensor = tensor[:, :1].expand(-1, widths[theirs], 1, 1).clone()
+            parts[theirs.replace("bbox_head", name)] = tensor
+        trunk = {key: tensor for key, tensor in detector.items() if not key.startswith(("neck.", "bbox_head."))}
+        unwanted = ("neck_channels", "hidden_channels", "head_config")
+        return trunk | parts, {key: value for key, value in settings.items() if key not in unwanted}
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("head", "name", "settings", "decoding"),
+    [
+        ("pan", "bbox_head", {"max_distance": 0.85}, {"max_distance": 0.85, "box_threshold": 0.85, "threshold": 0.5}),
+        ("pan", "det_head", {"max_distance": 3.0}, {"max_distance": 3.0, "box_threshold": 0.85, "threshold": 0.5}),
+        ("fcenet", "bbox_head", {"text_exponent": 1.2}, {"text_exponent": 1.2, "box_threshold": 0.3}),
+        ("fcenet", "det_head", {"center_exponent": 1.0}, {"center_exponent": 1.0, "threshold": 0.3}),
+    ],
+)
+def test_released_heads(
+    released: Callable[..., tuple[StateDict, dict]],
+    tmp_path: Path,
+    head: str,
+    name: str,
+    settings: dict[str, float],
+    decoding: dict[str, float],
+) -> None:
+    """In both namings: every weight has a place, and what releases have in common is in the saved folder."""
+    tensors, overrides = released(head, name)
+    convert_checkpoint(write(tensors, tmp_path), tmp_path / "out", overrides)
+    model = TCMForTextDetection.from_pretrained(tmp_path / "out")
+    assert model.config.head_type == head
+    assert settings.items() <= model.config.head_config.items()
+    theirs = {"pan": f"{name}.out_conv.weight", "fcenet": f"{name}.out_conv_reg.weight"}[head]
+    ours = {"pan": "head.output.weight", "fcenet": "head.contour.weight"}[head]
+    assert torch.equal(model.state_dict()[ours], tensors[theirs])
+    processor = json.loads((tmp_path / "out" / "preprocessor_config.json").read_text())
+    assert processor["head_type"] == head
+    assert decoding.items() <= processor.items()
+    assert processor["image_mean"] == [0.485, 0.456, 0.406]
+
+
+def test_what_releases_have_in_common_can_be_set_otherwise(released: Callable[..., tuple[StateDict, dict]]) -> None:
+    tensors, overrides = released("fcenet")
+    ranges = [[0.0, 0.25], [0.2, 0.75], [0.5, 1.0]]
+    config = convert_state_dict(tensors, overrides | {"head_config": {"ranges": ranges}}, "tcm").config
+    assert config.head_config["ranges"] == ranges
+    with pytest.raises(ValueError, match=r"head_config\.degree is 3 by the settings and 5 by the tensors"):
+        convert_state_dict(tensors, overrides | {"head_config": {"degree": 3}}, "tcm")
+
+
+def test_tensors_of_heads_that_do_not_fit_are_named(released: Callable[..., tuple[StateDict, dict]]) -> None:
+    tensors, overrides = released("pan")
+    del tensors["neck.fpems.1.down_add2.bn.bias"]
+    tensors["bbox_head.gamma"] = torch.zeros(1)
+    with pytest.raises(ValueError, match=r"missing: neck\.fpems\.1\.down_add2\.bn\.bias; unmapped: bbox_head\.gamma"):
+        convert_state_dict(tensors, overrides, "tcm")
+    del tensors["bbox_head.out_conv.weight"]
+    with pytest.raises(ValueError, match=r"none of the layers bbox_head\.binarize\.0 \(dbnet\), bbox_head\.out_conv"):
+        convert_state_dict(tensors, overrides, "tcm")

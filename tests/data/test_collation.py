@@ -13,6 +13,7 @@ from transformers_tcm.instances import TextInstances
 from transformers_tcm.models.tcm.configuration_tcm import TCMConfig
 from transformers_tcm.models.tcm.heads.base import split_by_image
 from transformers_tcm.models.tcm.image_processing_pil_tcm import TCMImageProcessorPil
+from transformers_tcm.models.tcm.recognition import proposals
 
 WORD = np.float32([[10, 12], [70, 10], [72, 34], [12, 36]])
 CURVED = np.float32([[8, 50], [30, 44], [60, 46], [60, 58], [30, 56], [8, 62]])
@@ -91,6 +92,19 @@ def test_head_and_recogniser_learn_the_same_corners_of_a_word_written_downwards(
     labels = TextDetectionCollator(config)([item(TextInstances([TALL, WORD], texts=["SALE", "ab"]))])["labels"]
     np.testing.assert_allclose(split_by_image(labels, "word_curves")[0], labels["control_points"])
     np.testing.assert_allclose(labels["control_points"][0, 0], TALL[1])  # it begins at the upper right corner
+
+
+def test_curves_are_fitted_once_for_head_and_recogniser(monkeypatch: pytest.MonkeyPatch) -> None:
+    fits = []
+    monkeypatch.setattr(proposals, "fit_bezier", lambda outline: fits.append(outline) or fit_bezier(outline))
+    proposals._fitted.cache_clear()
+    config = TCMConfig.from_preset("tiny", head_type="abcnet", recognizer={})
+    labels = TextDetectionCollator(config)([item(TextInstances([CURVED, WORD, NO_WORD], texts=["a", "b", "c"]))])[
+        "labels"
+    ]
+    assert len(fits) == 3
+    assert labels["control_points"].any(dim=(1, 2)).tolist() == [True, True, False]
+    np.testing.assert_allclose(labels["control_points"][0], fit_bezier(CURVED))
 
 
 def test_a_batch_is_a_dozen_tensors_whatever_its_size() -> None:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import PIL.Image
 import pytest
@@ -15,6 +16,7 @@ from transformers_tcm.data.loaders import load_jsonl, save_jsonl
 from transformers_tcm.instances import TextInstances
 from transformers_tcm.models.tcm.configuration_tcm import TCMConfig
 from transformers_tcm.models.tcm.image_processing_pil_tcm import TCMImageProcessorPil
+from transformers_tcm.models.tcm.modeling_clip_resnet import normalized
 
 WORD = np.float32([[40, 30], [90, 32], [90, 50], [40, 48]])
 
@@ -61,11 +63,43 @@ def test_workers_do_not_change_the_crops(rows) -> None:
         assert torch.equal(one["labels"]["shrink_map"], two["labels"]["shrink_map"])
 
 
+def test_crops_are_bytes_that_a_model_normalises_as_the_image_processor_does(rows) -> None:
+    plain = crops(rows, length=4)
+    exact = crops(rows, length=4, image_processor=TCMImageProcessorPil(image_mean=[0.48145466, 0.4578275, 0.408210731]))
+    assert plain[0]["pixel_values"].dtype == torch.uint8
+    assert exact[0]["pixel_values"].dtype == torch.float32  # another mean than CLIP's
+    torch.testing.assert_close(
+        normalized(plain[0]["pixel_values"][None])[0], exact[0]["pixel_values"], atol=1e-5, rtol=1e-5
+    )
+
+
+def test_padding_of_bytes_is_what_the_model_takes_for_zero(rows) -> None:
+    collate = TextDetectionCollator(TCMConfig.from_preset("tiny"))
+    small, large = (crops(rows, augmentation=TextAugmentation(crop_size=size))[0] for size in ((40, 64), (60, 70)))
+    batch = collate([small, large])
+    assert batch["pixel_values"].shape == (2, 3, 64, 96)
+    assert torch.equal(batch["pixel_values"][1, :, :60, :70], large["pixel_values"])
+    assert batch["pixel_mask"].sum(dim=(1, 2)).tolist() == [40 * 64, 60 * 70]
+    padding = normalized(batch["pixel_values"])[~batch["pixel_mask"][:, None].expand(-1, 3, -1, -1)]
+    assert padding.abs().max() < 0.01
+
+
+def test_workers_load_data_on_one_thread_each(rows) -> None:
+    class Threads(RandomTextCrops):
+        def __getitem__(self, index: int) -> int:
+            super().__getitem__(index)
+            return cv2.getNumThreads()
+
+    cv2.setNumThreads(2)
+    threads = Threads([rows], [1], TextAugmentation(crop_size=(32, 32)), TCMImageProcessorPil(), length=2)
+    assert list(DataLoader(threads, batch_size=None, num_workers=1)) == [1, 1]
+
+
 def test_sources_are_mixed_by_weight(rows) -> None:
     plain = TextAugmentation(crop_size=(32, 32), photometric=None, scale_range=(1, 1), rotation=0)
     sources = [rows.select([0]), rows.select([2])]
     mixed = crops(rows, sources=sources, weights=[3, 1], augmentation=plain, length=200)
-    red = sum(bool(mixed[i]["pixel_values"][0].mean() > mixed[i]["pixel_values"][2].mean()) for i in range(200))
+    red = sum(bool(mixed[i]["pixel_values"][0].sum() > mixed[i]["pixel_values"][2].sum()) for i in range(200))
     assert 125 < red < 175
 
 

@@ -7,11 +7,13 @@ import pytest
 from transformers_tcm.evaluation import (
     CLEval,
     DetectionIoU,
+    DotaEvaluation,
     EndToEnd,
     WordRecognition,
     WordSpotting,
     load_evaluate_module,
 )
+from transformers_tcm.instances import OrientedInstances
 
 pytest.importorskip("evaluate")
 
@@ -36,6 +38,18 @@ def test_image_module_equals_the_class(golden_cases, name, metric_class, texts):
             references=[{key: truth[key] for key in ["polygons", "ignore", *texts]}],
         )
     assert module.compute() == metric.compute().to_dict()
+
+
+def test_dota_task1_equals_the_class():
+    square = [[0, 0], [10, 0], [10, 10], [0, 10]]
+    truth = {"polygons": [square, square], "labels": [0, 1], "ignore": [False, False]}
+    found = {"polygons": [square, [[x + 8, y] for x, y in square]], "labels": [0, 1], "scores": [0.9, 0.8]}
+    module, metric = load_evaluate_module("dota_task1"), DotaEvaluation(["ship", "car", "plane"])
+    module.add_batch(predictions=[found], references=[truth])
+    metric.update(OrientedInstances.from_json(truth), OrientedInstances.from_json(found))
+    result = module.compute(class_names=["ship", "car", "plane"])
+    assert result == metric.compute().to_dict()
+    assert result["average_precision"] == {"ship": 1.0, "car": 0.0}
 
 
 def test_word_recognition_equals_the_class():

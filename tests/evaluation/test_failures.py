@@ -14,6 +14,7 @@ from transformers_tcm.evaluation.failures import (
     size_buckets,
     worst_images,
 )
+from transformers_tcm.evaluation.report.crops import list_failures
 from transformers_tcm.instances import TextInstances
 
 IGNORED, MATCHED, WRONG_WORD, SPLIT, MERGED, INEXACT, MISSED, FALSE = Outcome
@@ -123,17 +124,21 @@ def read(truths: list[str], readings: list[str], ignore: list[bool] | None = Non
     return classify(ground_truth, TextInstances(boxes, texts=readings), "photo", with_words=True)
 
 
+def wrong_words(image: ImageOutcomes) -> list[tuple[str | None, str | None]]:
+    return [(one.label, one.reading) for one in list_failures(image) if one.kind is Outcome.WRONG_WORD]
+
+
 def test_wrong_words_are_those_of_the_end_to_end_protocol() -> None:
     image = read(["Sale", "'open'", "STOP", "x"], ["SALE", "open", "SHOP", "y"], ignore=[False, False, False, True])
     assert image.labels == image.found == [MATCHED, MATCHED, WRONG_WORD, IGNORED]
-    assert image.wrong_words == [("STOP", "SHOP")]
+    assert wrong_words(image) == [("STOP", "SHOP")]
     assert image.failures == 1, "a pair with a wrong word is one failure"
 
 
 def test_a_wrong_word_does_not_matter_without_words() -> None:
     truth = TextInstances([box(0, 0, 50, 20)], texts=["STOP"])
     image = classify(truth, TextInstances(truth.polygons, texts=["SHOP"]), "photo")
-    assert (image.labels, image.wrong_words) == ([MATCHED], [])
+    assert (image.labels, wrong_words(image)) == ([MATCHED], [])
 
 
 def test_words_need_a_transcription() -> None:

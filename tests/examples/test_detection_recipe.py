@@ -6,17 +6,11 @@ from types import ModuleType
 
 import pytest
 import torch
+from tiny_settings import LEARNING
 
 from transformers_tcm import TCMConfig, TCMForTextDetection
 
 FOLDER = Path(__file__).parents[2] / "examples" / "text-detection"
-SIZES = {
-    "vision_config": {"width": 8, "depths": [1, 1, 1, 1], "projection_dim": 32, "num_attention_heads": 4},
-    "text_config": {"hidden_size": 16, "intermediate_size": 32, "projection_dim": 32, "num_attention_heads": 2},
-    "decoder_hidden_size": 32,
-    "decoder_num_layers": 1,
-    "head_config": {"neck_channels": 32, "hidden_channels": 8},
-}
 
 
 @pytest.fixture
@@ -28,10 +22,10 @@ def recipe(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def test_a_new_model_starts_with_the_weights_of_another(recipe: ModuleType, tmp_path: Path) -> None:
-    start = TCMForTextDetection(TCMConfig(**SIZES, prompting="none"))
+    start = TCMForTextDetection(TCMConfig(**LEARNING, prompting="none"))
     start.save_pretrained(tmp_path)
     arguments = recipe.ModelArguments(
-        config_overrides=json.dumps({**SIZES, "prompting": "tcm"}), initial_weights=str(tmp_path)
+        config_overrides=json.dumps({**LEARNING, "prompting": "tcm"}), initial_weights=str(tmp_path)
     )
     model, _ = arguments.load()
     assert model.config.prompting == "tcm"

@@ -68,6 +68,35 @@ def test_teaches_words_and_nothing_else(
     assert TCMImageProcessor.from_pretrained(tmp_path / "taught").text_threshold == 0.5
 
 
+def test_teaches_the_language_model_inside_of_abinet(
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = {"language_hidden_size": 32, "language_layers": 1, "language_heads": 2, "language_mlp_size": 32}
+    spotter = TCMForTextSpotting(tiny_spotter_config(decoder="abinet", **small))
+    spotter.save_pretrained(tmp_path / "spotter")
+    TCMImageProcessor().save_pretrained(tmp_path / "spotter")
+    words = word_list(tmp_path / "words.txt", "sale", "open")
+    arguments = ["--model_name_or_path", str(tmp_path / "spotter"), "--words", words, "--max_steps", "60"]
+    arguments += ["--output_dir", str(tmp_path / "taught"), "--use_cpu", "true", "--learning_rate", "0.01"]
+    arguments += ["--per_device_train_batch_size", "16", "--disable_tqdm", "true", "--report_to", "none"]
+    monkeypatch.setattr(sys, "argv", ["run_language_model.py", *arguments])
+    script.main()
+    taught = TCMForTextSpotting.from_pretrained(tmp_path / "taught")
+    before, after = spotter.state_dict(), taught.state_dict()
+    changed = {name for name, weight in after.items() if not torch.equal(weight, before[name])}
+    assert changed
+    assert all(name.startswith("recognizer.decoder.language.") for name in changed)
+    likelihood = script.WordLikelihood(taught.recognizer.spelling.eval(), taught.recognizer.settings.charset)
+    losses = [likelihood(**script.collate([word]))["loss"].item() for word in ("sale", "open", "lase")]
+    assert max(losses[:2]) < losses[2] - 1
+
+
+def test_a_recogniser_that_learns_from_pictures_alone_is_refused(script: ModuleType, tmp_path: Path) -> None:
+    TCMForTextSpotting(tiny_spotter_config(decoder="attention")).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="goes with the decoder 'ctc'; 'attention' learns one itself"):
+        script.LanguageArguments(str(tmp_path), []).load()
+
+
 def test_shares(script: ModuleType, tmp_path: Path) -> None:
     """Lists count as their weights say, words within a list by a power of their frequency."""
     lists = [word_list(tmp_path / "a", "to\t16", "be\t1"), word_list(tmp_path / "b", "be", "or", "or", "or", "or")]

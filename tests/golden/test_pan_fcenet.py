@@ -10,7 +10,14 @@ import pytest
 import torch
 
 from transformers_tcm.conversion.plan import remap_state_dict
-from transformers_tcm.conversion.segmentation_heads import fcenet_plan, fcenet_settings, pan_plan, pan_settings
+from transformers_tcm.conversion.segmentation_heads import (
+    fcenet_constants,
+    fcenet_plan,
+    fcenet_settings,
+    pan_constants,
+    pan_plan,
+    pan_settings,
+)
 from transformers_tcm.instances import TextInstances
 from transformers_tcm.models.tcm.heads import fcenet, pan
 from transformers_tcm.models.tcm.heads.base import DetectionHead, HeadInputs
@@ -89,20 +96,23 @@ def batch_of(targets: list[Arrays]) -> dict[str, torch.Tensor]:
 @pytest.fixture(scope="module")
 def pan_head(arrays: Arrays) -> PANHead:
     state = state_of(arrays, "pan_state/")
-    head = PANHead(PANConfig(**pan_settings(state)), [8, 16, 24, 33])
+    head = PANHead(PANConfig(**pan_settings(state), **pan_constants(state)), [8, 16, 24, 33])
     return loaded(head, pan_plan(head.state_dict().keys(), state, prefix=""), state)
 
 
 def test_the_sizes_of_pan_are_read_from_its_tensors(arrays: Arrays, facts: dict[str, Any]) -> None:
-    settings = pan_settings(state_of(arrays, "pan_state/"))
+    state = state_of(arrays, "pan_state/")
+    settings = pan_settings(state) | pan_constants(state)
     assert (settings["channels"], settings["num_repeats"]) == (facts["config"]["co"], facts["config"]["rep"])
     assert (settings["embedding_size"], settings["max_distance"]) == (4, 0.85)
 
 
 def test_pan_of_mmocr_1_converts_as_that_of_0_does(arrays: Arrays, pan_head: PANHead) -> None:
-    renamed = {name.replace("bbox_head", "det_head"): tensor for name, tensor in state_of(arrays, "pan_state/").items()}
+    state = state_of(arrays, "pan_state/")
+    renamed = {name.replace("bbox_head", "det_head"): tensor for name, tensor in state.items()}
     settings = pan_settings(renamed)
-    assert settings["max_distance"] == 3.0
+    assert settings == pan_settings(state)
+    assert pan_constants(renamed) == {"max_distance": 3.0}
     other = PANHead(PANConfig(**settings), [8, 16, 24, 33])
     loaded(other, pan_plan(other.state_dict().keys(), renamed, prefix=""), renamed)
     assert all(torch.equal(a, b) for a, b in zip(other.parameters(), pan_head.parameters(), strict=True))
@@ -209,7 +219,7 @@ def fcenet_settings_of(facts: dict[str, Any]) -> FCENetConfig:
 
 def test_the_network_of_fcenet_equals_the_original(arrays: Arrays, facts: dict[str, Any]) -> None:
     state = state_of(arrays, "fce_state/")
-    settings = fcenet_settings(state)
+    settings = fcenet_settings(state) | fcenet_constants(state)
     assert (settings["channels"], settings["degree"]) == (facts["config"]["co"], facts["config"]["degree"])
     head = FCENetHead(FCENetConfig(**settings), facts["config"]["cin"])
     loaded(head, fcenet_plan(head.state_dict().keys(), state, prefix=""), state)
@@ -225,7 +235,10 @@ def test_the_network_of_fcenet_equals_the_original(arrays: Arrays, facts: dict[s
 def test_fcenet_of_mmocr_1_converts_as_that_of_0_does(arrays: Arrays, facts: dict[str, Any]) -> None:
     state = state_of(arrays, "fce_state/")
     renamed = {name.replace("bbox_head", "det_head"): tensor for name, tensor in state.items()}
-    heads = [FCENetHead(FCENetConfig(**fcenet_settings(one)), facts["config"]["cin"]) for one in (state, renamed)]
+    heads = [
+        FCENetHead(FCENetConfig(**fcenet_settings(one), **fcenet_constants(one)), facts["config"]["cin"])
+        for one in (state, renamed)
+    ]
     for head, one in zip(heads, (state, renamed), strict=True):
         loaded(head, fcenet_plan(head.state_dict().keys(), one, prefix=""), one)
     assert all(torch.equal(a, b) for a, b in zip(*(head.parameters() for head in heads), strict=True))

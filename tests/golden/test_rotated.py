@@ -35,6 +35,7 @@ from transformers_tcm.models.tcm.heads.oriented import (
     flat_maps,
     valid_anchors,
 )
+from transformers_tcm.models.tcm.losses_tcm import score_map_loss
 from transformers_tcm.rotated_boxes import (
     boxes_to_quads,
     pairwise_rotated_iou,
@@ -257,8 +258,8 @@ def labels_of(tensors: Mapping[str, torch.Tensor], figures: dict[str, Any], scen
     return {
         "boxes": torch.cat(boxes),
         "boxes_counts": counts,
-        "class_labels": classes,
-        "class_labels_counts": counts,
+        "box_labels": classes,
+        "box_labels_counts": counts,
         "valid_size": torch.tensor([image["pad_shape"] for image in images]),
     }
 
@@ -352,10 +353,10 @@ def test_locations_are_assigned_as_by_the_reference(
         torch.testing.assert_close(points, tensors[f"fcos.scene{scene}.points"], rtol=0, atol=0)
         expected = tensors[f"fcos.scene{scene}.target.labels"].long()
         labels = labels_of(tensors, figures, scene)
-        classes = labels["class_labels"].split(labels["class_labels_counts"].tolist())
+        classes = labels["box_labels"].split(labels["box_labels_counts"].tolist())
         found, distances, angles = [], [], []
         for boxes, own in zip(labels["boxes"].split(labels["boxes_counts"].tolist()), classes, strict=True):
-            assigned = rotated_fcos.assign(points, strides, boxes)
+            assigned = rotated_fcos.assign(shapes, boxes)
             background = torch.full_like(assigned, expected.max().item())
             found.append(background if not len(own) else torch.where(assigned >= 0, own[assigned], background))
             target = boxes[assigned] if len(boxes) else torch.zeros(len(points), 5)
@@ -394,7 +395,7 @@ def test_anchors_and_their_objects_equal_the_reference(
             valid = valid_anchors(maps.level_shapes, labels["valid_size"][image], head.anchors_per_location)
             stored = tensors.get(f"{name}.scene{scene}.valid_image{image}")
             assert stored is None or torch.equal(valid, stored.bool())
-            arguments = (anchors, valid, boxes) + ((maps.level_shapes,) if name == "atss" else ())
+            arguments = (anchors, valid, boxes, maps.level_shapes)
             different = HEADS[name][0].assign(*arguments) != assigned_by_the_reference(tensors, name, scene, image)
             tied = tensors.get(f"{name}.scene{scene}.tie_zone.image{image}", torch.zeros_like(different))
             assert not (different & ~tied.bool()).any(), (scene, image)
@@ -632,3 +633,27 @@ def test_merged_quads_equal_mmrotate(splitting: dict[str, Any]) -> None:
             assert float(rows[nearest][1]) == pytest.approx(score, abs=0.00501)
             corners = torch.cdist(quads[nearest], torch.from_numpy(quad).double())
             assert corners.amin(dim=1).max() < 0.02
+
+
+# Auxiliary loss
+
+
+def test_auxiliary_loss_and_its_gradient_equal_the_reference(
+    tensors: dict[str, torch.Tensor], figures: dict[str, Any], scenes: list[int]
+) -> None:
+    for scene in scenes:
+        logits = tensors[f"scene{scene}.score_logits"].clone().requires_grad_()
+        classes, objects = (
+            torch.stack(
+                [
+                    tensors[f"scene{scene}.image{image}.{name}"]
+                    for image in range(len(figures[f"scene{scene}"]["images"]))
+                    if f"scene{scene}.image{image}.{name}" in tensors
+                ]
+            ).float()
+            for name in ("mask_classes", "mask_union")
+        )
+        loss = score_map_loss(logits, classes, objects[:, None], "masked_bce")
+        assert loss.item() == pytest.approx(figures[f"scene{scene}.loss_seg"], rel=1e-5)
+        loss.backward()
+        torch.testing.assert_close(logits.grad, tensors[f"scene{scene}.score_logits_grad"], rtol=1e-4, atol=1e-7)

@@ -1,4 +1,4 @@
-"""The common model tests of transformers on `TCMModel`, `TCMForTextDetection` and `TCMForTextSpotting`."""
+"""The common model tests of transformers on `TCMModel` and the models of each task."""
 
 import unittest
 
@@ -7,10 +7,11 @@ import torch
 from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
 from transformers.testing_utils import torch_device
 
-from transformers_tcm.instances import TextInstances
+from transformers_tcm.instances import OrientedInstances, TextInstances
 from transformers_tcm.models.tcm.configuration_tcm import TCMConfig
 from transformers_tcm.models.tcm.heads import head_class
 from transformers_tcm.models.tcm.modeling_tcm import TCMForTextDetection, TCMModel
+from transformers_tcm.models.tcm.modeling_tcm_oriented import TCMForOrientedObjectDetection
 from transformers_tcm.models.tcm.modeling_tcm_spotting import TCMForTextSpotting
 from transformers_tcm.models.tcm.recognition.sampling import quads_to_bezier
 
@@ -33,7 +34,8 @@ class TCMModelTester:
     expected_num_hidden_layers = 5
     seq_length = hidden_size = image_size // 4
     settings: dict = {}
-    head_settings: dict = {"neck_channels": 16, "hidden_channels": 8}
+    prompts: dict = {"prompts": ["some text"], "prompt_token_ids": [[62, 5, 7, 63]]}
+    head_settings: dict = {}
 
     def __init__(self, parent):
         self.parent = parent
@@ -58,12 +60,10 @@ class TCMModelTester:
                 "eos_token_id": 63,
                 "pad_token_id": 63,
             },
-            prompts=["some text"],
-            prompt_token_ids=[[62, 5, 7, 63]],
+            **self.prompts,
             decoder_hidden_size=32,
             decoder_num_layers=1,
-            head_config=self.head_settings,
-            **self.settings,
+            **{"head_config": {"neck_channels": 16, "hidden_channels": 8, **self.head_settings}, **self.settings},
         )
 
     def prepare_config_and_inputs_for_common(self):
@@ -101,7 +101,7 @@ class ImagePromptedTCMModelTester(TCMModelTester):
     """The CVPR variant, with what else may be switched on."""
 
     settings = {"prompting": "tcm", "learnable_logit_scale": True}
-    head_settings = {**TCMModelTester.head_settings, "adaptive_scale_fusion": True}
+    head_settings = {"adaptive_scale_fusion": True}
 
 
 class UnpromptedTCMModelTester(TCMModelTester):
@@ -150,16 +150,18 @@ class TCMLanguageModelTester(TCMSpotterTester):
 class TESTRModelTester(TCMModelTester):
     """A head that reads what it finds."""
 
-    settings = {"head_type": "testr"}
-    head_settings = {
-        "hidden_size": 32,
-        "num_encoder_layers": 1,
-        "num_decoder_layers": 2,
-        "num_heads": 4,
-        "mlp_size": 37,
-        "num_queries": 5,
-        "dropout": 0.0,
-        "charset": "abc",
+    settings = {
+        "head_type": "testr",
+        "head_config": {
+            "hidden_size": 32,
+            "num_encoder_layers": 1,
+            "num_decoder_layers": 2,
+            "num_heads": 4,
+            "mlp_size": 37,
+            "num_queries": 5,
+            "dropout": 0.0,
+            "charset": "abc",
+        },
     }
 
     def prepare_config_and_inputs_for_common(self):
@@ -170,12 +172,70 @@ class TESTRModelTester(TCMModelTester):
 class DeepSoloModelTester(TESTRModelTester):
     """Another, with a language model."""
 
-    settings = {"head_type": "deepsolo"}
-    head_settings = {
-        **TESTRModelTester.head_settings,
-        "num_points": 6,
-        "language_model": {"context": 2, "embedding_size": 4, "hidden_size": 8},
+    settings = {
+        "head_type": "deepsolo",
+        "head_config": {
+            **TESTRModelTester.settings["head_config"],
+            "num_points": 6,
+            "language_model": {"context": 2, "embedding_size": 4, "hidden_size": 8},
+        },
     }
+
+
+class ABINetTester(TCMSpotterTester):
+    """ABINet++'s recogniser."""
+
+    settings = {
+        "recognizer": {
+            **TCMSpotterTester.settings["recognizer"],
+            "decoder": "abinet",
+            "attention_channels": 8,
+            "attention_mlp_size": 8,
+            "language_hidden_size": 16,
+            "language_layers": 1,
+            "language_heads": 2,
+            "language_mlp_size": 8,
+            "language_dropout": 0.0,
+        }
+    }
+
+
+class MaskTextSpotterTester(TCMSpotterTester):
+    """Mask TextSpotter v3: segmentation proposals and masked reading."""
+
+    settings = {
+        "head_type": "spn",
+        "recognizer": {
+            "charset": "abc",
+            "decoder": "masked",
+            "crop_size": [8, 16],
+            "channels": [8],
+            "hidden_size": 16,
+            "max_length": 4,
+            "jitter": 0.0,
+        },
+    }
+
+
+class TCMOrientedTester(TCMModelTester):
+    """With the head of oriented objects that has most kinds of weights, and two classes."""
+
+    settings = {
+        "head_type": "rotated_fcos",
+        "head_config": {"channels": 8, "num_convs": 1, "num_groups": 4},
+        "id2label": {0: "ship", 1: "small-vehicle"},
+    }
+    prompts = {"prompt_token_ids": [[62, 5, 63, 63], [62, 6, 7, 63]]}
+
+    def labels(self, config):
+        """One object in each image."""
+        ship = OrientedInstances([np.array([[8, 12], [56, 12], [56, 40], [8, 40]])], labels=[0])
+        size = (self.image_size, self.image_size)
+        targets = head_class(config.head_type).targets(ship, size, size, config.head_settings)
+        return {
+            name: torch.from_numpy(np.stack([target] * self.batch_size)).to(torch_device)
+            for name, target in targets.items()
+        }
 
 
 class TCMModelTest(ModelTesterMixin, unittest.TestCase):
@@ -183,6 +243,8 @@ class TCMModelTest(ModelTesterMixin, unittest.TestCase):
     model_tester_class = TCMModelTester
     additional_model_inputs = ["pixel_mask"]
     test_resize_embeddings = False  # the vocabulary belongs to CLIP's text tower
+    # Eager attention alone gives weights, and other implementations refuse: tests/models/tcm/test_conventions.py.
+    has_attentions = False
     # Not to skip this test for want of a copyright year in our sources.
     test_can_init_all_missing_weights_before_2023 = True
 
@@ -213,6 +275,15 @@ class TCMModelTest(ModelTesterMixin, unittest.TestCase):
     def test_attention_outputs(self):
         pass
 
+    @unittest.skip("asks for attention weights of any implementation, which only eager attention gives")
+    def test_capture_outputs_decorator(self):
+        pass
+
+    # Packed projections are read and saved in tests/models/tcm/test_modeling_tcm_spotting.py.
+    @unittest.skip("looks for packed projections under the names that the renaming before them gives")
+    def test_reverse_loading_mapping(self):
+        pass
+
     @unittest.skip("the only layers recorded by hooks are CLIP's text tower's, whose states are not returned")
     def test_can_capture_specific_layers_hidden_states(self):
         pass
@@ -232,6 +303,11 @@ class ImagePromptedTCMModelTest(TCMModelTest):
 
 class UnpromptedTCMModelTest(TCMModelTest):
     model_tester_class = UnpromptedTCMModelTester
+
+
+class TCMOrientedTest(TCMModelTest):
+    all_model_classes = (TCMForOrientedObjectDetection,)
+    model_tester_class = TCMOrientedTester
 
 
 class TCMSpotterTest(TCMModelTest):
@@ -254,3 +330,11 @@ class TESTRModelTest(TCMModelTest):
 
 class DeepSoloModelTest(TESTRModelTest):
     model_tester_class = DeepSoloModelTester
+
+
+class ABINetTest(TCMSpotterTest):
+    model_tester_class = ABINetTester
+
+
+class MaskTextSpotterTest(TCMSpotterTest):
+    model_tester_class = MaskTextSpotterTester

@@ -13,6 +13,8 @@ from tiny_settings import SETTINGS
 from transformers import AutoModel
 
 from transformers_tcm import TCMConfig, TCMForTextDetection, TCMForTextSpotting, TCMImageProcessor
+from transformers_tcm.hub.model_card import CardDetails
+from transformers_tcm.hub.publishing import write_repository
 
 ROOT = Path(__file__).parents[2]
 FIGURES = {
@@ -96,6 +98,25 @@ def test_dry_run_says_what_would_be_uploaded(
     # Everything but the card, which names the repository, is what is in `hub_configs`.
     for path in folder.iterdir():
         assert path.name == "README.md" or (tmp_path / path.name).read_bytes() == path.read_bytes()
+
+
+def test_dry_run_warns_of_placeholders(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    run(monkeypatch, "push_to_hub", trained, "--repo-id", "org/mine", "--dry-run")
+    warnings = capsys.readouterr().err
+    assert "warning: --repo-id org/mine: 'org' stands for your user name or organisation" in warnings
+    assert "warning: README.md: nobody has described on what data" in warnings
+    assert "warning: README.md: it states no licence" in warnings
+    details = CardDetails(text="## Data\n\nPhotos of <your town>, TODO: how many.\n", license="mit")
+    weights = tmp_path / "weights"
+    model = TCMForTextDetection.from_pretrained(trained)
+    write_repository(weights, model, TCMImageProcessor.from_pretrained(trained), details, "anna/mine")
+    run(monkeypatch, "push_to_hub", weights, "--repo-id", "anna/mine", "--dry-run")
+    assert capsys.readouterr().err.splitlines()[-2:] == [
+        "warning: README.md: '<your town>' is a placeholder",
+        "warning: README.md: 'TODO' is a placeholder",
+    ]
 
 
 def test_a_trained_folder_is_published_as_it_is(trained: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def texts(results: Any) -> list[list[str]]:
 
 def test_reads_a_word_where_it_is(spotter: TextSpottingPipeline) -> None:
     (found,) = spotter(PHOTOS[0])
-    assert set(found) == {"score", "label", "box", "polygon", "text", "text_score"}
+    assert set(found) == {"score", "label", "box", "polygon", "text", "text_score", "line"}
     assert found["text"] == "b1"
     assert found["text_score"] == pytest.approx(0.8, abs=1e-4)
     assert found["score"] == pytest.approx(0.9, abs=0.03)
@@ -78,6 +78,7 @@ def test_words_come_in_reading_order_and_not_by_score(spotter: TextSpottingPipel
     image.paste(photo(50, 20, (0, 0, 50, 20)), (110, 10))
     found = spotter(image)
     assert [word["text"] for word in found] == ["a1", "c1", "c3"]
+    assert [word["line"] for word in found] == [0, 0, 1]
     np.testing.assert_allclose([word["score"] for word in found], [0.5, 0.9, 0.5], atol=0.03)
 
 

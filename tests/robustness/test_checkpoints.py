@@ -115,7 +115,7 @@ def with_entries(path: Path, entries: dict[str, Any]) -> None:
         ({"head_config": {"neck_channels": -16}}, "`neck_channels` must be a positive multiple of 4"),
         ({"head_config": "x"}, "'head_config' with value 'x'"),
         ({"recognizer": {"nosuch": 1}}, "`recognizer` does not fit: .*nosuch"),
-        ({"recognizer": {"hidden_size": -16}}, "`hidden_size` must be positive"),
+        ({"recognizer": {"hidden_size": -16}}, "`hidden_size` is -16; expected a number of at least 1"),
         ({"recognizer": []}, "'recognizer'"),
         ({"decoder_hidden_size": -16}, "`decoder_hidden_size` of TCMConfig must be positive, got -16"),
         ({"decoder_hidden_size": "16"}, "'decoder_hidden_size' expected int"),

@@ -4,17 +4,19 @@ import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
 from training_fakes import Photos, detector, random_crops, state, training_arguments
+from transformers import get_constant_schedule
 from transformers.trainer import TRAINER_STATE_NAME
 
 from transformers_tcm import TCMForTextDetection, TCMImageProcessor
-from transformers_tcm.data.collation import TextDetectionCollator
 from transformers_tcm.saving import atomic_write
-from transformers_tcm.training import TCMTrainer, TrainingLoop, last_checkpoint
-from transformers_tcm.training.loop import PROGRESS_FILE
+from transformers_tcm.training import ExponentialMovingAverage, RunFolder, TCMTrainer, last_checkpoint
+from transformers_tcm.training.run_folder import STATE_FILE
 
 
 @contextmanager
@@ -83,11 +85,17 @@ def test_other_files_of_the_folder_stay(tmp_path: Path) -> None:
     }
 
 
-def run_loop(folder: Path, **changes: object) -> None:
-    arguments = training_arguments(folder, do_train=True, max_steps=2, save_steps=1, **changes)
-    model = detector()
-    loop = TrainingLoop(arguments, model, Photos.processor, TextDetectionCollator(model.config))
-    loop.train(random_crops(arguments.num_items))
+def run_loop(folder: Path, **changes: Any) -> None:
+    """Two steps of a plain loop, which moves nothing but the averages."""
+    arguments = training_arguments(folder, max_steps=2, save_steps=1, **changes)
+    accelerator = Accelerator(cpu=True)
+    model = accelerator.prepare(detector())
+    ema = ExponentialMovingAverage(model, 0.5)
+    run = RunFolder(accelerator, arguments, Photos.processor)
+    run.include(model, get_constant_schedule(torch.optim.SGD(model.parameters())), ema)
+    for step in range(run.resume(), 2):
+        ema.update(model)
+        run.save_checkpoint(step + 1)
 
 
 def run_trainer(folder: Path, **changes: object) -> None:
@@ -98,7 +106,7 @@ def run_trainer(folder: Path, **changes: object) -> None:
     trainer.train(resume_from_checkpoint=arguments.resume_from_checkpoint)
 
 
-@pytest.mark.parametrize(("run", "complete"), [(run_loop, PROGRESS_FILE), (run_trainer, TRAINER_STATE_NAME)])
+@pytest.mark.parametrize(("run", "complete"), [(run_loop, STATE_FILE), (run_trainer, TRAINER_STATE_NAME)])
 def test_checkpoints_of_a_training_stay(tmp_path: Path, run: object, complete: str) -> None:
     """The save of step 2 fails, also where it would replace a checkpoint; what is resumed is a complete one."""
     assert callable(run)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from training_fakes import SETTINGS
+from tiny_settings import SMALLEST
 
 from transformers_tcm import TCMConfig, TCMForTextDetection, TCMForTextSpotting
 from transformers_tcm.training import load_initial_weights
@@ -12,7 +12,7 @@ from transformers_tcm.training import load_initial_weights
 
 def detector(seed: int = 0, **settings: object) -> TCMForTextDetection:
     torch.manual_seed(seed)
-    return TCMForTextDetection(TCMConfig(**{**SETTINGS, **settings})).eval()
+    return TCMForTextDetection(TCMConfig(**{**SMALLEST, **settings})).eval()
 
 
 def prob_map(model: TCMForTextDetection) -> torch.Tensor:
@@ -54,7 +54,7 @@ def test_the_score_map_is_learned_from_there(tmp_path: Path) -> None:
 def test_a_spotter_starts_from_a_detector(tmp_path: Path) -> None:
     plain = detector(prompting="none")
     plain.save_pretrained(tmp_path)
-    spotter = TCMForTextSpotting(TCMConfig(**SETTINGS, recognizer={})).eval()
+    spotter = TCMForTextSpotting(TCMConfig(**SMALLEST, recognizer={})).eval()
     missing = load_initial_weights(spotter, tmp_path)
     torch.testing.assert_close(prob_map(spotter), prob_map(plain))
     assert any(name.startswith("recognizer.") for name in missing)

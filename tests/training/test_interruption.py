@@ -11,15 +11,13 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from training_fakes import Photos, at_forward, detector, loop_log, random_crops, spotter, state, training_arguments
+from training_fakes import Photos, at_forward, detector, random_crops, spotter, state, training_arguments
 
 from transformers_tcm import TCMForTextDetection
-from transformers_tcm.data.collation import TextDetectionCollator
 from transformers_tcm.training import (
     ExponentialMovingAverage,
     StopRequest,
     TCMTrainer,
-    TrainingLoop,
     last_checkpoint,
 )
 
@@ -94,20 +92,6 @@ def run_trainer(
     return Outcome(run.model, run.ema, {step: loss for step, loss in losses.items() if step > first})
 
 
-def run_loop(
-    folder: Path, make: Callable[[], TCMForTextDetection], stop_at: int | None = None, **changes: Any
-) -> Outcome:
-    arguments = training_arguments(folder, **settings(**changes))
-    model = make()
-    torch.manual_seed(5)
-    run = TrainingLoop(arguments, model, Photos.processor, TextDetectionCollator(model.config))
-    if stop_at is not None:
-        at_forward(model, 2 * stop_at - 1, lambda: signal.raise_signal(signal.SIGTERM))
-    run.train(random_crops(arguments.num_items))
-    losses = {int(entry["step"]): entry["loss"] for entry in loop_log(folder)}
-    return Outcome(run.model, run.ema, losses)
-
-
 def noisy_detector() -> TCMForTextDetection:
     return detector(decoder_dropout=0.2)
 
@@ -142,24 +126,8 @@ def test_a_resumed_trainer_equals_an_unbroken_one(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stop_at", [1, 3, 4])
-@pytest.mark.parametrize("make", [noisy_detector, noisy_spotter])
-def test_a_resumed_loop_equals_an_unbroken_one(
-    tmp_path: Path, unbroken: Callable[..., Outcome], make: Callable[[], TCMForTextDetection], stop_at: int
-) -> None:
-    """Also where a logged loss is the mean of one step before the break and one after it."""
-    whole = unbroken(run_loop, make, logging_steps=2)
-    with pytest.raises(StoppedError):
-        run_loop(tmp_path / "broken", make, stop_at, logging_steps=2)
-    resumed = run_loop(tmp_path / "broken", make, resume_from_checkpoint="last", logging_steps=2)
-    # The log of a resumed run goes on after that of the broken one.
-    resumed.assert_equal(whole, from_step=0)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("run", [run_trainer, run_loop])
 def test_a_killed_run_repeats_the_steps_since_the_last_checkpoint(
-    tmp_path: Path, unbroken: Callable[..., Outcome], run: Callable[..., Outcome]
+    tmp_path: Path, unbroken: Callable[..., Outcome]
 ) -> None:
     """Nothing was saved at the moment of the break, as after a power cut."""
 
@@ -171,15 +139,17 @@ def test_a_killed_run_repeats_the_steps_since_the_last_checkpoint(
         at_forward(model, 8, crash)
         return model
 
-    whole = unbroken(run, noisy_detector)
+    whole = unbroken(run_trainer, noisy_detector)
     with pytest.raises(StoppedError):
-        run(tmp_path / "broken", crashing_detector, save_steps=2)
-    resumed = run(tmp_path / "broken", noisy_detector, save_steps=2, resume_from_checkpoint="last")
-    resumed.assert_equal(whole, from_step=2 if run is run_trainer else 0)
+        run_trainer(tmp_path / "broken", crashing_detector, save_steps=2)
+    resumed = run_trainer(tmp_path / "broken", noisy_detector, save_steps=2, resume_from_checkpoint="last")
+    resumed.assert_equal(whole, from_step=2)
 
 
 def test_last_needs_no_checkpoint(tmp_path: Path) -> None:
-    outcome = run_loop(tmp_path, noisy_detector, max_steps=3, resume_from_checkpoint="last", dataloader_num_workers=0)
+    outcome = run_trainer(
+        tmp_path, noisy_detector, max_steps=3, resume_from_checkpoint="last", dataloader_num_workers=0
+    )
     assert sorted(outcome.losses) == [1, 2, 3]
 
 

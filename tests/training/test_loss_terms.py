@@ -16,5 +16,6 @@ def test_terms_of_earlier_layers_are_one_sum_for_each_layer() -> None:
 
 
 def test_processes_are_averaged() -> None:
-    terms = LossTerms({"loss_a": 2.0, "loss_b": 6.0}, count=2)
+    terms = LossTerms()
+    terms.add({"loss_a": torch.tensor(1.0), "loss_b": torch.tensor(3.0)})
     assert terms.take(lambda means: torch.cat([means, 3 * means])) == {"loss_a": 2.0, "loss_b": 6.0}

@@ -6,12 +6,21 @@ import numpy as np
 import pytest
 import torch
 import training_fakes
-from training_fakes import SETTINGS
+from oriented_fakes import CONFIG, ColouredRegions, scene
+from tiny_settings import SMALLEST
 
-from transformers_tcm import TCMConfig, TCMForTextDetection, TCMForTextSpotting, TCMImageProcessor, TextInstances
+from transformers_tcm import (
+    OrientedInstances,
+    TCMConfig,
+    TCMForTextDetection,
+    TCMForTextSpotting,
+    TCMImageProcessor,
+    TextInstances,
+)
 from transformers_tcm.data.collation import TextDetectionCollator, label_words
 from transformers_tcm.data.datasets import process_for_model
 from transformers_tcm.models.tcm.recognition.reading import char_classes
+from transformers_tcm.rotated_boxes import boxes_to_quads
 from transformers_tcm.training import BatchScores, score_batch, summarize
 
 PROCESSOR = TCMImageProcessor(size={"height": 128, "width": 192}, unclip_ratio=1.5, text_threshold=0.0)
@@ -82,7 +91,7 @@ def figures(model: TCMForTextDetection, *instances: TextInstances, **settings: A
 
 def test_a_detector_is_judged_by_what_it_finds() -> None:
     torch.manual_seed(0)
-    model = TCMForTextDetection(TCMConfig(**SETTINGS)).eval()
+    model = TCMForTextDetection(TCMConfig(**SMALLEST)).eval()
     find(model, LEFT, RIGHT)
     metrics = figures(model, TextInstances([LEFT]), TextInstances([LEFT, RIGHT]))
     assert set(metrics) == {"loss", "precision", "recall", "hmean"}
@@ -165,3 +174,31 @@ def test_words_of_a_label() -> None:
     codes = torch.tensor([[*map(ord, "日本"), 0], [0, 0, 0], [*map(ord, "a b")]])
     assert label_words({"char_ids": codes, "counts": torch.ones(3)}) == ["日本", None, "a b"]
     assert label_words({"counts": torch.ones(2)}) == [None, None]
+
+
+def test_oriented_objects_are_judged_by_average_precision() -> None:
+    boxes = torch.tensor([[60.0, 50.0, 60.0, 20.0, 0.5], [150.0, 80.0, 40.0, 16.0, -1.2]])
+    quads = boxes_to_quads(boxes).numpy()
+    processor = TCMImageProcessor(do_resize=False).for_model(CONFIG)
+    image = scene(224, 128, *zip(quads, (0, 1), strict=True))
+    items = [
+        process_for_model(processor, image, OrientedInstances(list(quads), labels=labels))
+        for labels in ([0, 1], [0, 0])
+    ]
+
+    class Judged(ColouredRegions):
+        """With a loss, as in training."""
+
+        def forward(self, pixel_values: torch.Tensor, labels: Any = None, **kwargs: Any) -> Any:
+            mask = torch.ones_like(pixel_values[:, 0])
+            outputs = super().forward(pixel_values, mask)
+            outputs.loss = torch.tensor(1.0)
+            return outputs
+
+    model = Judged(CONFIG).eval()
+    right = summarize(score_batch(model, processor, TextDetectionCollator(CONFIG)(items[:1])))
+    assert right["mean_average_precision"] == pytest.approx(1)
+    # The second image calls the car a ship: half of its ships are missed, and a car is made up.
+    both = score_batch(model, processor, TextDetectionCollator(CONFIG)(items))
+    assert 0 < summarize(both)["mean_average_precision"] < 1
+    assert len(both.objects) == 2

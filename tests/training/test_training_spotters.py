@@ -8,13 +8,14 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from tiny_settings import SETTINGS
 from torch import nn
-from training_fakes import SETTINGS, Photos, training_arguments
+from training_fakes import Photos, training_arguments
 
 from transformers_tcm import TCMConfig, TCMForTextSpotting, TCMImageProcessor, TextInstances
 from transformers_tcm.data.collation import TextDetectionCollator
 from transformers_tcm.data.datasets import process_for_model
-from transformers_tcm.training import TCMTrainer, TrainingLoop, parameter_groups
+from transformers_tcm.training import TCMTrainer, parameter_groups
 
 HEADS = ["testr", "deepsolo"]
 HEAD_CONFIG: dict[str, Any] = {
@@ -53,23 +54,16 @@ def test_matrices_of_attention_decay_and_offsets_learn_at_the_rate_of_the_paper(
 
 
 @pytest.mark.parametrize("head", HEADS)
-@pytest.mark.parametrize("way", ["trainer", "loop"])
-def test_the_loss_falls_and_is_logged_by_layer(head: str, way: str, tmp_path: Path) -> None:
+def test_the_loss_falls_and_is_logged_by_layer(head: str, tmp_path: Path) -> None:
     """Within 20 steps, with gradients clipped as the papers do."""
     model = spotter(head)
     arguments = training_arguments(
         tmp_path, max_steps=20, learning_rate=2e-3, max_grad_norm=0.1, save_strategy="no", logging_steps=5
     )
     data = Photos(40, distinct=4)
-    if way == "trainer":
-        trainer = TCMTrainer(model, arguments, image_processor=Photos.processor, train_dataset=data)
-        trainer.train()
-        log = [entry for entry in trainer.state.log_history if "loss" in entry]
-    else:
-        loop = TrainingLoop(arguments, model, Photos.processor, TextDetectionCollator(model.config))
-        log = []
-        loop.report = lambda **figures: log.append(figures)  # type: ignore[method-assign]
-        loop.train(data)
+    trainer = TCMTrainer(model, arguments, image_processor=Photos.processor, train_dataset=data)
+    trainer.train()
+    log = [entry for entry in trainer.state.log_history if "loss" in entry]
     assert len(log) == 4
     assert log[-1]["loss"] < 0.9 * log[0]["loss"]
     terms = {"loss_class", "loss_points", "loss_text", "loss_layer_0", "loss_proposal_class", "loss_score_map"}

@@ -5,7 +5,7 @@ import shapely
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transformers_tcm.visualization.captions import place_caption
+from transformers_tcm.visualization.captions import place_apart, place_caption
 
 IMAGE = (200, 120)
 QUAD = np.float32([[60, 50], [120, 50], [120, 70], [60, 70]])
@@ -51,3 +51,31 @@ def test_other_words_and_captions_are_spared():
     assert place_caption((40, 15), QUAD, IMAGE, 3, above).tolist() == [60, 73, 100, 88]
     around = np.array([[0, 0, 200, 48], [0, 72, 200, 120]])
     assert place_caption((40, 15), QUAD, IMAGE, 3, around).tolist() == [123, 52, 163, 67]
+
+
+boxes = st.lists(outlines.map(lambda points: np.array([*points.min(axis=0), *points.max(axis=0)])), max_size=12)
+
+
+@given(outlines, st.tuples(st.integers(4, 60), st.integers(4, 20)), boxes)
+def test_neither_captions_nor_their_lines_meet_an_obstacle(polygon, size, boxes):
+    obstacles = np.array(boxes).reshape(-1, 4)
+    areas = [shapely.box(*box) for box in boxes]
+    beside = place_caption(size, polygon, IMAGE, 2, obstacles)
+    assert beside is None or all(shapely.box(*beside).intersection(area).area < 1e-6 for area in areas)
+    apart = place_apart(size, polygon, IMAGE, 2, obstacles)
+    if apart is not None:
+        box, line = apart
+        assert (box[:2] >= 0).all()
+        assert (box[2:] <= IMAGE).all()
+        assert not any(shapely.box(*box).intersection(area).area > 1e-6 for area in areas)
+        assert not any(shapely.LineString(line).intersection(area).length > 1e-3 for area in areas)
+        assert shapely.box(*box).distance(shapely.Point(line[0])) < 1e-6
+
+
+def test_a_line_leads_from_the_nearest_free_place_to_the_word():
+    around = np.array([[40, 30, 140, 48], [40, 72, 140, 90], [40, 30, 58, 90]])
+    box, line = place_apart((30, 12), QUAD, IMAGE, 3, around)
+    assert 123 <= box[0] <= 130  # to the right, where there is nothing
+    assert line[1].tolist() == [120, line[0, 1]]
+    closed = np.array([*around, [122, 30, 140, 90]])
+    assert place_apart((30, 12), QUAD, IMAGE, 3, closed) is None

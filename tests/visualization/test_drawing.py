@@ -146,6 +146,59 @@ def test_a_word_as_large_as_the_picture_is_still_written_inside_it() -> None:
     assert len(caption_pixels("SALE", whole)) > 20
 
 
+def sign(columns: int, rows: int, x: float, y: float) -> list[np.ndarray]:
+    """Words of 60 x 16 pixels with hardly a gap between them."""
+    word = np.float32([[0, 0], [60, 0], [60, 16], [0, 16]])
+    return [word + np.float32([x + 63 * column, y + 19 * row]) for row in range(rows) for column in range(columns)]
+
+
+def changes(words: list[np.ndarray], size: tuple[int, int], index: int) -> tuple[np.ndarray, Image.Image]:
+    """(x, y) of the pixels that the caption of one word changes, and the picture with all captions."""
+    texts = [f"word{number}" for number in range(len(words))]
+    without = [None if number == index else text for number, text in enumerate(texts)]
+    drawn, bare = (
+        draw_text_instances(flat((90, 90, 90), size), TextInstances(words, texts=t)) for t in (texts, without)
+    )
+    common = min(drawn.height, bare.height, size[1])
+    differ = np.asarray(drawn)[:common] != np.asarray(bare)[:common]
+    return np.argwhere(differ.any(axis=2))[:, ::-1], drawn
+
+
+def test_captions_of_a_dense_sign_cover_no_other_word() -> None:
+    words = sign(3, 4, 100, 80)
+    pixels, drawn = changes(words, (400, 300), len(words) - 1)
+    assert drawn.size == (400, 300)
+    assert len(pixels) > 20
+    others = shapely.MultiPolygon([shapely.Polygon(word) for word in words[:-1]])
+    assert not shapely.contains_properly(others, shapely.points(pixels)).any()
+    inside = np.asarray(drawn)[80:152, 100:286].reshape(-1, 3)
+    plain = np.asarray(draw_text_instances(flat((90, 90, 90), (400, 300)), TextInstances(words)))[80:152, 100:286]
+    lines = (inside != plain.reshape(-1, 3)).any(axis=1).mean()
+    assert lines < 0.01  # not even lines to the captions
+
+
+def test_without_room_numbers_stand_for_captions() -> None:
+    words = sign(3, 6, 3, 2)
+    pixels, drawn = changes(words, (195, 118), 17)
+    assert drawn.width == 195
+    assert drawn.height > 118 + 14
+    legend = np.asarray(drawn)[118:]
+    assert (legend == FOUND).all(axis=2).sum() > 200
+    left, top = words[17].min(axis=0)
+    assert ((pixels >= [left - 1, top - 1]) & (pixels <= [left + 61, top + 17])).all()  # its number is on its own word
+
+
+def test_illegible_words_have_no_caption() -> None:
+    assert len(caption_pixels("###")) == 0
+
+
+def test_each_instance_may_have_a_colour() -> None:
+    red, quads = (255, 0, 0), [QUAD, QUAD + np.float32([0, 90])]
+    drawn = draw_text_instances(flat((0, 0, 0)), TextInstances(quads), color=[red, FOUND], line_width=3)
+    assert count(drawn.crop((0, 0, 300, 118)), red) > 100 > count(drawn.crop((0, 125, 300, 200)), red) == 0
+    assert count(drawn, FOUND) > 100
+
+
 def test_texts_can_be_left_out_and_need_not_be_known() -> None:
     assert len(caption_pixels("SALE", texts=False)) == 0
     assert len(caption_pixels(None)) == 0
@@ -192,7 +245,7 @@ def test_a_score_map_lies_where_it_belongs_whatever_its_size() -> None:
     for score_map in (corner, np.kron(corner, np.ones((50, 50), np.float32))):
         drawn = overlay_score_map(flat((0, 0, 0)), score_map)
         assert drawn.size == (300, 200)
-        brightness = np.asarray(drawn).sum(axis=2)
+        brightness = np.asarray(drawn).sum(axis=2).astype(int) - 3 * 66  # half of the grey of a flat photo
         assert brightness[:20, :20].min() > 300
         assert brightness[100:].max() < 30
         assert brightness[:, 150:].max() < 30
@@ -204,8 +257,37 @@ def test_alpha_mixes_score_map_and_a_grey_picture() -> None:
     assert np.asarray(alone).tolist() == np.asarray(photo.convert("L").convert("RGB")).tolist()
     heat = np.asarray(overlay_score_map(photo, scores, alpha=1.0)).astype(float)
     half = np.asarray(overlay_score_map(photo, scores, alpha=0.5)).astype(float)
-    np.testing.assert_allclose(half, (heat + np.asarray(alone)) / 2, atol=1)
+    # A photo of one colour lies in the middle of the range of greys.
+    np.testing.assert_allclose(half, (heat + 132) / 2, atol=1)
     assert photo.getpixel((0, 0)) == (200, 100, 0)
+
+
+@pytest.mark.parametrize("level", [20, 128, 235])
+def test_scores_stand_out_from_bright_and_from_dark_photos_alike(level: int) -> None:
+    noise = np.random.default_rng(0).integers(-20, 21, (200, 300), np.int64)
+    photo = np.repeat(np.clip(level + noise, 0, 255).astype(np.uint8)[:, :, None], 3, axis=2)
+    scores = np.zeros((200, 300), np.float32)
+    scores[:, 200:] = 1
+    drawn = np.asarray(overlay_score_map(photo, scores)).astype(int)
+    quiet, text = drawn[:, :200].sum(axis=2), drawn[:, 200:].sum(axis=2)
+    assert quiet.max() + 60 < text.min()
+    assert np.ptp(quiet) > 150  # the photo can be seen
+
+
+def test_a_bar_says_which_colour_is_which_score() -> None:
+    scores = np.tile(np.linspace(0, 1, 300, dtype=np.float32), (200, 1))
+    plain = overlay_score_map(flat((90, 90, 90)), scores)
+    drawn = overlay_score_map(flat((90, 90, 90)), scores, colorbar=True)
+    assert drawn.size == (300, 228)
+    assert drawn.crop((0, 0, 300, 200)).tobytes() == plain.tobytes()
+    row = np.asarray(drawn)[214].astype(int)
+    bar = row[60:270].sum(axis=1)
+    assert (np.diff(bar) > -12).all()
+    assert bar[-1] > bar[0] + 200
+    # The colours of the bar are those of the picture.
+    ends = [np.abs(row[50:290] - plain.getpixel((x, 0))).sum(axis=1).min() for x in (1, 298)]
+    assert max(ends) < 12
+    assert overlay_score_map(flat((90, 90, 90), (20, 500)), np.zeros((5, 5)), colorbar=True).size == (20, 528)
 
 
 @pytest.mark.parametrize(

@@ -1,21 +1,26 @@
 """The command `transformers-tcm`."""
 
 import json
+import sys
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from ..lexicon import LexiconRule
+from .data_sets import convert_dataset, list_datasets
 from .decoding import parse_decoding
 from .explain import context, env, explain
 from .labels import import_labels, validate_dataset
-from .result_files import ResultFormat, ResultWriter
+from .oriented import detect_objects, evaluate_objects, merge_dota, split_dota
+from .result_files import DetectionFormat, ResultWriter, SpottingFormat
 from .support import (
     annotated_rows,
     evaluate_rows,
     find_images,
     load_pipeline,
+    prepare_transformers,
     reading_settings,
     run_on_images,
     task_of,
@@ -37,7 +42,6 @@ app = typer.Typer(
 # What several commands take.
 Images = Annotated[list[str], typer.Argument(metavar="IMAGE", help="Files, folders of images, or patterns.")]
 Output = Annotated[Path, typer.Option(file_okay=False, help="Folder for the results.")]
-Form = Annotated[ResultFormat, typer.Option("--format", help="See above.")]
 Size = Annotated[int | None, typer.Option(min=1, help="Longer side in pixels to which images are resized.")]
 Threshold = Annotated[float | None, typer.Option(min=0, max=1, help="A pixel with a higher probability is text.")]
 BoxThreshold = Annotated[float | None, typer.Option(min=0, max=1, help="Lowest score of a detection.")]
@@ -59,7 +63,8 @@ MaxDistance = Annotated[
 ]
 Tile = Annotated[int | None, typer.Option(min=64, help="Read large photos in tiles of this side, such as 1024.")]
 Device = Annotated[str | None, typer.Option(help="Such as cpu or cuda:0. [default: the fastest there is]")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar and no summary.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no words and no summary.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace results that an earlier run left in the folder.")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -95,7 +100,7 @@ def detect(
         str | None, typer.Option(help="Folder or Hub name of a detector. [default: the bundled one]")
     ] = None,
     output: Output = Path("detections"),
-    form: Form = "json",
+    form: Annotated[DetectionFormat, typer.Option("--format", help="See above.")] = "json",
     draw: Annotated[bool, typer.Option(help="Also write NAME_text.png, the picture with its text outlined.")] = False,
     size: Size = None,
     threshold: Threshold = None,
@@ -106,11 +111,14 @@ def detect(
     decoding: Decoding = None,
     tile: Tile = None,
     device: Device = None,
+    force: Force = False,
     quiet: Quiet = False,
 ) -> None:
     """Find the text in images and write where it is.
 
-    What is not set comes from the model. The results go to the output folder, named after the images:
+    What is not set comes from the model. How many regions of text there are is printed, and the files that were
+    written: they are in the output folder, named after the images. Those of an earlier run are replaced with --force
+    only.
 
     \b
       json   NAME.json: image, width, height, and the instances with score, box and polygon
@@ -134,9 +142,10 @@ def detect(
     if paths:
         with usage_errors():
             settings |= {"min_size": min_size, "polygon": polygon, "tile": tile, **parse_decoding(decoding or [])}
+            writer = ResultWriter(output, form, paths, draw, force)
             detector = load_pipeline("text-detection", model, device, settings)
-            writer = ResultWriter(output, form)
-        failures += run_on_images(detector, paths, writer, draw, quiet)
+            writer.prepare()
+        failures += run_on_images(detector, writer, quiet)
     if failures:
         raise typer.Exit(1)
 
@@ -148,7 +157,7 @@ def spot(
         str | None, typer.Option(help="Folder or Hub name of a spotter. [default: the bundled one]")
     ] = None,
     output: Output = Path("words"),
-    form: Form = "json",
+    form: Annotated[SpottingFormat, typer.Option("--format", help="See above.")] = "json",
     draw: Annotated[bool, typer.Option(help="Also write NAME_text.png, the picture with its words.")] = False,
     lexicon: LexiconFile = None,
     lexicon_rule: Rule = None,
@@ -164,17 +173,20 @@ def spot(
     decoding: Decoding = None,
     tile: Tile = None,
     device: Device = None,
+    force: Force = False,
     quiet: Quiet = False,
 ) -> None:
     """Find the text in images, read it, and write where it is and what it says.
 
-    What is not set comes from the model. The results go to the output folder, named after the images, the words in
-    reading order: lines from top to bottom, from left to right within a line.
+    What is not set comes from the model. The words are printed in reading order: columns from left to right, lines from
+    top to bottom. They are also in the output folder, in files named after the images, which are printed last. Those of
+    an earlier run are replaced with --force only.
 
     \b
-      json   NAME.json: image, width, height, and the instances with text, text_score, score, box and polygon
+      json   NAME.json: image, width, height, and the instances with text, text_score, line, score, box and polygon
       icdar  res_NAME.txt: a line x1,y1,x2,y2,x3,y3,x4,y4,word for each instance, in whole pixels
       jsonl  results.jsonl: a line for each image, as the data loaders of this package read it
+      text   NAME.txt: the lines of words, as they are printed
 
     A model with a language model prefers readings that are spelled like words; --no-language-model reads character by
     character, as suits codes and number plates.
@@ -194,6 +206,7 @@ def spot(
     \b
     Examples:
       transformers-tcm spot photo.jpg --draw
+      transformers-tcm spot photos/ --format text --output texts
       transformers-tcm spot photos/ --output results --format icdar --lexicon words.txt
       transformers-tcm spot panorama.jpg --tile 1024
       transformers-tcm spot photo.jpg --lexicon streets.txt --lexicon-rule nearest --text-threshold 0.5
@@ -204,9 +217,10 @@ def spot(
         with usage_errors():
             settings |= {"min_size": min_size, "polygon": polygon, "tile": tile, **parse_decoding(decoding or [])}
             settings |= reading_settings(text_threshold, lexicon, lexicon_rule, max_distance, language_model)
+            writer = ResultWriter(output, form, paths, draw, force)
             spotter = load_pipeline("text-spotting", model, device, settings)
-            writer = ResultWriter(output, form)
-        failures += run_on_images(spotter, paths, writer, draw, quiet)
+            writer.prepare()
+        failures += run_on_images(spotter, writer, quiet)
     if failures:
         raise typer.Exit(1)
 
@@ -219,7 +233,8 @@ def evaluate(
     jsonl: Annotated[Path | None, typer.Option(help="Or a JSON-lines file of photos.")] = None,
     model: Annotated[str | None, typer.Option(help="Folder or Hub name of a model. [default: bundled]")] = None,
     task: Annotated[
-        Literal["auto", "detection", "spotting"], typer.Option(help="What to measure; auto takes it from the model.")
+        Literal["auto", "detection", "spotting", "oriented"],
+        typer.Option(help="What to measure; auto takes it from the model."),
     ] = "auto",
     lexicon: LexiconFile = None,
     lexicon_rule: Rule = None,
@@ -234,6 +249,10 @@ def evaluate(
     tile: Tile = None,
     device: Device = None,
     output: Annotated[Path | None, typer.Option(dir_okay=False, help="JSON file for totals and every image.")] = None,
+    detections: Annotated[
+        Path | None, typer.Option(help="Folder of Task1_CLASS.txt, of oriented objects, in place of a model.")
+    ] = None,
+    tile_overlap: Annotated[int | None, typer.Option(min=0, help="What tiles share, of oriented objects.")] = None,
     report: Annotated[Path | None, typer.Option(file_okay=False, help="Folder for a page of the failures.")] = None,
     report_images: Annotated[int, typer.Option(min=0, help="Photos on that page, the worst ones.")] = 30,
 ) -> None:
@@ -242,6 +261,9 @@ def evaluate(
     Detections count by the ICDAR-2015 protocol (IoU above 0.5). For a spotter there are also the figures end to end,
     where a word has to be read as well, and for word spotting, where only words of a dictionary count; neither looks at
     upper and lower case. With a lexicon all figures are those of the words that are left.
+
+    With --task oriented the labels are those of DOTA, NAME.txt for each image, and the figure is its average precision
+    (Task 1, 11 points, IoU above 0.5) of each class and over all classes, of a model or of files found before.
 
     What is not set comes from the model: one fixed setting for all images.
 
@@ -254,11 +276,17 @@ def evaluate(
       transformers-tcm evaluate --images photos --annotations labels --include val.txt
       transformers-tcm evaluate --images photos --annotations labels --report failures
       transformers-tcm evaluate --jsonl photos.jsonl --model my_detector --output evaluation.json
+      transformers-tcm evaluate --task oriented --images val/images --annotations val/labelTxt --detections merged
       transformers-tcm evaluate --jsonl photos.jsonl --task spotting --lexicon words.txt --lexicon-rule nearest
     """
     settings = {"size": size, "threshold": threshold, "box_threshold": box_threshold, "unclip_ratio": unclip_ratio}
     with usage_errors():
         task = task_of(model) if task == "auto" else task
+        if task == "oriented":
+            settings = {"size": size, "threshold": threshold, "tile": tile, "tile_overlap": tile_overlap}
+            settings |= parse_decoding(decoding or [])
+            _evaluate_oriented(images, annotations, model, detections, settings, device, output)
+            return
         reading = reading_settings(text_threshold, lexicon, lexicon_rule, max_distance, language_model)
         rows = annotated_rows(images, annotations, include, jsonl, with_words=task == "spotting")
         if output is not None:
@@ -277,10 +305,32 @@ def evaluate(
         typer.echo(f"failures shown in {page}")
 
 
+def _evaluate_oriented(
+    images: Path | None,
+    annotations: Path | None,
+    model: str | None,
+    detections: Path | None,
+    settings: dict[str, Any],
+    device: str | None,
+    output: Path | None,
+) -> None:
+    """`evaluate --task oriented`."""
+    if images is None or annotations is None:
+        raise ValueError("nothing to evaluate on: give --images and --annotations")
+    result = evaluate_objects(images, annotations, model, detections, settings, device)
+    for name, one in result.classes.items():
+        if one.ground_truths:
+            typer.echo(f"{name:<25}{one.average_precision:.4f}  {one.ground_truths} objects")
+    typer.echo(f"{'mean over classes':<25}{result.mean_average_precision:.4f}")
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(json.dumps(result.to_dict(), indent=1), encoding="utf-8")
+
+
 @app.command()
 def convert(
     source: Annotated[
-        Path, typer.Argument(help="CLIP ResNet (OpenAI or open_clip), or a released TCM-DBNet, TESTR or DeepSolo.")
+        Path, typer.Argument(help="CLIP ResNet (OpenAI or open_clip), or a released TCM detector, TESTR or DeepSolo.")
     ],
     output: Annotated[Path, typer.Argument(help="Folder for the converted model.")],
     config: Annotated[Path | None, typer.Option(help="JSON file with the settings that no tensor tells.")] = None,
@@ -289,16 +339,17 @@ def convert(
         typer.Option(help="Source of the language prompt; fasttcm for CLIP unless given."),
     ] = None,
     kind: Annotated[
-        Literal["auto", "clip", "tcm", "testr", "deepsolo"],
+        Literal["auto", "clip", "tcm", "oriented", "testr", "deepsolo"],
         typer.Option(help="What SOURCE is; auto looks at its tensors."),
     ] = "auto",
     seed: Annotated[int, typer.Option(help="Of the parts that SOURCE lacks.")] = 0,
 ) -> None:
-    """Convert a checkpoint of CLIP, TCM-DBNet, TESTR or DeepSolo to a model of transformers.
+    """Convert a checkpoint of CLIP, TCM, TCM for DOTA, TESTR or DeepSolo to a model of transformers.
 
     \b
     clip      the CLIP ResNet of OpenAI or open_clip: a detector to be trained, whose prompts, decoders and head are new
-    tcm       a released TCM-DBNet detector: ready to find text
+    tcm       a released TCM detector with a DBNet, PAN or FCENet head: ready to find text
+    oriented  a released TCM detector for DOTA: ready to find objects
     testr     a released TESTR: a spotter to be trained, with its head; the image encoder and all else are new
     deepsolo  a released DeepSolo: likewise
 
@@ -315,6 +366,7 @@ def convert(
     from ..conversion import convert_checkpoint
 
     with usage_errors():
+        prepare_transformers()
         model = convert_checkpoint(source, output, config=config, prompting=prompting, kind=kind, seed=seed)
     millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     kind_of_model = "spotter" if model.config.is_spotter else "detector"
@@ -323,6 +375,11 @@ def convert(
 
 app.command()(import_labels)
 app.command()(validate_dataset)
+app.command("datasets")(list_datasets)
+app.command()(convert_dataset)
+app.command()(split_dota)
+app.command()(detect_objects)
+app.command()(merge_dota)
 app.command()(explain)
 app.command()(context)
 app.command()(env)
@@ -330,4 +387,8 @@ app.command()(env)
 
 def main() -> None:
     """Entry point of the console script."""
+    # Words may hold letters that the terminal has not.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
     app()

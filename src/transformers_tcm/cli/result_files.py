@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,9 +14,17 @@ from ..geometry import min_area_quad
 from ..icdar import quoted
 from ..visualization.drawing import draw_text_instances
 
-__all__ = ["ResultFormat", "ResultWriter"]
+__all__ = [
+    "DetectionFormat",
+    "ResultWriter",
+    "SpottingFormat",
+    "lines_of_text",
+    "refuse_to_replace",
+    "result_names",
+]
 
-ResultFormat = Literal["json", "icdar", "jsonl"]
+DetectionFormat = Literal["json", "icdar", "jsonl"]
+SpottingFormat = Literal["json", "icdar", "jsonl", "text"]
 Detections = list[dict[str, Any]]
 
 
@@ -23,68 +32,104 @@ class ResultWriter:
     """Writes the detections in images to a folder, image by image, so that a run that ends early leaves something.
 
     Args:
-        folder: is created where missing. Results that an earlier run left there under the same names are replaced.
-        form: `"json"` writes `NAME.json`, `"icdar"` writes `res_NAME.txt`, `"jsonl"` a line of `results.jsonl`.
+        folder: for the results; `prepare` creates it.
+        form: `"json"` writes `NAME.json`, `"icdar"` writes `res_NAME.txt`, `"text"` writes `NAME.txt`, `"jsonl"` a line
+            of `results.jsonl`.
+        images: whose results are to be written; each is called after its file without suffix, numbered where the name
+            is taken by another image's results, or where the drawn picture would replace one of the images.
+        draw: also write `NAME_text.png`, the image with its text outlined, and its words where there are any.
+        force: replace results of an earlier run.
 
     Raises:
-        OSError: if the folder or the file of the JSON lines cannot be created.
+        FileExistsError: without `force`, if there are results of an earlier run under the names of these.
     """
 
-    def __init__(self, folder: Path, form: ResultFormat):
-        self.folder = folder
-        self.form = form
-        folder.mkdir(parents=True, exist_ok=True)
-        if form == "jsonl":
-            self._json_lines.write_text("")
+    def __init__(
+        self, folder: Path, form: SpottingFormat, images: Sequence[Path], draw: bool = False, force: bool = False
+    ):
+        self.folder, self.form, self.draw = folder, form, draw
+        self.names = result_names(images, self._picture)
+        if not force:
+            refuse_to_replace(path for name in self.names.values() for path in self.files(name))
 
-    @property
-    def _json_lines(self) -> Path:
-        return self.folder / "results.jsonl"
+    def prepare(self) -> None:
+        """Create the folder, and the empty file of JSON lines; OSError if that is not possible."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if self.form == "jsonl":
+            self._table("").write_text("")
+
+    def files(self, name: str) -> list[Path]:
+        """The files that `write` leaves for an image."""
+        return [self._table(name), *([self._picture(name)] if self.draw else [])]
+
+    def _table(self, name: str) -> Path:
+        names = {"json": f"{name}.json", "icdar": f"res_{name}.txt", "text": f"{name}.txt", "jsonl": "results.jsonl"}
+        return self.folder / names[self.form]
 
     def _picture(self, name: str) -> Path:
         return self.folder / f"{name}_text.png"
 
-    def names(self, images: Sequence[Path]) -> dict[Path, str]:
-        """What the results of each image are called: its file name without suffix, numbered where that is taken.
-
-        It is taken by another image's results, or where the drawn picture would replace one of the images.
-        """
-        originals = {image.resolve() for image in images}
-        names: dict[Path, str] = {}
-        taken: set[str] = set()
-        for image in images:
-            name, number = image.stem, 1
-            # Some file systems do not distinguish upper and lower case.
-            while name.casefold() in taken or self._picture(name).resolve() in originals:
-                number += 1
-                name = f"{image.stem}_{number}"
-            taken.add(name.casefold())
-            names[image] = name
-        return names
-
-    def write(self, name: str, path: Path, image: Image.Image, detections: Detections, draw: bool = False) -> None:
+    def write(self, path: Path, image: Image.Image, detections: Detections) -> None:
         """The results of one image.
 
         Args:
-            name: see `names`.
-            path: of the image.
+            path: of the image, one of those that the writer was made for.
             image: upright.
             detections: as `pipeline("text-detection")` or `pipeline("text-spotting")` gives them.
-            draw: also write `NAME_text.png`, the image with its text outlined, and its words where there are any.
 
         Raises:
             OSError: if a file cannot be written.
         """
         # Thousandths are finer than any pixel or score.
         rounded = json.loads(json.dumps(detections), parse_float=lambda number: round(float(number), 3))
+        name = self.names[path]
+        file = self._table(name)
         if self.form == "json":
-            _write_json(self.folder / f"{name}.json", path, image, rounded)
+            _write_json(file, path, image, rounded)
         elif self.form == "icdar":
-            _write_icdar(self.folder / f"res_{name}.txt", rounded)
+            _write_icdar(file, rounded)
+        elif self.form == "text":
+            file.write_text("".join(f"{line}\n" for line in lines_of_text(rounded)), encoding="utf-8")
         else:
-            _append_json_line(self._json_lines, path, rounded)
-        if draw:
+            _append_json_line(file, path, rounded)
+        if self.draw:
             draw_text_instances(image, rounded).save(self._picture(name))
+
+
+def result_names(images: Sequence[Path], picture: Callable[[str], Path]) -> dict[Path, str]:
+    """What the results of each image are called, see `ResultWriter`.
+
+    Args:
+        images: the files.
+        picture: where the picture of that name is written to.
+    """
+    originals = {image.resolve() for image in images}
+    names: dict[Path, str] = {}
+    taken: set[str] = set()
+    for image in images:
+        name, number = image.stem, 1
+        # Some file systems do not distinguish upper and lower case.
+        while name.casefold() in taken or picture(name).resolve() in originals:
+            number += 1
+            name = f"{image.stem}_{number}"
+        taken.add(name.casefold())
+        names[image] = name
+    return names
+
+
+def refuse_to_replace(files: Iterable[Path]) -> None:
+    """FileExistsError if one of them is there."""
+    there = next((path for path in files if path.exists()), None)
+    if there is not None:
+        raise FileExistsError(
+            f"{there} is there already, of an earlier run: add --force to replace it, or take another folder with "
+            "--output"
+        )
+
+
+def lines_of_text(words: Detections) -> list[str]:
+    """The words of a spotter as lines of text, in reading order."""
+    return [" ".join(word["text"] for word in line) for _, line in groupby(words, key=lambda word: word["line"])]
 
 
 def _write_json(file: Path, path: Path, image: Image.Image, detections: Detections) -> None:
@@ -113,7 +158,7 @@ def _append_json_line(file: Path, path: Path, detections: Detections) -> None:
         "polygons": [one["polygon"] for one in detections],
         "scores": [one["score"] for one in detections],
     }
-    for name in ("text", "text_score"):
+    for name in ("text", "text_score", "line"):
         if detections and name in detections[0]:
             row[f"{name}s"] = [one[name] for one in detections]
     with file.open("a", encoding="utf-8") as lines:

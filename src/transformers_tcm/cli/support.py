@@ -20,7 +20,7 @@ from tqdm import tqdm
 from ..images import is_image_name, list_images, load_image, subfolders_with_images
 from ..instances import TextInstances
 from ..lexicon import Lexicon, LexiconRule, checked_limit
-from .result_files import ResultWriter
+from .result_files import ResultWriter, lines_of_text
 
 if TYPE_CHECKING:
     from ..evaluation import EvaluationResult
@@ -30,17 +30,20 @@ __all__ = [
     "Evaluation",
     "annotated_rows",
     "complain",
+    "counted",
     "evaluate_rows",
     "find_images",
     "load_pipeline",
+    "named_files",
+    "prepare_transformers",
     "reading_settings",
     "run_on_images",
-    "silence_transformers",
     "task_of",
     "usage_errors",
     "write_failure_report",
 ]
 
+_NAMED_FILES = 4  # in the last line that a command says
 _ADDRESS = re.compile(r"(https?|data|ftp|s3|gs|hf)://|data:", re.IGNORECASE)
 
 
@@ -138,10 +141,13 @@ def reading_settings(
     return given
 
 
-def silence_transformers() -> None:
-    """No remarks and no progress bars of its own: what a command says is for its user."""
+def prepare_transformers() -> None:
+    """Our models known; no remarks and no progress bars of its own: what a command says is for its user."""
     from transformers.utils import logging
 
+    from .. import register
+
+    register()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
 
@@ -156,35 +162,63 @@ def load_pipeline(
     """
     from transformers import pipeline
 
-    silence_transformers()
+    prepare_transformers()
     loaded: TextDetectionPipeline = pipeline(task, model=model, device=device, **settings)  # type: ignore[call-overload]
     if "lexicon" in settings:
         settings["lexicon"].check_charset(loaded.model.config.reading_settings.charset)
     return loaded
 
 
-def run_on_images(
-    detector: "TextDetectionPipeline", paths: list[Path], writer: ResultWriter, draw: bool, quiet: bool
-) -> int:
-    """Write the results of all images; returns how many of them failed."""
-    instances = failures = 0
-    names = writer.names(paths)
+def run_on_images(detector: "TextDetectionPipeline", writer: ResultWriter, quiet: bool) -> int:
+    """Write the results of all images, and say what they are; returns how many images failed."""
+    instances, done = 0, list[Path]()
+    alone = len(writer.names) == 1
     # `None` shows the bar on a terminal only.
-    for path, name in tqdm(names.items(), unit="image", disable=True if quiet or len(paths) == 1 else None):
+    for path in tqdm(writer.names, unit="image", disable=True if quiet or alone else None):
         try:
             image = load_image(path)
-            with _counted_tiles(detector, shown=not quiet and len(paths) == 1):
+            with _counted_tiles(detector, shown=not quiet and alone):
                 found = detector(image)
-            writer.write(name, path, image, found, draw)
-            instances += len(found)
+            writer.write(path, image, found)
         # Whatever is wrong with one image must not cost the results of the others.
         except Exception as error:
             complain(error if str(path) in str(error) else f"{path}: {str(error) or type(error).__name__}")
-            failures += 1
+            continue
+        instances += len(found)
+        done.append(path)
+        if not quiet:
+            _tell(path, found, alone, reads=detector.task == "text-spotting")
     if not quiet:
-        done = len(paths) - failures
-        typer.echo(f"{instances} text instances in {done} of {len(paths)} images; results in {writer.folder}")
-    return failures
+        kind = "word" if detector.task == "text-spotting" else "region"
+        files = [file.name for path in done for file in writer.files(writer.names[path])]
+        found_in = f"{len(done)} of {counted(len(writer.names), 'image')}"
+        typer.echo(f"{counted(instances, kind)} in {found_in}{named_files(writer.folder, files)}")
+    return len(writer.names) - len(done)
+
+
+def _tell(path: Path, found: list[dict[str, Any]], alone: bool, reads: bool) -> None:
+    """The lines of words in an image, under its name where there are several, or how many regions it has."""
+    if reads:
+        head = [] if alone else [f"==> {path} <=="]
+        said = [*head, *lines_of_text(found)]
+    else:
+        said = [] if alone else [f"{path}: {counted(len(found), 'region')}"]
+    for line in said:
+        tqdm.write(line)
+
+
+def counted(number: int, name: str) -> str:
+    """A number with its noun."""
+    return f"{number} {name}{'s' * (number != 1)}"
+
+
+def named_files(folder: Path, names: Sequence[str]) -> str:
+    """The end of a summary: the folder of the results, and the first files in it; empty without any."""
+    names = list(dict.fromkeys(names))
+    if not names:
+        return ""
+    more = f" and {len(names) - _NAMED_FILES} more" if len(names) > _NAMED_FILES else ""
+    return f"; results in {folder}: {', '.join(names[:_NAMED_FILES])}{more}"
 
 
 @contextmanager
@@ -198,21 +232,14 @@ def _counted_tiles(detector: "TextDetectionPipeline", shown: bool) -> Iterator[N
             hook.remove()
 
 
-def finding_task(model: str | None) -> Literal["text-detection", "text-spotting"]:
-    """The pipeline that finds text with a model, without reading it where that can be told apart."""
-    from transformers import AutoConfig
-
-    from ..models.tcm.heads import HEADS, head_class
-
-    head_type = None if model is None else getattr(AutoConfig.from_pretrained(model), "head_type", None)
-    return "text-spotting" if head_type in HEADS and head_class(head_type).reads else "text-detection"
-
-
-def task_of(model: str | None) -> Literal["detection", "spotting"]:
+def task_of(model: str | None) -> Literal["detection", "spotting", "oriented"]:
     """What the architecture in a checkpoint is for; detection for the bundled default."""
     from transformers import AutoConfig
 
+    prepare_transformers()
     architectures = [] if model is None else AutoConfig.from_pretrained(model).architectures or []
+    if any(name.endswith("ForOrientedObjectDetection") for name in architectures):
+        return "oriented"
     return "spotting" if any(name.endswith("ForTextSpotting") for name in architectures) else "detection"
 
 

@@ -13,9 +13,10 @@ from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from .plan import Plan, Source, count, renamed_modules, shape_of
 
 __all__ = [
-    "IMAGE_PROCESSOR",
+    "constants",
     "image_encoder_plan",
     "image_encoder_settings",
+    "image_processor",
     "plan",
     "settings",
     "text_tower_plan",
@@ -25,8 +26,6 @@ __all__ = [
 
 # Scalars of the archive, and the temperature of CLIP's own contrastive training.
 _UNUSED = ("input_resolution", "context_length", "vocab_size", "logit_scale")
-
-IMAGE_PROCESSOR = {"image_mean": OPENAI_CLIP_MEAN, "image_std": OPENAI_CLIP_STD}
 
 
 def unused(state_dict: Mapping[str, torch.Tensor]) -> Collection[str]:
@@ -47,7 +46,17 @@ def settings(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     }
 
 
-def plan(ours: Collection[str]) -> Plan:
+def constants(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """Settings of `TCMConfig` that no tensor tells; CLIP has none of a detector's."""
+    return {}
+
+
+def image_processor(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """Settings of the image processor that the weights were trained with."""
+    return {"image_mean": OPENAI_CLIP_MEAN, "image_std": OPENAI_CLIP_STD}
+
+
+def plan(ours: Collection[str], state_dict: Mapping[str, torch.Tensor]) -> Plan:
     """Where image encoder and text tower of a detector come from; prompts, decoders and head have no source."""
     return image_encoder_plan(ours, "visual.") | text_tower_plan(ours, "")
 

@@ -1,6 +1,7 @@
 """From a checkpoint of CLIP, or a released detector, to a folder that `from_pretrained` loads."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -11,9 +12,10 @@ from ..models.tcm.backends import image_processor_class
 from ..models.tcm.configuration_tcm import TCMConfig
 from ..models.tcm.heads import head_class
 from ..models.tcm.image_processing_common_tcm import TCMBaseImageProcessor
-from ..models.tcm.modeling_tcm import TCMForTextDetection
+from ..models.tcm.modeling_tcm import TCMDetector, TCMForTextDetection
+from ..models.tcm.modeling_tcm_oriented import TCMForOrientedObjectDetection
 from ..models.tcm.modeling_tcm_spotting import TCMForTextSpotting
-from . import clip, tcm
+from . import clip, oriented, tcm
 from .loading import read_state_dict
 from .plan import remap_state_dict
 from .settings import build_config, expand, read_settings
@@ -21,9 +23,15 @@ from .spotters import DeepSoloOrigin, TESTROrigin
 
 __all__ = ["convert_checkpoint", "convert_state_dict"]
 
-Kind: TypeAlias = Literal["clip", "tcm", "testr", "deepsolo"]
+Kind: TypeAlias = Literal["clip", "tcm", "oriented", "testr", "deepsolo"]
 
-_ORIGINS: dict[Kind, Any] = {"clip": clip, "tcm": tcm, "testr": TESTROrigin, "deepsolo": DeepSoloOrigin}
+_ORIGINS: dict[Kind, Any] = {
+    "clip": clip,
+    "tcm": tcm,
+    "oriented": oriented,
+    "testr": TESTROrigin,
+    "deepsolo": DeepSoloOrigin,
+}
 # Tensors that only one kind has.
 _MARKS: dict[str, Kind] = {
     "visual.attnpool.c_proj.weight": "clip",
@@ -40,8 +48,8 @@ def convert_checkpoint(
     prompting: Literal["fasttcm", "tcm"] | None = None,
     kind: Literal["auto"] | Kind = "auto",
     seed: int = 0,
-) -> TCMForTextDetection:
-    """Convert a checkpoint of CLIP, TCM-DBNet, TESTR or DeepSolo and save model and image processor in a folder.
+) -> TCMDetector:
+    """Convert a checkpoint of CLIP, TCM, TESTR or DeepSolo and save model and image processor in a folder.
 
     Sizes come from the tensors. A detector made of CLIP is ready to be trained: its prompts, decoders and head are
     freshly initialised. Of TESTR and DeepSolo the head is taken, a warm start: their image encoder does not fit CLIP's,
@@ -49,7 +57,8 @@ def convert_checkpoint(
 
     Args:
         source: OpenAI's `RN50.pt` (TorchScript archive or plain state dict), an open_clip ResNet's state dict, or a
-            released checkpoint of TCM-DBNet, TESTR or DeepSolo; `.safetensors` files as well.
+            released TCM detector with a DBNet, PAN or FCENet head, or for DOTA, a released TESTR or DeepSolo;
+            `.safetensors` files as well.
         output_dir: folder for `config.json`, `model.safetensors` and `preprocessor_config.json`.
         config: what the tensors do not tell, as a dict or a JSON file: `attention_pool_heads`, `text_heads`,
             `decoder_heads`, `prompt`, `temperature`, `hidden_act` ("gelu" for the weights that open_clip itself
@@ -73,11 +82,11 @@ def convert_checkpoint(
     with tqdm(total=3, desc="Reading", unit="step", leave=False, disable=None) as progress:
         state_dict = read_state_dict(source)
         known_kind = _kind_of(state_dict) if kind == "auto" else kind
-        _check_processor_settings(known_kind, processor_settings)
         progress.update()
         progress.set_description("Building")
         model = convert_state_dict(state_dict, overrides, known_kind, seed)
-        processor = _image_processor(known_kind, processor_settings, model.config)
+        released = _ORIGINS[known_kind].image_processor(state_dict)
+        processor = _image_processor(model.config, released, processor_settings)
         progress.update()
         progress.set_description("Writing")
         model.save_pretrained(output_dir)
@@ -88,42 +97,50 @@ def convert_checkpoint(
 
 def convert_state_dict(
     state_dict: Mapping[str, torch.Tensor], overrides: Mapping[str, Any], kind: Kind, seed: int = 0
-) -> TCMForTextDetection:
+) -> TCMDetector:
     """The converted model alone; arguments and errors as `convert_checkpoint`, on the device of the default context."""
     origin = _ORIGINS[kind]
-    config = build_config(origin.settings(state_dict), expand(overrides))
+    inferred = origin.settings(state_dict)
+    expanded = expand(overrides, inferred.get("head_type", TCMConfig.head_type))
+    config = build_config(inferred, expanded, origin.constants(state_dict))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = (TCMForTextSpotting if config.is_spotter else TCMForTextDetection)(config)
+        model = _model_class(config)(config)
     model.eval()
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    converted = remap_state_dict(origin.plan(shapes), state_dict, shapes, origin.unused(state_dict))
+    if kind == "oriented":
+        state_dict = oriented.with_joined_scales(state_dict)
+    converted = remap_state_dict(origin.plan(shapes, state_dict), state_dict, shapes, origin.unused(state_dict))
     model.load_state_dict(converted, strict=False)
+    if kind == "oriented":
+        oriented.silence_language_prompt(model)
     return model
 
 
-def _check_processor_settings(kind: Kind, overrides: Mapping[str, Any]) -> None:
-    """Raise `ValueError` for names that are no settings of the image processor or of the head's decoding."""
-    processor_class = image_processor_class()
-    head_type = getattr(_ORIGINS[kind], "head_type", processor_class.head_type)
-    decoding = head_class(overrides.get("head_type", head_type)).decoding_class
-    known = {*processor_class.valid_kwargs.__annotations__, *decoding.__dataclass_fields__}
+def _model_class(config: TCMConfig) -> type[TCMDetector]:
+    if config.is_spotter:
+        return TCMForTextSpotting
+    return TCMForOrientedObjectDetection if head_class(config.head_type).task == "oriented" else TCMForTextDetection
+
+
+def _image_processor(
+    config: TCMConfig, released: Mapping[str, Any], overrides: Mapping[str, Any]
+) -> TCMBaseImageProcessor:
+    """The image processor of a model, with what the weights were released with unless told otherwise."""
+    processor_class, head = image_processor_class(), head_class(config.head_type)
+    known = {*processor_class.valid_kwargs.__annotations__, *head.decoding_class.__dataclass_fields__}
     unknown = sorted(set(overrides) - known)
     if unknown:
         raise ValueError(f"`image_processor` has unknown settings {', '.join(unknown)}")
-
-
-def _image_processor(kind: Kind, overrides: Mapping[str, Any], config: TCMConfig) -> TCMBaseImageProcessor:
-    """The image processor, with the constants that the weights were trained with unless told otherwise."""
-    processor_class = image_processor_class()
-    fitting = processor_class(**_ORIGINS[kind].IMAGE_PROCESSOR).for_model(config).to_dict()
+    decoding = asdict(head.default_decoding(config.head_settings))
+    fitting = processor_class(**{"head_type": config.head_type, **decoding, **released}).for_model(config).to_dict()
     fitting.pop("image_processor_type")
-    if "head_type" in overrides:
-        fitting = _ORIGINS[kind].IMAGE_PROCESSOR
     return processor_class(**{**fitting, **overrides})
 
 
 def _kind_of(state_dict: Mapping[str, torch.Tensor]) -> Kind:
+    if oriented.head_of(state_dict) is not None:
+        return "oriented"
     for mark, kind in _MARKS.items():
         if mark in state_dict:
             return kind

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,16 @@ def read_settings(config: Mapping[str, Any] | str | Path | None) -> dict[str, An
     return overrides
 
 
-def expand(overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Overrides in the form of `TCMConfig`, short names and `prompt` resolved."""
+def expand(overrides: Mapping[str, Any], head_type: str) -> dict[str, Any]:
+    """Overrides in the form of `TCMConfig`, short names and `prompt` resolved.
+
+    Args:
+        overrides: what the caller sets.
+        head_type: of the model, unless the overrides say so.
+
+    Raises:
+        ValueError: for names that are neither short names nor settings.
+    """
     settings: dict[str, Any] = {}
     for name, value in overrides.items():
         if name == "prompt":
@@ -70,25 +79,26 @@ def expand(overrides: Mapping[str, Any]) -> dict[str, Any]:
             settings[name] = {**settings.get(name, {}), **value}
         elif name not in NOT_OF_THE_MODEL:
             settings[name] = value
+    _check(settings, head_type)
     return settings
 
 
-def build_config(inferred: Mapping[str, Any], overrides: Mapping[str, Any]) -> TCMConfig:
+def build_config(inferred: Mapping[str, Any], overrides: Mapping[str, Any], constants: Mapping[str, Any]) -> TCMConfig:
     """The configuration of a converted model.
 
     Args:
         inferred: what the tensors tell.
         overrides: what the caller sets, from `expand`.
+        constants: what stands where neither says anything.
 
     Raises:
-        ValueError: if an overridden setting is unknown or contradicts the tensors, or the settings make no model.
+        ValueError: if an overridden setting contradicts the tensors, or the settings make no model.
     """
-    _check(overrides, inferred.get("head_type", TCMConfig.head_type))
     contradictions = _contradictions(inferred, overrides)
     if contradictions:
         raise ValueError(f"the settings contradict the checkpoint's tensors: {'; '.join(contradictions)}")
     try:
-        return TCMConfig(**_merged(_merged(_clip_conventions(inferred), overrides), inferred))
+        return TCMConfig(**reduce(_merged, (_clip_conventions(inferred), constants, overrides, inferred)))
     except StrictDataclassError as error:
         raise ValueError(f"tensors and settings make no model: {error.__cause__ or error}") from error
 
@@ -121,7 +131,6 @@ def _contradictions(inferred: Mapping[str, Any], overrides: Mapping[str, Any], p
 
 
 def _check(settings: Mapping[str, Any], head_type: str) -> None:
-    """Raise `ValueError` for names that are no settings; the head is that of the settings, or else `head_type`."""
     head_config_class: Any = head_class(settings.get("head_type", head_type)).config_class
     unknown = sorted(settings.keys() - TCMConfig.__dataclass_fields__.keys())
     for name, config_class in zip(PARTS, (TCMVisionConfig, CLIPTextConfig, head_config_class), strict=True):

@@ -56,7 +56,6 @@ COPIES = {
 class TESTROrigin:
     """A TESTR checkpoint."""
 
-    IMAGE_PROCESSOR: ClassVar[dict[str, Any]] = {}
     head_type: ClassVar[str] = "testr"
     prefix: ClassVar[str] = "testr."
     # Our modules and theirs.
@@ -113,11 +112,22 @@ class TESTROrigin:
         return {"curve": "polygon", "max_length": max_length}
 
     @classmethod
-    def plan(cls, ours: Mapping[str, torch.Size]) -> Plan:
+    def constants(cls, state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+        """Settings of `TCMConfig` that no tensor tells: those of the head are its defaults."""
+        return {}
+
+    @classmethod
+    def image_processor(cls, state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+        """Settings of the image processor: those of CLIP, whose image encoder the model is to get."""
+        return {}
+
+    @classmethod
+    def plan(cls, ours: Mapping[str, torch.Size], state_dict: Mapping[str, torch.Tensor]) -> Plan:
         """Where every tensor of the head comes from; its language model, if there is one, is new.
 
         Args:
             ours: all names of our state dict, and the shapes.
+            state_dict: the file's tensors.
         """
         plan: Plan = {}
         for name, shape in ours.items():

@@ -1,4 +1,4 @@
-"""A released TCM-DBNet checkpoint, in the names of its release.
+"""A released TCM detector, with any of the `RELEASED_HEADS`, in the names of its release.
 
 Its own names (`context_decoder` for the text refiner, `vis_gamma`, …) appear here and nowhere else.
 """
@@ -10,14 +10,9 @@ import torch
 
 from . import clip
 from .plan import Plan, Source, count, renamed_modules, shape_of
+from .segmentation_heads import RELEASED_HEADS, head_type_of
 
-__all__ = ["IMAGE_PROCESSOR", "plan", "settings", "unused"]
-
-# Constants it was trained with, given for colours of 0…255 there and 0…1 here.
-IMAGE_PROCESSOR = {
-    "image_mean": [value / 255 for value in (122.67891434, 116.66876762, 104.00698793)],
-    "image_std": [value / 255 for value in (58.395, 57.12, 57.375)],
-}
+__all__ = ["constants", "image_processor", "plan", "prompting_plan", "prompting_settings", "settings", "unused"]
 
 # Our decoder modules and theirs; the numbers are positions in sequences.
 DECODER_PARTS = {"query_proj": ("text_proj", 2), "memory_proj": ("memory_proj", 3), "output_proj": ("out_proj", 2)}
@@ -41,27 +36,52 @@ def settings(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:
     Raises:
         ValueError: if a tensor that tells one is missing.
     """
+    head_type = head_type_of(state_dict)
+    return {
+        **prompting_settings(state_dict, "backbone."),
+        "prompting": "fasttcm" if "meta_query" in state_dict else "tcm",
+        "head_type": head_type,
+        "head_config": RELEASED_HEADS[head_type].settings(state_dict),
+    }
+
+
+def prompting_settings(state_dict: Mapping[str, torch.Tensor], image_encoder: str) -> dict[str, Any]:
+    """Settings of everything but the head; the names of the image encoder's tensors begin with `image_encoder`.
+
+    Raises:
+        ValueError: if a tensor that tells one is missing.
+    """
     decoder = "visual_prompt_generator"
     return {
-        "vision_config": clip.image_encoder_settings(state_dict, "backbone."),
+        "vision_config": clip.image_encoder_settings(state_dict, image_encoder),
         "text_config": clip.text_tower_settings(state_dict, "text_encoder."),
         "clip_pretrained": True,
-        "prompting": "fasttcm" if "meta_query" in state_dict else "tcm",
         "num_context_tokens": shape_of(state_dict, "contexts", 3)[1],
         "decoder_hidden_size": shape_of(state_dict, f"{decoder}.text_proj.1.weight", 2)[0],
         "decoder_num_layers": count(state_dict, f"{decoder}.decoder.{{}}.norm1.weight"),
         "learnable_logit_scale": "logit_scale" in state_dict,
         "text_refiner": "gamma" in state_dict,
-        "head_type": "dbnet",
-        "head_config": {
-            "neck_channels": shape_of(state_dict, "neck.lateral_convs.0.conv.weight", 4)[0],
-            "hidden_channels": shape_of(state_dict, "bbox_head.binarize.0.weight", 4)[0],
-        },
     }
 
 
-def plan(ours: Collection[str]) -> Plan:
+def constants(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """Settings of `TCMConfig` that no tensor tells and releases have in common."""
+    return {"head_config": RELEASED_HEADS[head_type_of(state_dict)].constants(state_dict)}
+
+
+def image_processor(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """Settings of the image processor that the detector was released with."""
+    return RELEASED_HEADS[head_type_of(state_dict)].image_processor
+
+
+def plan(ours: Collection[str], state_dict: Mapping[str, torch.Tensor]) -> Plan:
     """Where every tensor of a detector comes from."""
+    head = RELEASED_HEADS[head_type_of(state_dict)]
+    return {**prompting_plan(ours, "backbone."), **head.plan(ours, state_dict)}
+
+
+def prompting_plan(ours: Collection[str], image_encoder: str) -> Plan:
+    """Where everything but the head comes from; the image encoder's names begin with `image_encoder`."""
     free = {
         "model.visual_scale": "vis_gamma",
         "model.text_scale": "gamma",
@@ -74,14 +94,8 @@ def plan(ours: Collection[str]) -> Plan:
     }
     modules |= _decoder_modules(ours, "model.visual_prompt_generator", "visual_prompt_generator")
     modules |= _decoder_modules(ours, "model.text_refiner", "context_decoder")
-    for level in range(4):
-        modules[f"head.neck.lateral.{level}"] = f"neck.lateral_convs.{level}.conv"
-        modules[f"head.neck.smooth.{level}"] = f"neck.smooth_convs.{level}.conv"
-    for layer in range(7):
-        modules[f"head.probability.{layer}"] = f"bbox_head.binarize.{layer}"
-        modules[f"head.threshold.{layer}"] = f"bbox_head.threshold.{layer}"
     return {
-        **clip.image_encoder_plan(ours, "backbone."),
+        **clip.image_encoder_plan(ours, image_encoder),
         **clip.text_tower_plan(ours, "text_encoder."),
         **renamed_modules(modules, ours),
         **{name: Source(theirs) for name, theirs in free.items() if name in ours},

@@ -1,11 +1,13 @@
 """From single images to padded batches, with the head's target maps made here, in the worker process."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch.utils.data import get_worker_info
 
 from ..instances import TextInstances
 
@@ -14,6 +16,10 @@ if TYPE_CHECKING:
 
 # OpenCV draws no outline beyond this, and takes seconds for one that comes near it.
 MAX_COORDINATE = 32_000
+# What the image encoder divides height and width by.
+SIZE_DIVISOR = 32
+# Of the photos that CLIP was trained on: bytes of this colour are normalised to zero, but for rounding.
+MEAN_COLOUR = (123, 117, 104)
 # Hundreds of vertices are finer than any annotation; thousands that cross each other would take minutes.
 MAX_VERTICES = 512
 
@@ -51,21 +57,21 @@ class TextDetectionCollator:
         """Items of `TextPhotos`, `RandomTextCrops` or `WordCollages` to the arguments of a model.
 
         Returns:
-            `pixel_values` (B, 3, H, W); `pixel_mask` (B, H, W) bool, left out where no image is padded; `labels`, a
-            dictionary of tensors: of the M words of all images `points`, `counts` (M,) and `ignore` (M,) as the image
-            processor made them, with `word_counts` (B,), the words of each image, and `orig_size` (B, 2); the head's
-            targets of the images that have any, stacked (B, …) where they have one shape, otherwise joined along the
-            first axis with `NAME_counts`; and for a spotter `control_points` (M, 8, 2) and `char_ids` (M, L), zeros for
-            words that no two curves describe. For a spotter also `train_detection` (B,), whether an image has targets.
+            `pixel_values` (B, 3, H, W), bytes where the items hold bytes, which the model normalises; `pixel_mask`
+            (B, H, W) bool, left out where no image is padded; `labels`, a dictionary of tensors: of the M words of all
+            images `points`, `counts` (M,) and `ignore` (M,) as the image processor made them, with `word_counts` (B,),
+            the words of each image, and `orig_size` (B, 2); the head's targets of the images that have any, stacked
+            (B, …) where they have one shape, otherwise joined along the first axis with `NAME_counts`; and for a
+            spotter `control_points` (M, 8, 2) and `char_ids` (M, L), zeros for words that no two curves describe. For a
+            spotter also `train_detection` (B,), whether an image has targets.
         """
-        sizes = [tuple(item["pixel_values"].shape[1:]) for item in items]
-        size = max(height for height, _ in sizes), max(width for _, width in sizes)
+        size = _padded_size([item["pixel_values"] for item in items])
         train_detection = [self.train_detection and item.get("train_detection", True) for item in items]
         if not (self.reads or all(train_detection)):
             raise ValueError(
                 f"a model with the head {self.head.display_name} has no recogniser to train on words alone"
             )
-        valid_sizes = [_valid_size(item["pixel_mask"]) for item in items]
+        valid_sizes = [_valid_size(item) for item in items]
         images = [label_instances(item["labels"]) for item in items]
         targets = [
             self.head.targets(instances, size, valid, self.settings)
@@ -74,7 +80,9 @@ class TextDetectionCollator:
         ]
         batch: dict[str, Any] = {"pixel_values": _padded([item["pixel_values"] for item in items], size)}
         if any(valid != size for valid in valid_sizes):
-            batch["pixel_mask"] = _padded([item["pixel_mask"].bool() for item in items], size)
+            batch["pixel_mask"] = torch.zeros(len(items), *size, dtype=torch.bool)
+            for mask, (height, width) in zip(batch["pixel_mask"], valid_sizes, strict=True):
+                mask[:height, :width] = True
         words = _joined_words([item["labels"] for item in items])
         batch["labels"] = {**words, **_batch_targets(targets), **self._readings(images, words)}
         return {**batch, "train_detection": torch.tensor(train_detection)} if self.reads else batch
@@ -94,17 +102,42 @@ class TextDetectionCollator:
         }
 
 
-def _valid_size(pixel_mask: torch.Tensor) -> tuple[int, int]:
-    """Height and width of the image within its mask (H, W), which is padded right and below."""
-    return int(pixel_mask[:, 0].sum()), int(pixel_mask[0].sum())
+def _padded_size(images: Sequence[torch.Tensor]) -> tuple[int, int]:
+    """The smallest height and width that hold images (3, h, w) and that the model takes."""
+    height, width = (-(-max(image.shape[side] for image in images) // SIZE_DIVISOR) * SIZE_DIVISOR for side in (1, 2))
+    return height, width
+
+
+def _valid_size(item: Mapping[str, Any]) -> tuple[int, int]:
+    """Height and width of the image of an item, which may be padded right and below by its mask (H, W)."""
+    mask = item.get("pixel_mask")
+    if mask is None:
+        return tuple(item["pixel_values"].shape[1:])
+    return int(mask[:, 0].sum()), int(mask[0].sum())
 
 
 def _padded(images: Sequence[torch.Tensor], size: tuple[int, int]) -> torch.Tensor:
-    """Images (…, h, w) as one batch (B, …, H, W) with zeros to the right and below, filled once."""
-    batch = images[0].new_zeros(len(images), *images[0].shape[:-2], *size)
+    """Images (3, h, w) as one batch (B, 3, H, W) in shared memory, filled once; what is padded is grey or zero."""
+    channels, dtype = images[0].shape[0], images[0].dtype
+    if dtype == torch.uint8:  # channels last, as pictures are: rows are copied as they lie
+        batch = _empty((len(images), *size, channels), dtype).permute(0, 3, 1, 2)
+        padding = torch.tensor(MEAN_COLOUR, dtype=dtype)[:, None, None]
+    else:
+        batch = _empty((len(images), channels, *size), dtype)
+        padding = torch.zeros(1, 1, 1, dtype=dtype)
     for target, image in zip(batch, images, strict=True):
-        target[..., : image.shape[-2], : image.shape[-1]] = image
+        height, width = image.shape[1:]
+        target[:, :height, :width] = image
+        target[:, height:], target[:, :height, width:] = padding, padding
     return batch
+
+
+def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    """A tensor to be filled, in a worker one that is sent without being copied."""
+    size = math.prod(shape) * dtype.itemsize
+    if get_worker_info() is None or not size:
+        return torch.empty(shape, dtype=dtype)
+    return torch.empty(0, dtype=dtype).set_(torch.UntypedStorage._new_shared(size)).view(shape)
 
 
 def _joined_words(labels: Sequence[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
@@ -127,7 +160,8 @@ def _batch_targets(targets: Sequence[dict[str, np.ndarray]]) -> dict[str, torch.
     for name in targets[0] if targets else ():
         arrays = [one[name] for one in targets]
         if len({array.shape for array in arrays}) == 1:
-            batch[name] = torch.from_numpy(np.stack(arrays))
+            batch[name] = _empty((len(arrays), *arrays[0].shape), torch.from_numpy(arrays[0]).dtype)
+            np.stack(arrays, out=batch[name].numpy())
         else:
             batch[name] = torch.from_numpy(np.concatenate(arrays))
             batch[f"{name}_counts"] = torch.tensor([len(array) for array in arrays])

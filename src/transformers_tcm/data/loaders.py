@@ -3,11 +3,13 @@
 import json
 import os
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from PIL import Image
 
 from ..icdar import is_illegible
 from ..images import find_file, image_suffixes, list_images, subfolders_with_images
@@ -16,7 +18,19 @@ from ..instances import TextInstances
 if TYPE_CHECKING:
     import datasets
 
-__all__ = ["build_dataset", "load_icdar2015", "load_jsonl", "row_to_instances", "save_jsonl", "text_features"]
+__all__ = [
+    "build_dataset",
+    "load_icdar2015",
+    "load_jsonl",
+    "load_named_dataset",
+    "photos_of",
+    "read_json",
+    "read_text",
+    "row_to_instances",
+    "save_jsonl",
+    "stream_dataset",
+    "text_features",
+]
 
 
 def text_features() -> "datasets.Features":
@@ -26,7 +40,8 @@ def text_features() -> "datasets.Features":
     (N, K_i, 2) in pixels of the upright image, `texts` (`None` where unknown) and `ignore`.
     """
     try:
-        from datasets import Features, Image, List, Value
+        from datasets import Features, List, Value
+        from datasets import Image as ImageColumn
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             "annotated photos are loaded with the package datasets: pip install 'transformers-tcm[train]'"
@@ -34,7 +49,7 @@ def text_features() -> "datasets.Features":
 
     return Features(
         {
-            "image": Image(),
+            "image": ImageColumn(),
             "image_id": Value("string"),
             "polygons": List(List(List(Value("float32"), length=2))),
             "texts": List(Value("string")),
@@ -44,9 +59,23 @@ def text_features() -> "datasets.Features":
 
 
 def row_to_instances(row: Mapping[str, Any]) -> TextInstances:
-    """The annotation of one row of a dataset with `text_features`, the accents of its words composed (Unicode NFC)."""
-    texts = [None if text is None else unicodedata.normalize("NFC", text) for text in row["texts"]]
-    return TextInstances(list(row["polygons"]), texts=texts, ignore=row["ignore"])
+    """The annotation of one row of a dataset, the accents of its words composed (Unicode NFC).
+
+    Args:
+        row: with the columns of `text_features`, or with `objects` in the manner of COCO, see `transformers_tcm.coco`.
+
+    Raises:
+        ValueError: for a row with neither.
+    """
+    if row.get("polygons") is not None:
+        instances = TextInstances(list(row["polygons"]), texts=row["texts"], ignore=row["ignore"])
+    elif row.get("objects") is not None:
+        instances = TextInstances.from_coco(row["objects"])
+    else:
+        raise ValueError(f"expected a row with `polygons`, `texts` and `ignore`, or with `objects`; got {sorted(row)}")
+    texts = instances.texts or [None] * len(instances)
+    instances.texts = [None if text is None else unicodedata.normalize("NFC", text) for text in texts]
+    return instances
 
 
 def load_icdar2015(
@@ -115,7 +144,7 @@ def load_jsonl(path: str | os.PathLike[str]) -> "datasets.Dataset":
     path = Path(path)
     images, annotations = [], []
     # Not `splitlines`, which takes rare characters of a word for the end of a line.
-    for number, line in enumerate(_read_text(path).split("\n"), start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if line.strip():
             try:
                 image, instances = _parse_json_line(line)
@@ -129,6 +158,45 @@ def load_jsonl(path: str | os.PathLike[str]) -> "datasets.Dataset":
     return build_dataset(images, annotations)
 
 
+def load_named_dataset(
+    name: str, split: str, config_name: str | None = None, streaming: bool = False
+) -> "datasets.Dataset | datasets.IterableDataset":
+    """A split of a data set of the Hub, or of a folder as `datasets.load_dataset` takes it.
+
+    Args:
+        name: on the Hub, or a folder.
+        split: which part.
+        config_name: which configuration, where there are several.
+        streaming: read photos as they are needed, instead of all before.
+
+    Returns:
+        Rows with `image`, `polygons`, `texts` and `ignore`, which are made of `objects` in the manner of COCO where a
+        data set has those instead, see `transformers_tcm.coco`.
+
+    Raises:
+        ValueError: for a data set with other columns.
+    """
+    text_features()  # first, because it says what to install where datasets is missing
+    from datasets import load_dataset
+
+    rows = load_dataset(name, config_name, split=split, streaming=streaming)
+    columns = set(rows.column_names or next(iter(rows)))
+    if {"image", "polygons", "texts", "ignore"} <= columns:
+        return rows
+    if not {"image", "objects"} <= columns:
+        raise ValueError(
+            f"{name}, split {split!r}: expected the columns `image`, `polygons`, `texts` and `ignore`, or `image` and "
+            f"`objects` with `bbox`; got {sorted(columns)}"
+        )
+    return rows.map(_objects_as_columns, input_columns=["objects"], remove_columns=sorted(columns - {"image"}))
+
+
+def _objects_as_columns(objects: Any) -> dict[str, Any]:
+    words = TextInstances.from_coco(objects)
+    polygons = [polygon.tolist() for polygon in words.polygons]
+    return {"polygons": polygons, "texts": words.texts, "ignore": words.ignored.tolist()}
+
+
 def save_jsonl(
     path: str | os.PathLike[str], images: Iterable[str | os.PathLike[str]], annotations: Iterable[TextInstances]
 ) -> None:
@@ -140,19 +208,77 @@ def save_jsonl(
             file.write(json.dumps({"image": name, **instances.to_json()}, ensure_ascii=False) + "\n")
 
 
-def build_dataset(images: list[Path], annotations: list[TextInstances]) -> "datasets.Dataset":
-    """A dataset with the columns of `text_features` of photos and what is written in them."""
+def build_dataset(
+    images: list[Path], annotations: list[TextInstances], as_stored: Collection[str] = ()
+) -> "datasets.Dataset":
+    """A dataset with the columns of `text_features` of photos and what is written in them.
+
+    Args:
+        images: files of the photos.
+        annotations: in pixels of the upright photo.
+        as_stored: names of photos whose EXIF orientation is wrong: their annotations are in the pixels of the file, and
+            so are their rows, which hold a copy without the orientation.
+    """
     features = text_features()  # first, because it says what to install where datasets is missing
     import datasets
 
-    columns = {
-        "image": [str(path) for path in images],
-        "image_id": [path.name for path in images],
-        "polygons": [[polygon.tolist() for polygon in instances.polygons] for instances in annotations],
-        "texts": [instances.texts or [None] * len(instances) for instances in annotations],
-        "ignore": [instances.ignored.tolist() for instances in annotations],
-    }
+    rows = [_row(path, words, as_stored) for path, words in zip(images, annotations, strict=True)]
+    columns = {name: [row[name] for row in rows] for name in features}
     return datasets.Dataset.from_dict(columns, features=features)
+
+
+def stream_dataset(rows: Callable[[], Iterator[tuple[Path, TextInstances]]]) -> "datasets.IterableDataset":
+    """A streamed dataset with the columns of `text_features`; `rows` starts over the photos and their text."""
+    features = text_features()
+    import datasets
+
+    return datasets.IterableDataset.from_generator(
+        lambda: (_row(path, instances) for path, instances in rows()), features=features
+    )
+
+
+def _row(path: Path, instances: TextInstances, as_stored: Collection[str] = ()) -> dict[str, Any]:
+    return {
+        "image": _without_orientation(path) if path.name in as_stored else str(path),
+        "image_id": path.name,
+        "polygons": [polygon.tolist() for polygon in instances.polygons],
+        "texts": instances.texts or [None] * len(instances),
+        "ignore": instances.ignored.tolist(),
+    }
+
+
+def _without_orientation(path: Path) -> dict[str, Any]:
+    """The picture as PNG, which keeps every pixel."""
+    buffer = BytesIO()
+    with Image.open(path) as image:
+        image.convert("RGB").save(buffer, "PNG", exif=b"")
+    return {"bytes": buffer.getvalue(), "path": None}
+
+
+def photos_of(images: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[Path]:
+    """The photos in a folder, or in several, sorted by name.
+
+    Raises:
+        FileNotFoundError: if there is no such folder, or no photo.
+    """
+    folders = [images] if isinstance(images, str | os.PathLike) else images
+    photos = [photo for folder in folders for photo in list_images(_folder(folder, "images"))]
+    if not photos:
+        raise FileNotFoundError(f"no photos in {', '.join(map(str, folders))}")
+    return sorted(photos, key=lambda photo: photo.name)
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is no JSON; the line is named.
+    """
+    try:
+        return json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: no JSON: {error}") from error
 
 
 def _folder(path: str | os.PathLike[str], name: str) -> Path:
@@ -164,7 +290,7 @@ def _folder(path: str | os.PathLike[str], name: str) -> Path:
 def _listed_names(names: str | os.PathLike[str] | Iterable[str], known: Mapping[str, Path], folder: Path) -> set[str]:
     """The file names meant by a list or a text file, which may leave out the suffix; all have to be `known`."""
     if isinstance(names, str | os.PathLike):
-        names = [line.strip() for line in _read_text(Path(names)).splitlines()]
+        names = [line.strip() for line in read_text(Path(names)).splitlines()]
     # Accents in names of files are composed on some systems, decomposed on others.
     by_name = {_composed(path.stem): name for name, path in known.items()} | {_composed(name): name for name in known}
     listed = {by_name.get(_composed(name), name) for name in names if name}
@@ -177,7 +303,7 @@ def _composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
     """UTF-8, with or without byte order marks, which joined files have at any line, and with any line ends."""
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -190,7 +316,7 @@ def _read_icdar(path: Path, image: Path) -> TextInstances:
     found = find_file(path)
     if found is None:
         raise FileNotFoundError(f"no annotation file for {image}: expected {path}")
-    text = _read_text(found)
+    text = read_text(found)
     try:
         instances = TextInstances.from_icdar(text)
     except ValueError as error:

@@ -11,8 +11,9 @@ from torch.utils.data import Dataset
 from ..geometry import quad_along_word, transform_points
 from ..images import load_image
 from ..instances import TextInstances
-from .datasets import process_for_model
+from .datasets import process_for_model, use_one_thread
 from .photometric import PhotometricJitter
+from .picture_cache import decoded_pictures
 from .warp import homography, picture_corners, warp
 
 __all__ = ["MixedDataset", "WordCollages", "WordCrop", "WordPhotos", "load_word_crops"]
@@ -130,8 +131,8 @@ class WordCollages(Dataset[dict[str, Any]]):
     `seed` and `i`.
 
     Args:
-        words: the crops; they are decoded once and kept in memory.
-        image_processor: normalises the canvas; it is not resized again.
+        words: the crops; they are decoded once and kept.
+        image_processor: makes an item of the canvas, see its `training_item`; it is not resized again.
         length: number of canvases.
         seed: of all randomness.
         canvas_size: height and width in pixels.
@@ -142,6 +143,7 @@ class WordCollages(Dataset[dict[str, Any]]):
         enlargement: canvases are drawn smaller by a factor from this range and enlarged, as small words of photos are.
         photometric: change of colours of the whole canvas, `None` for none.
         word_photometric: change of colours of each word before it is pasted, `None` for none.
+        cache: folder to keep the decoded crops in, see `decoded_pictures`; by default they are in memory.
     """
 
     words: Sequence[WordCrop]
@@ -156,14 +158,16 @@ class WordCollages(Dataset[dict[str, Any]]):
     enlargement: tuple[float, float] = (1.0, 2.5)
     photometric: PhotometricJitter | None = field(default_factory=PhotometricJitter)
     word_photometric: PhotometricJitter | None = None
-    _pictures: list[np.ndarray] = field(init=False, repr=False, compare=False, default_factory=list)
+    cache: str | Path | None = None
+    _pictures: Sequence[np.ndarray] = field(init=False, repr=False, compare=False, default_factory=list)
     _quads: list[np.ndarray] = field(init=False, repr=False, compare=False, default_factory=list)
 
     def __post_init__(self) -> None:
         if not self.words:
             raise ValueError("there are no words to make collages of")
+        use_one_thread()
         # The class is frozen for everyone else.
-        pictures = [np.asarray(load_image(word.image)) for word in self.words]
+        pictures = decoded_pictures([word.image for word in self.words], self.cache)
         object.__setattr__(self, "_pictures", pictures)
         quads = [word.corners(*picture.shape[1::-1]) for word, picture in zip(self.words, pictures, strict=True)]
         object.__setattr__(self, "_quads", quads)
@@ -173,8 +177,7 @@ class WordCollages(Dataset[dict[str, Any]]):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         canvas, instances = self.draw(np.random.default_rng([self.seed, index]))
-        item = process_for_model(self.image_processor, canvas, instances, do_resize=False)
-        return {**item, "train_detection": False}
+        return {**self.image_processor.training_item(canvas, instances), "train_detection": False}
 
     def draw(self, rng: np.random.Generator) -> tuple[np.ndarray, TextInstances]:
         """A canvas (H, W, 3) uint8 and its words."""

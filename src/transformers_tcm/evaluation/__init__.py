@@ -11,6 +11,7 @@ from .cleval import CLEval, CLEvalResult
 from .deteval import DetEvalICDAR2013, DetEvalTotalText
 from .end_to_end import EndToEnd, WordSpotting
 from .iou import BestOfThresholdsIoU, BestOfThresholdsResult, DetectionIoU
+from .oriented import DotaClassResult, DotaEvaluation, DotaEvaluationResult
 from .pascal import PascalTotalText
 from .recognition import RecognitionResult, WordRecognition, letters_and_digits
 from .scores import EvaluationResult, ImageResult
@@ -26,6 +27,9 @@ __all__ = [
     "DetEvalICDAR2013",
     "DetEvalTotalText",
     "DetectionIoU",
+    "DotaClassResult",
+    "DotaEvaluation",
+    "DotaEvaluationResult",
     "EndToEnd",
     "EvaluationResult",
     "ImageResult",
@@ -44,8 +48,8 @@ def load_evaluate_module(name: str) -> "EvaluationModule":
     """Load a protocol as a module of the `evaluate` library (extra `train`).
 
     Args:
-        name: `text_detection_iou`, `text_spotting_end_to_end`, `text_spotting_word_spotting`, `text_spotting_cleval` or
-            `word_recognition`.
+        name: `text_detection_iou`, `text_spotting_end_to_end`, `text_spotting_word_spotting`, `text_spotting_cleval`,
+            `word_recognition` or `dota_task1`.
 
     Raises:
         ValueError: if there is no such module; the message lists those there are.

@@ -90,13 +90,6 @@ class ImageOutcomes:
     pairs: list[tuple[int, int]]
 
     @property
-    def wrong_words(self) -> list[tuple[str, str]]:
-        """(label, reading) of the words that were found but read wrongly."""
-        truths, readings = self.ground_truth.texts or [], self.detections.texts or [None] * len(self.detections)
-        wrong = [(i, j) for i, j in self.pairs if self.labels[i] is Outcome.WRONG_WORD]
-        return [(truths[i] or "", readings[j] or "") for i, j in wrong]
-
-    @property
     def failures(self) -> int:
         """Labels and detections that failed; a word read wrongly counts once."""
         found = FAILURES - {Outcome.WRONG_WORD}

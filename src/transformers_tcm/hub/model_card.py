@@ -4,17 +4,28 @@ A card begins with what is generated: front matter, title, a sentence on the arc
 "Use", "Model" and "Thresholds". The sections of the author follow (data, recipe, results, limits), then the licence.
 """
 
+import json
 import re
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ..models.tcm.heads import head_class
 from ..models.tcm.recognition import recognizer_class
 
-__all__ = ["PICTURE_FILE", "CardDetails", "Publication", "eval_result", "model_card", "replace_thresholds"]
+__all__ = [
+    "PICTURE_FILE",
+    "UNKNOWN",
+    "CardDetails",
+    "Publication",
+    "eval_result",
+    "model_card",
+    "replace_thresholds",
+]
 
 PICTURE_FILE = "example.jpg"
 PHOTO_CREDIT = (
@@ -29,46 +40,6 @@ The author has not described on what data and how these weights were trained.
 """
 TASKS = {"text detection": "object-detection", "text spotting": "image-to-text", "word recognition": "image-to-text"}
 VARIANTS = {"fasttcm": "FastTCM", "tcm": "TCM", "none": "plain, unprompted"}
-
-USE = """## Use
-
-```python
-import transformers_tcm  # pip install transformers-tcm
-from transformers import pipeline
-
-for word in pipeline("{task}", model={source})("photo.jpg"):
-    print({fields})
-```
-
-Where nobody imports `transformers_tcm`, `AutoModel.from_pretrained({source}, trust_remote_code=True)` loads the
-model as well. That runs `modeling_tcm_hub.py`, a single line which imports the installed package.
-"""
-NO_WEIGHTS = """## Use
-
-These are settings without weights: no full-size model has been trained with this package yet. Start from CLIP's
-weights, and train as below:
-
-```bash
-transformers-tcm convert RN50.pt start --prompting {prompting}{config}
-```
-"""
-# As much as the conversion needs to be told.
-SETTINGS = ' --config settings.json  # a file with {{"num_context_tokens": {}}}'
-CITATION = """```bibtex
-@inproceedings{yu2023turning,
-  title = {Turning a CLIP Model into a Scene Text Detector},
-  author = {Yu, Wenwen and Liu, Yuliang and Hua, Wei and Jiang, Deqiang and Ren, Bo and Bai, Xiang},
-  booktitle = {CVPR},
-  year = {2023}
-}
-@article{yu2024turning,
-  title = {Turning a CLIP Model into a Scene Text Spotter},
-  author = {Yu, Wenwen and Liu, Yuliang and Zhu, Xingkui and Cao, Haoyu and Sun, Xing and Bai, Xiang},
-  journal = {IEEE Transactions on Pattern Analysis and Machine Intelligence},
-  year = {2024}
-}
-```
-"""
 
 
 @dataclass
@@ -141,9 +112,16 @@ class Publication:
     credit: str = PHOTO_CREDIT
 
     @property
-    def reads(self) -> bool:
-        """Whether it is a spotter."""
-        return bool(self.config.is_spotter)
+    def is_oriented(self) -> bool:
+        """Whether it finds oriented objects."""
+        return head_class(self.config.head_type).task == "oriented"
+
+    @property
+    def task(self) -> str:
+        """Of its pipeline."""
+        if self.is_oriented:
+            return "oriented-object-detection"
+        return "text-spotting" if self.config.is_spotter else "text-detection"
 
 
 def eval_result(
@@ -180,35 +158,41 @@ def eval_result(
 
 def model_card(publication: Publication, details: CardDetails) -> ModelCard:
     """The whole card."""
-    reads = publication.reads
-    kind = "text-spotting" if reads else "text-detection"
+    reads, subject = publication.config.is_spotter, "aerial-images" if publication.is_oriented else "scene-text"
     metadata = ModelCardData(
         license=details.license,
         library_name="transformers",
         pipeline_tag="image-to-text" if reads else "object-detection",
-        tags=list(dict.fromkeys([kind, "scene-text", "tcm", "clip", *details.tags])),
+        tags=list(dict.fromkeys([publication.task, subject, "tcm", "clip", *details.tags])),
         base_model=details.base_model,
         datasets=details.datasets or None,
         model_name=publication.name,
         eval_results=details.eval_results or None,
     )
-    picture = f"![Text that the model found in a photo]({PICTURE_FILE})\n\n{publication.credit}".rstrip() + "\n\n"
-    sections = [
-        _use(publication, kind),
-        _model(publication),
-        _thresholds(publication.image_processor),
-        details.text.strip() + "\n",
-        _licence(publication, details.license),
-    ]
-    title = f"# {publication.name}\n\n{_summary(publication.config)}\n\n{picture if publication.picture else ''}"
-    return ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n{title}" + "\n".join(sections))
+    text = (
+        _templates()
+        .get_template("model_card.md")
+        .render(
+            publication=publication,
+            config=publication.config,
+            details=details,
+            summary=_summary(publication.config),
+            settings_to_tell=_settings_to_tell(publication.config),
+            reader=publication.config.reading_settings,
+            settings=_thresholds(publication.image_processor),
+            picture_file=PICTURE_FILE,
+            licence=LICENCE,
+        )
+    )
+    return ModelCard(f"---\n{metadata.to_yaml()}\n---\n\n{text}")
 
 
 def replace_thresholds(card: str, image_processor: Any) -> str:
     """A card with the thresholds of another image processor; without that section it stays as it is."""
     for heading, body in _sections(card):
         if heading == "Thresholds":
-            return card.replace(body, _thresholds(image_processor) + "\n")
+            section = _templates().get_template("thresholds.md").render(settings=_thresholds(image_processor))
+            return card.replace(body, section + "\n")
     return card
 
 
@@ -228,58 +212,50 @@ def _summary(config: Any) -> str:
     head = head_class(config.head_type).display_name
     if (config.head_config or {}).get("adaptive_scale_fusion"):
         head += "++"
-    kind, reader = "detector", ""
+    oriented = head_class(config.head_type).task == "oriented"
+    kind, reader = "detector of oriented objects" if oriented else "text detector", ""
     if config.recognizer is not None:
         decoder = recognizer_class(config.recognizer_settings.decoder).display_name
-        kind, reader = "spotter", f", and a recogniser with {decoder} decoding on the same features"
+        kind, reader = "text spotter", f", and a recogniser with {decoder} decoding on the same features"
     elif config.is_spotter:
-        kind, reader = "spotter", " that reads what it finds"
+        kind, reader = "text spotter", " that reads what it finds"
     vision = config.vision_config
     depths = "+".join(map(str, vision.depths))
     prompting = "" if config.prompting == "none" else "prompted with text, an instance-language score map, "
     return (
-        f"A {VARIANTS[config.prompting]} text {kind}: CLIP's form of ResNet with {depths} blocks "
+        f"A {VARIANTS[config.prompting]} {kind}: CLIP's form of ResNet with {depths} blocks "
         f"of width {vision.width}, {prompting}a {head} head{reader}."
     )
 
 
-def _use(publication: Publication, task: str) -> str:
-    if publication.parameters is None:
-        tokens, default = publication.config.num_context_tokens, type(publication.config).num_context_tokens
-        config = "" if tokens == default else SETTINGS.format(tokens)
-        return NO_WEIGHTS.format(prompting=publication.config.prompting, config=config)
-    fields = 'word["text"], word["polygon"]' if publication.reads else 'word["score"], word["polygon"]'
-    return USE.format(task=task, source=publication.source, fields=fields)
+def _settings_to_tell(config: Any) -> str:
+    """As much as the conversion of CLIP needs to be told, as JSON; nothing where all is as by default."""
+    defaults = type(config)(head_type=config.head_type)
+    told: dict[str, Any] = {}
+    if config.num_context_tokens != defaults.num_context_tokens:
+        told["num_context_tokens"] = config.num_context_tokens
+    if config.head_type != type(config).head_type:
+        told["head_type"] = config.head_type
+    settings, usual = asdict(config.head_settings), asdict(defaults.head_settings)
+    if head_config := {name: value for name, value in settings.items() if value != usual[name]}:
+        told["head_config"] = head_config
+    return json.dumps(told) if told else ""
 
 
-def _model(publication: Publication) -> str:
-    config, lines = publication.config, []
-    if publication.parameters is not None:
-        fused = ", without the text tower, which is folded into a stored embedding" if config.fused else ""
-        lines.append(
-            f"- {publication.parameters / 1e6:.2f} million parameters{fused}; weights in {publication.dtype}, "
-            f"{publication.num_bytes / 1e6:.1f} MB."
-        )
-    lines.append(f"- {config.num_context_tokens} learned context tokens; prompt: {' / '.join(config.prompts)}")
-    if publication.reads:
-        reader = config.reading_settings
-        charset = reader.charset
-        if getattr(reader, "language_model", None) is not None:
-            lines.append("- A language model of characters weighs spelling; `use_language_model=False` leaves it out.")
-        lines.append(f"- Reads {len(charset)} characters: `` {charset.strip()} ``{' and space' * (' ' in charset)}.")
-    return "\n".join(["## Model", "", *lines, ""])
-
-
-def _thresholds(image_processor: Any) -> str:
+def _thresholds(image_processor: Any) -> dict[str, Any]:
+    """Settings of the image processor that are given in a call, by name."""
     settings = {**asdict(image_processor.decoding_settings()), "text_threshold": image_processor.text_threshold}
     size = ", ".join(f"{name} {value}" for name, value in dict(image_processor.size).items() if value is not None)
-    rows = [f"| `{name}` | {value} |" for name, value in {"size": size, **settings}.items() if value is not None]
-    intro = "Stored in `preprocessor_config.json`; each can be given in a call of the pipeline instead."
-    return "\n".join(["## Thresholds", "", intro, "", "| setting | value |", "| --- | --- |", *rows, ""])
+    return {name: value for name, value in {"size": size, **settings}.items() if value is not None}
 
 
-def _licence(publication: Publication, license: str | None) -> str:
-    stated = f"The weights are under {license}." if license else "The author has not stated a licence of the weights."
-    stated = stated if publication.parameters else ""
-    code = "The code of `transformers_tcm` is under Apache-2.0."
-    return f"## {LICENCE}\n\n{stated} {code}".replace("\n ", "\n") + f"\n\n{CITATION}"
+@cache
+def _templates() -> Environment:
+    """Of Markdown, in which nothing is escaped."""
+    return Environment(
+        loader=PackageLoader(__package__),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )

@@ -23,9 +23,15 @@ from .tcm.configuration_tcm import TCMConfig, TCMVisionConfig
 from .tcm.image_processing_pil_tcm import TCMImageProcessorPil
 from .tcm.modeling_clip_resnet import TCMVisionBackbone
 from .tcm.modeling_tcm import TCMForTextDetection, TCMModel, TCMPreTrainedModel
+from .tcm.modeling_tcm_oriented import TCMForOrientedObjectDetection
 from .tcm.modeling_tcm_spotting import TCMForTextSpotting
 
-__all__ = ["AutoModelForTextDetection", "AutoModelForTextSpotting", "register_models"]
+__all__ = [
+    "AutoModelForOrientedObjectDetection",
+    "AutoModelForTextDetection",
+    "AutoModelForTextSpotting",
+    "register_models",
+]
 
 
 class AutoModelForTextDetection(_BaseAutoModelClass):
@@ -47,17 +53,28 @@ class AutoModelForTextSpotting(_BaseAutoModelClass):
     _model_mapping: Any = _LazyAutoMapping(CONFIG_MAPPING_NAMES, OrderedDict())
 
 
+class AutoModelForOrientedObjectDetection(_BaseAutoModelClass):
+    """The detector of oriented objects that a checkpoint or a configuration describes.
+
+    It is used as `AutoModelForTextDetection` is.
+    """
+
+    _model_mapping: Any = _LazyAutoMapping(CONFIG_MAPPING_NAMES, OrderedDict())
+
+
 def register_models() -> None:
     """Make the auto classes know our models; calling it again changes nothing."""
     AutoConfig.register(TCMConfig.model_type, TCMConfig, exist_ok=True)
     AutoConfig.register(TCMVisionConfig.model_type, TCMVisionConfig, exist_ok=True)
+    detectors = (TCMForTextDetection, TCMForOrientedObjectDetection)
     # `config.architectures` chooses from the tuple, the first where it is empty.
-    AutoModel.register(TCMConfig, (TCMModel, TCMForTextDetection, TCMForTextSpotting), exist_ok=True)
+    AutoModel.register(TCMConfig, (TCMModel, *detectors, TCMForTextSpotting), exist_ok=True)
     AutoBackbone.register(TCMVisionConfig, TCMVisionBackbone, exist_ok=True)
     AutoModelForTextDetection.register(TCMConfig, TCMForTextDetection, exist_ok=True)
     AutoModelForTextSpotting.register(TCMConfig, TCMForTextSpotting, exist_ok=True)
+    AutoModelForOrientedObjectDetection.register(TCMConfig, TCMForOrientedObjectDetection, exist_ok=True)
     # Where transformers keeps its own text detectors.
-    AutoModelForObjectDetection.register(TCMConfig, TCMForTextDetection, exist_ok=True)
+    AutoModelForObjectDetection.register(TCMConfig, detectors, exist_ok=True)
     AutoImageProcessor.register(TCMConfig, image_processor_classes=_image_processor_classes(), exist_ok=True)
     _accept_bundled_names()
 

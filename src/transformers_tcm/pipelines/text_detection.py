@@ -52,7 +52,7 @@ class TextDetectionPipeline(Pipeline):
     _task: ClassVar[str] = "text-detection"
     _model_kind: ClassVar[str] = "text detector"
     _model_class: ClassVar[type] = TCMForTextDetection
-    _forward_arguments: ClassVar[tuple[str, ...]] = ()
+    _forward_arguments: ClassVar[tuple[str, ...]] = ("coarse_edge",)
 
     # Typed, because the base class leaves them open.
     model: Any
@@ -147,7 +147,7 @@ class TextDetectionPipeline(Pipeline):
     def _sanitize_parameters(self, **given: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         given = {name: value for name, value in given.items() if value is not None}
         preprocess: dict[str, Any] = {name: given.pop(name) for name in PREPROCESSING if name in given}
-        names = (*self._decoding_names, *self._forward_arguments, "coarse_edge", "output_score_maps")
+        names = (*self._decoding_names, *self._forward_arguments, "output_score_maps")
         forward = {name: given.pop(name) for name in names if name in given}
         if given:
             known = ", ".join((*PREPROCESSING, *names))
@@ -181,7 +181,7 @@ class TextDetectionPipeline(Pipeline):
         return self._put_together(super().get_iterator(parts, min(num_workers, 1), *more))
 
     def _cut(
-        self, image: Any, tiles: dict[str, int], timeout: float | None = None, size: dict[str, int] | int | None = None
+        self, image: Any, tiles: dict[str, Any], timeout: float | None = None, size: dict[str, int] | int | None = None
     ) -> Iterator[Any]:
         """The tiles of an image, or the image itself if it is read as a whole."""
         photo = load_image(image, timeout=timeout)
@@ -204,14 +204,18 @@ class TextDetectionPipeline(Pipeline):
 
     def _merged(self, tiles: list[dict[str, Any]]) -> dict[str, Any]:
         """Detections in a photo from those in its tiles."""
-        places = [tile["place"] for tile in tiles]
-        grid, size = places[0].grid, places[0].photo
-        instances = merged_instances([(tile["place"], as_instances(tile)) for tile in tiles])
-        merged = as_tensors(self._in_order(to_original_size(instances, (grid.height, grid.width), size)))
+        size = tiles[0]["place"].photo
+        merged = self._merge_instances(tiles)
         if "score_map" in tiles[0]:
             score_map = merged_score_map([(tile["place"], tile["score_map"]) for tile in tiles])
             merged["score_map"] = None if score_map is None else _resized(torch.from_numpy(score_map), size).numpy()
         return merged
+
+    def _merge_instances(self, tiles: list[dict[str, Any]]) -> dict[str, Any]:
+        """What was found in a photo, as it is found in an image, from what was found in its tiles."""
+        grid, size = tiles[0]["place"].grid, tiles[0]["place"].photo
+        instances = merged_instances([(tile["place"], as_instances(tile)) for tile in tiles])
+        return as_tensors(self._in_order(to_original_size(instances, (grid.height, grid.width), size)))
 
     def _in_order(self, instances: TextInstances) -> TextInstances:
         return by_score(instances)

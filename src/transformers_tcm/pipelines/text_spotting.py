@@ -13,7 +13,7 @@ from ..instances import TextInstances
 from ..lexicon import Lexicon, LexiconArgument, is_per_image, lexicon_per_image
 from ..models.tcm.modeling_tcm_spotting import TCMForTextSpotting
 from ..models.tcm.post_processing_tcm import as_tensors
-from ..reading_order import reading_order
+from ..reading_order import lines, reading_order
 from .looks import turned, turned_back
 from .text_detection import TextDetectionPipeline, as_instances, as_pipeline_inputs
 
@@ -40,7 +40,7 @@ class TextSpottingPipeline(TextDetectionPipeline):
     >>> from transformers import pipeline
     >>> spotter = pipeline("text-spotting")
     >>> spotter("photo.jpg")
-    [{'score': 0.93, 'label': 'text', 'box': {'xmin': 31.5, …}, 'polygon': …, 'text': 'SALE', 'text_score': 0.88}, …]
+    [{'score': 0.93, 'label': 'text', 'box': {'xmin': 31.5, …}, 'polygon': …, 'text': 'SALE', …}, …]
     >>> spotter("photo.jpg", lexicon=["SALE", "OPEN"])
     ```
 
@@ -54,7 +54,7 @@ class TextSpottingPipeline(TextDetectionPipeline):
     _task: ClassVar[str] = "text-spotting"
     _model_kind: ClassVar[str] = "text spotter"
     _model_class: ClassVar[type] = TCMForTextSpotting
-    _forward_arguments: ClassVar[tuple[str, ...]] = (*READING, "orientation")
+    _forward_arguments: ClassVar[tuple[str, ...]] = (*READING, "orientation", "coarse_edge")
 
     def __call__(self, inputs: Any, lexicon: LexiconArgument = None, **kwargs: Any) -> Any:  # type: ignore[override]
         """Find and read the text in one image or in many.
@@ -82,9 +82,9 @@ class TextSpottingPipeline(TextDetectionPipeline):
         comes from the image processor.
 
         Returns:
-            What `TextDetectionPipeline` returns, with two more entries for each instance, `text` and `text_score` in
-            [0, 1], and in reading order (see `transformers_tcm.reading_order`). The list of an image without text that
-            can be read is empty.
+            What `TextDetectionPipeline` returns, with three more entries for each instance, `text`, `text_score` in
+            [0, 1], and `line`, which counts the lines of the image from 0, and in reading order (see
+            `transformers_tcm.reading_order`). The list of an image without text that can be read is empty.
 
         Raises:
             ValueError: if there is another number of lexicons than of images, or a lexicon is empty or holds characters
@@ -182,10 +182,13 @@ class TextSpottingPipeline(TextDetectionPipeline):
         return instances.select(reading_order(instances.polygons))
 
     def _instances(self, found: dict[str, Any]) -> list[dict[str, Any]]:
-        words = zip(found["texts"], found["text_scores"].tolist(), strict=True)
+        # Words that are in reading order already stay in it.
+        rows = lines([polygon.numpy() for polygon in found["polygons"]])
+        numbers = [number for number, row in enumerate(rows) for _ in row]
+        words = zip(found["texts"], found["text_scores"].tolist(), numbers, strict=True)
         return [
-            {**detection, "text": text, "text_score": score}
-            for detection, (text, score) in zip(super()._instances(found), words, strict=True)
+            {**detection, "text": text, "text_score": score, "line": number}
+            for detection, (text, score, number) in zip(super()._instances(found), words, strict=True)
         ]
 
 

@@ -2,20 +2,23 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from PIL import Image
 from torch.utils.data import Dataset
 from transformers.image_utils import SizeDict
 
-from ..instances import TextInstances
+from ..instances import Instances, OrientedInstances, TextInstances
 from ..models.tcm.image_processing_common_tcm import resized_size
+from ..rotated_boxes import quads_to_boxes, rotated_nms
 from ..tiling import Box, TileGrid, merge_tiles, stitch_maps
 
-__all__ = ["Place", "Tile", "cut", "each", "merged_instances", "merged_score_map"]
+__all__ = ["Place", "Tile", "cut", "each", "merged_instances", "merged_objects", "merged_score_map"]
 
 Size = tuple[int, int]
+Found = TypeVar("Found", bound=Instances)
 
 
 @dataclass(frozen=True)
@@ -52,31 +55,39 @@ def each(inputs: Iterable[Any]) -> Iterable[Any]:
 
 
 def cut(
-    photo: Image.Image, processor: Any, size: dict[str, int] | int | None, tile: int, overlap: int
+    photo: Image.Image,
+    processor: Any,
+    size: dict[str, int] | int | None,
+    tile: int,
+    overlap: int,
+    with_overview: bool = True,
 ) -> Iterator[Tile]:
     """The overview of a photo and its tiles; nothing where it is read as a whole.
 
-    That is where it fits into a tile, or, without a `size`, where it would not be made smaller to be read.
+    That is where it fits into a tile, or, with an overview and without a `size`, where it would not be made smaller to
+    be read.
 
     Args:
         photo: upright.
         processor: the image processor of the model.
         size: to which photos are resized before they are cut; `None` leaves them as they are.
         tile, overlap: see `TileGrid`.
+        with_overview: read the photo as a whole as well, made smaller.
     """
     own = (photo.height, photo.width)
     usual = resized_size(*own, SizeDict(**dict(processor.size))) if processor.do_resize else own
     read = own if size is None else resized_size(*own, _size_policy(size))
     is_made_smaller = size is not None or not processor.do_resize or np.prod(usual) < np.prod(own)
-    if max(read) <= tile or not is_made_smaller:
+    if max(read) <= tile or (with_overview and not is_made_smaller):
         return
     if read != own:
         photo = photo.resize(read[::-1], processor.resample)
     grid = TileGrid(width=read[1], height=read[0], tile=tile, overlap=overlap)
-    # Half as large as the photo is read at most, or it would be no overview.
-    height, width = (max(1, min(pair[0], pair[1] // 2)) for pair in zip(usual, read, strict=True))
-    whole = Place(grid.whole, grid, own, is_last=False)
-    yield Tile(photo, whole, {"do_resize": True, "size": {"height": height, "width": width}})
+    if with_overview:
+        # Half as large as the photo is read at most, or it would be no overview.
+        height, width = (max(1, min(pair[0], pair[1] // 2)) for pair in zip(usual, read, strict=True))
+        whole = Place(grid.whole, grid, own, is_last=False)
+        yield Tile(photo, whole, {"do_resize": True, "size": {"height": height, "width": width}})
     tiles = grid.tiles
     for box in tiles:
         yield Tile(photo.crop(box), Place(box, grid, own, is_last=box == tiles[-1]), {"do_resize": False})
@@ -100,11 +111,24 @@ def _size_policy(size: dict[str, int] | int) -> SizeDict:
 
 def merged_instances(tiles: list[tuple[Place, TextInstances]]) -> TextInstances:
     """The text of a photo in pixels of the photo as it is read, from that of its tiles in pixels of theirs."""
-    moved = []
-    for place, found in tiles:
-        corner = np.array(place.box[:2], np.float32)
-        moved.append((place.box, found.with_polygons([polygon + corner for polygon in found.polygons])))
-    return merge_tiles(tiles[0][0].grid, moved)
+    return merge_tiles(tiles[0][0].grid, [(place.box, _moved(place, found)) for place, found in tiles])
+
+
+def merged_objects(tiles: list[tuple[Place, OrientedInstances]], nms_threshold: float) -> OrientedInstances:
+    """The objects of a photo by falling score, as `merged_instances`, by class-wise non-maximum suppression."""
+    parts = [_moved(place, found) for place, found in tiles]
+    polygons = [polygon for part in parts for polygon in part.polygons]
+    scores = np.concatenate([np.asarray(part.scores) for part in parts])
+    labels = np.concatenate([np.asarray(part.labels) for part in parts])
+    boxes = torch.from_numpy(quads_to_boxes(np.array(polygons, np.float32).reshape(-1, 4, 2)))
+    kept = rotated_nms(boxes, torch.from_numpy(scores), torch.from_numpy(labels), nms_threshold)
+    return OrientedInstances(polygons, scores=scores, labels=labels).select(kept.numpy())
+
+
+def _moved(place: Place, found: Found) -> Found:
+    """What was found in a tile, in pixels of the photo as it is read."""
+    corner = np.array(place.box[:2], np.float32)
+    return found.with_polygons([polygon + corner for polygon in found.polygons])
 
 
 def merged_score_map(tiles: list[tuple[Place, np.ndarray | None]]) -> np.ndarray | None:

@@ -3,29 +3,36 @@
 from .ema import ExponentialMovingAverage
 from .initial_weights import load_initial_weights
 from .interruption import StopRequest, last_checkpoint
-from .loop import TrainingLoop
 from .parameter_groups import freeze_detector, freeze_text_encoder, parameter_groups
 from .recipes import (
     PhotoArguments,
     few_shot_subset,
     parse_recipe,
+    recipe_file,
     stop_evaluation,
     unreadable_words,
     words_of_rows,
 )
-from .scoring import BatchScores, score_batch, summarize
+from .run_folder import RunFolder
+from .scoring import BatchScores, score_batch, score_photos, summarize
+from .screen import describe_run
 from .throughput import Throughput
-from .trainer import TCMTrainer, TCMTrainingArguments
+from .time_limit import TimeLimit
+from .trainer import TCMTrainer, TCMTrainingArguments, create_optimizer, create_scheduler
 
 __all__ = [
     "BatchScores",
     "ExponentialMovingAverage",
     "PhotoArguments",
+    "RunFolder",
     "StopRequest",
     "TCMTrainer",
     "TCMTrainingArguments",
     "Throughput",
-    "TrainingLoop",
+    "TimeLimit",
+    "create_optimizer",
+    "create_scheduler",
+    "describe_run",
     "few_shot_subset",
     "freeze_detector",
     "freeze_text_encoder",
@@ -33,7 +40,9 @@ __all__ = [
     "load_initial_weights",
     "parameter_groups",
     "parse_recipe",
+    "recipe_file",
     "score_batch",
+    "score_photos",
     "stop_evaluation",
     "summarize",
     "unreadable_words",

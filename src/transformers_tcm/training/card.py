@@ -5,6 +5,7 @@ from typing import Any
 from transformers import Trainer
 
 from ..data.datasets import RandomTextCrops
+from ..data.rendering.rows import RenderedRows
 from ..hub.model_card import CardDetails, eval_result
 
 __all__ = ["training_details"]
@@ -56,8 +57,9 @@ def _data(trainer: Trainer, dataset: str) -> str:
     lines = []
     if isinstance(train, RandomTextCrops):
         for rows, weight in zip(train.sources, train.weights, strict=True):
-            lines.append(f"- {len(rows)} photos for {weight:.0%} of the training crops.")
-    elif train is not None:
+            photos = "rendered photos" if isinstance(rows, RenderedRows) else f"{len(rows)} photos"
+            lines.append(f"- {photos} for {weight:.0%} of the training crops.")
+    elif hasattr(train, "__len__"):
         lines.append(f"- {len(train)} training examples.")
     if evaluation is not None:
         lines.append(f"- {len(evaluation)} examples to evaluate on: {dataset}.")

@@ -1,11 +1,12 @@
 """Exponential moving average of a model's weights."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 __all__ = ["ExponentialMovingAverage"]
 
@@ -36,7 +37,8 @@ class ExponentialMovingAverage:
         self.num_updates += 1
         decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
         state = _float_state(model)
-        torch._foreach_lerp_(list(self.averages.values()), [state[name] for name in self.averages], 1 - decay)
+        move = get_ema_multi_avg_fn(decay)
+        move(list(self.averages.values()), [state[name] for name in self.averages], self.num_updates)
 
     def synchronize(self) -> None:
         """Take the averages of the first process: the statistics of batch norms differ between processes."""
@@ -45,17 +47,19 @@ class ExponentialMovingAverage:
                 torch.distributed.broadcast(average, src=0)
 
     @torch.no_grad()
-    def copy_to(self, model: nn.Module) -> None:
-        """Put the averages in place of the model's weights."""
+    def copy_to(self, model: nn.Module, synchronize: bool = False) -> None:
+        """Put the averages, with `synchronize` those of the first process, in place of the model's weights."""
+        if synchronize:
+            self.synchronize()
         state = _float_state(model)
         for name, average in self.averages.items():
             state[name].copy_(average)
 
     @contextmanager
-    def applied(self, model: nn.Module) -> Iterator[None]:
-        """The averages in place of the weights for the duration of a `with` block."""
+    def applied(self, model: nn.Module, synchronize: bool = False) -> Iterator[None]:
+        """The averages, with `synchronize` those of the first process, in place of the weights in a `with` block."""
         weights = {name: tensor.clone() for name, tensor in _float_state(model).items()}
-        self.copy_to(model)
+        self.copy_to(model, synchronize)
         try:
             yield
         finally:
@@ -82,13 +86,16 @@ class ExponentialMovingAverage:
         if not path.is_file():
             return False
         with safe_open(path, framework="pt") as file:
-            if set(file.keys()) != set(self.averages):
-                unknown = sorted(set(file.keys()) ^ set(self.averages))
-                raise ValueError(f"{path} holds the averages of another model; they differ in {unknown[:5]}")
+            self._check_names(file.keys(), str(path))
             for name, average in self.averages.items():
                 average.copy_(file.get_tensor(name))
             self.num_updates = int(file.metadata()["num_updates"])
         return True
+
+    def _check_names(self, names: Iterable[str], source: str) -> None:
+        different = sorted(set(names) ^ set(self.averages))
+        if different:
+            raise ValueError(f"{source} holds the averages of another model; they differ in {different[:5]}")
 
 
 def _float_state(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -9,7 +9,7 @@ from transformers import Trainer
 from transformers.trainer_utils import HubStrategy
 
 from ..hub.publishing import push_model, write_card
-from ..models.tcm.modeling_tcm import TCMForTextDetection
+from ..models.tcm.modeling_tcm import TCMDetector
 from .card import training_details
 from .ema import ExponentialMovingAverage
 
@@ -24,7 +24,7 @@ class HubTrainer(Trainer):
     """
 
     args: Any
-    model: TCMForTextDetection
+    model: TCMDetector
     hub_model_id: Any  # set by `init_hf_repo`
     ema: ExponentialMovingAverage | None
 
@@ -44,7 +44,7 @@ class HubTrainer(Trainer):
         token: str | None = None,
         revision: str | None = None,
         private: bool | None = None,
-        model: TCMForTextDetection | None = None,
+        model: TCMDetector | None = None,
         **details: Any,
     ) -> CommitInfo | None:
         """Upload weights, settings, and a model card with the data, the recipe and the figures of this run.

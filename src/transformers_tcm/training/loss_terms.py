@@ -19,9 +19,9 @@ class LossTerms:
         count: how many batches.
     """
 
-    def __init__(self, sums: Mapping[str, float] | None = None, count: int = 0):
-        self.sums = {name: torch.tensor(value) for name, value in (sums or {}).items()}
-        self.count = count
+    def __init__(self) -> None:
+        self.sums: dict[str, torch.Tensor] = {}
+        self.count = 0
 
     def add(self, loss_dict: Mapping[str, torch.Tensor] | None) -> None:
         """Take in the terms of a batch, scalars by name."""
@@ -32,7 +32,11 @@ class LossTerms:
         self.count += 1
 
     def take(self, gather: Callable[[torch.Tensor], torch.Tensor] | None = None) -> dict[str, float]:
-        """Means of each term over the batches since the last call, and over all processes if `gather` is given."""
+        """Means of each term over the batches since the last call.
+
+        Args:
+            gather: joins the means (terms,) of all processes to (processes x terms,), which are averaged.
+        """
         if not self.sums or not self.count:
             return {}
         names = sorted(self.sums)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import nn
 
 from ..models.tcm.modeling_tcm import TCMModel, TCMPreTrainedModel
@@ -65,7 +66,7 @@ def parameter_groups(
     return list(groups.values())
 
 
-def _decaying_weights(module: nn.Module) -> list[nn.Parameter]:
+def _decaying_weights(module: nn.Module) -> list[torch.Tensor]:
     """The weights of a module itself that decay."""
     if isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
         return [module.weight]

@@ -16,8 +16,9 @@ from transformers import HfArgumentParser, IntervalStrategy, TrainingArguments
 
 from ..data.augmentation import TextAugmentation
 from ..data.copy_paste import CopyPaste, cut_words, patches_of_words
-from ..data.datasets import DecodedRows, RandomTextCrops
-from ..data.loaders import load_icdar2015, load_jsonl, row_to_instances
+from ..data.datasets import DecodedRows, RandomTextCrops, StreamedTextCrops
+from ..data.loaders import load_icdar2015, load_jsonl, load_named_dataset, row_to_instances
+from ..data.rendering.rows import RenderedRows
 from ..data.word_crops import load_word_crops
 from ..images import load_image
 
@@ -25,6 +26,7 @@ __all__ = [
     "PhotoArguments",
     "few_shot_subset",
     "parse_recipe",
+    "recipe_file",
     "stop_evaluation",
     "unreadable_words",
     "words_of_rows",
@@ -48,7 +50,7 @@ def parse_recipe(*argument_classes: type, arguments: Sequence[str] | None = None
     """
     parser = HfArgumentParser(argument_classes)  # type: ignore[arg-type]
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    if not arguments or not arguments[0].endswith((".yaml", ".yml", ".json")):
+    if recipe_file(arguments) is None:
         return parser.parse_args_into_dataclasses(arguments)
     recipe, *overrides = arguments
     given = {override[2:].split("=")[0].replace("-", "_") for override in overrides if override.startswith("--")}
@@ -61,6 +63,12 @@ def parse_recipe(*argument_classes: type, arguments: Sequence[str] | None = None
             values = value if isinstance(value, list) else [json.dumps(value) if isinstance(value, dict) else value]
             from_recipe += [f"--{name}", *map(str, values)]
     return parser.parse_args_into_dataclasses(from_recipe + overrides)
+
+
+def recipe_file(arguments: Sequence[str] | None = None) -> str | None:
+    """The file that `parse_recipe` takes settings from; `None` if the arguments begin with none."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    return arguments[0] if arguments and arguments[0].endswith((".yaml", ".yml", ".json")) else None
 
 
 def _read_recipe(path: Path) -> dict[str, Any]:
@@ -96,6 +104,8 @@ def stop_evaluation(arguments: TrainingArguments) -> None:
 
 def words_of_rows(rows: Any) -> Iterator[str]:
     """The words of annotated photos that count and are known, without decoding the photos."""
+    if isinstance(rows, RenderedRows):
+        return  # there is no end of them, in printable ASCII
     if hasattr(rows, "column_names"):
         texts, ignored = rows["texts"], rows["ignore"]
     else:
@@ -154,6 +164,19 @@ class PhotoArguments:
         default_factory=list, metadata={"help": "A folder of gt_*.txt for each of them."}
     )
     train_jsonl: list[str] = field(default_factory=list, metadata={"help": "JSON-lines files, after the folders."})
+    dataset_name: str | None = field(
+        default=None,
+        metadata={
+            "help": "Data set of the Hub, or folder for `datasets.load_dataset`, after the files; with the columns "
+            "image, polygons, texts and ignore, or with objects in the manner of COCO."
+        },
+    )
+    dataset_config_name: str | None = field(default=None, metadata={"help": "Its configuration."})
+    train_split: str = field(default="train", metadata={"help": "Its part to train on."})
+    eval_split: str | None = field(default=None, metadata={"help": "Its part to evaluate on."})
+    streaming: bool = field(
+        default=False, metadata={"help": "Read its photos as they are needed, as the only source, in another order."}
+    )
     train_weights: list[float] = field(
         default_factory=list, metadata={"help": "Share of the crops from each source, in that order. Default: equal."}
     )
@@ -198,26 +221,60 @@ class PhotoArguments:
     copy_paste_heights: list[float] = field(
         default_factory=lambda: [12.0, 64.0], metadata={"help": "Range of their heights in pixels of the crop."}
     )
+    train_rendered: str | None = field(
+        default=None,
+        metadata={
+            "help": 'JSON of `RenderedRows`, such as {"backgrounds": "photos", "signs": 0.5}: scenes and signs that '
+            "are rendered while the model is trained, as the last source."
+        },
+    )
     copy_paste_words: list[str] = field(
         default_factory=list, metadata={"help": "Lists of word crops to paste from too, see `load_word_crops`."}
     )
     decode_once: bool = field(
         default=True, metadata={"help": "Keep the decoded photos of folders in memory (JSON-lines photos never)."}
     )
+    picture_cache: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder to keep all decoded photos and word crops in, in place of the memory: the next run decodes "
+            "nothing. It takes three bytes a pixel."
+        },
+    )
 
-    def training_crops(self, image_processor: Any, length: int, seed: int) -> RandomTextCrops:
+    @property
+    def has_photos(self) -> bool:
+        """Whether there are photos to train on, rendered ones included."""
+        return bool(self.train_images or self.train_jsonl or self.dataset_name or self.train_rendered)
+
+    def training_crops(self, image_processor: Any, length: int, seed: int) -> RandomTextCrops | StreamedTextCrops:
         """Augmented crops of the training photos; those that are evaluated on are left out.
 
         With `few_shot`, only a share of the photos is used, also to cut words from; each source still gives its share
-        of the crops.
+        of the crops. Streamed crops have no `length`.
 
         Raises:
             ValueError: without photos, without a folder of annotations for each folder of photos, for a share of the
-                photos outside (0, 1], or where there is no word to paste.
+                photos outside (0, 1], where there is no word to paste, or for streamed photos among others.
         """
+        if self.streaming:
+            rows = self._streamed()
+            return StreamedTextCrops(rows, self._augmentation([]), image_processor, seed)
         sources = self._sources()
+        weights = self.train_weights or [1.0] * len(sources)
+        crops = (sources, weights, self._augmentation(sources), image_processor)
+        return RandomTextCrops(*crops, length=length, seed=seed)
+
+    def _streamed(self) -> Any:
+        if self.dataset_name is None or self.train_images or self.train_jsonl:
+            raise ValueError("--streaming is for one --dataset_name, without --train_images and --train_jsonl")
+        if self.few_shot < 1 or self.copy_paste_probability:
+            raise ValueError("--few_shot and --copy_paste_probability need all photos at once: leave out --streaming")
+        return load_named_dataset(self.dataset_name, self.train_split, self.dataset_config_name, streaming=True)
+
+    def _augmentation(self, sources: list[Any]) -> TextAugmentation:
         heights = self.word_height_range
-        augmentation = TextAugmentation(
+        return TextAugmentation(
             crop_size=(self.crop_size, self.crop_size),
             scale_range=(self.min_scale, self.max_scale),
             word_height_range=(heights[0], heights[1]) if heights else None,
@@ -227,8 +284,6 @@ class PhotoArguments:
             text_crop_probability=self.text_crop_probability,
             copy_paste=self._copy_paste(sources) if self.copy_paste_probability else None,
         )
-        weights = self.train_weights or [1.0] * len(sources)
-        return RandomTextCrops(sources, weights, augmentation, image_processor, length=length, seed=seed)
 
     def _sources(self) -> list[Any]:
         """Rows of each training source."""
@@ -237,18 +292,30 @@ class PhotoArguments:
         sources: list[Any] = []
         for images, annotations in zip(self.train_images, self.train_annotations, strict=True):
             rows = self._share_of(load_icdar2015(images, annotations, exclude=self._held_out(images)))
-            sources.append(DecodedRows(rows) if self.decode_once else rows)
+            sources.append(self._decoded(rows, self.decode_once))
         for path in self.train_jsonl:
             rows = _not_empty(load_jsonl(path), path)
-            sources.append(self._share_of(rows) if self.jsonl_photos else rows)
+            sources.append(self._decoded(self._share_of(rows) if self.jsonl_photos else rows, False))
+        if self.dataset_name is not None:
+            rows = self._share_of(load_named_dataset(self.dataset_name, self.train_split, self.dataset_config_name))
+            sources.append(self._decoded(rows, False))
+        if self.train_rendered is not None:
+            sources.append(RenderedRows(**json.loads(self.train_rendered)))
         if not sources:
-            raise ValueError("nothing to train on: give --train_images and --train_annotations, or --train_jsonl")
-        if self.few_shot < 1 and not self.train_images and not self.jsonl_photos:
+            raise ValueError(
+                "nothing to train on: give --train_images and --train_annotations, --train_jsonl, --dataset_name or "
+                "--train_rendered"
+            )
+        if self.few_shot < 1 and not (self.train_images or self.dataset_name or self.jsonl_photos):
             raise ValueError(
                 "--few_shot takes a share of the --train_images folders, and there is none; where the JSON-lines files "
                 "hold photos, not rendered scenes, add --jsonl_photos true"
             )
         return sources
+
+    def _decoded(self, rows: Any, in_memory: bool) -> Any:
+        """Rows with decoded photos, where these are to be kept."""
+        return DecodedRows(rows, self.picture_cache) if in_memory or self.picture_cache is not None else rows
 
     def _held_out(self, images: str) -> str | None:
         """The list of photos of a training folder that are evaluated on."""
@@ -263,7 +330,9 @@ class PhotoArguments:
     def _copy_paste(self, sources: list[Any]) -> CopyPaste:
         """Pastes the legible words of the photos among the sources, and of the lists."""
         patches = patches_of_words(word for path in self.copy_paste_words for word in load_word_crops(path))
-        photos = sources if self.jsonl_photos else sources[: len(self.train_images)]
+        rendered = () if self.jsonl_photos else range(len(self.train_images), len(self.train_images + self.train_jsonl))
+        annotated = [rows for rows in sources if not isinstance(rows, RenderedRows)]
+        photos = [rows for index, rows in enumerate(annotated) if index not in rendered]
         for row in (row for rows in photos for row in rows):
             patches += cut_words(np.asarray(load_image(row["image"])), row_to_instances(row))
         low, high = self.copy_paste_heights
@@ -279,4 +348,6 @@ class PhotoArguments:
             return _not_empty(load_jsonl(self.eval_jsonl), self.eval_jsonl)
         if self.eval_images and self.eval_annotations:
             return load_icdar2015(self.eval_images, self.eval_annotations, include=self.eval_list)
+        if self.dataset_name is not None and self.eval_split is not None:
+            return load_named_dataset(self.dataset_name, self.eval_split, self.dataset_config_name)
         return None

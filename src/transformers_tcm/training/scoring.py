@@ -1,5 +1,6 @@
 """Outputs of a model against the labels of a batch: what `TCMTrainer` evaluates by."""
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -7,12 +8,12 @@ import numpy as np
 import torch
 
 from ..data.collation import label_words, labels_by_image, labels_to_instances
-from ..evaluation import DetectionIoU, EndToEnd, EvaluationResult, ImageResult, WordRecognition
-from ..instances import TextInstances
-from ..models.tcm.modeling_tcm import TCMForTextDetection
+from ..evaluation import DetectionIoU, DotaEvaluation, EndToEnd, EvaluationResult, ImageResult, WordRecognition
+from ..instances import OrientedInstances, TextInstances
+from ..models.tcm.modeling_tcm import TCMDetector
 from ..models.tcm.modeling_tcm_spotting import TCMForTextSpotting
 
-__all__ = ["BatchScores", "score_batch", "summarize"]
+__all__ = ["BatchScores", "score_batch", "score_photos", "summarize"]
 
 
 @dataclass
@@ -23,12 +24,14 @@ class BatchScores:
         losses: of the batches.
         detection: results of each photo.
         end_to_end: the same with the words that were read, for spotters.
+        objects: of each image with oriented objects, its label and what was found.
         words: for each image (word, what was read) of its labelled words, where the recogniser is evaluated alone.
     """
 
     losses: list[float] = field(default_factory=list)
     detection: list[ImageResult] = field(default_factory=list)
     end_to_end: list[ImageResult] = field(default_factory=list)
+    objects: list[tuple[OrientedInstances, OrientedInstances]] = field(default_factory=list)
     words: list[list[tuple[str, str]]] = field(default_factory=list)
 
     def __add__(self, other: "BatchScores") -> "BatchScores":
@@ -40,7 +43,7 @@ class BatchScores:
         return BatchScores(**{name: gather(values, use_gather_object=True) for name, values in vars(self).items()})
 
 
-def score_batch(model: TCMForTextDetection, image_processor: Any, inputs: dict[str, Any]) -> BatchScores:
+def score_batch(model: TCMDetector, image_processor: Any, inputs: dict[str, Any]) -> BatchScores:
     """Run a model on a batch of the collator and compare what it finds, or only reads, with the labels.
 
     A spotter's detections are those that it reads a word in, as in `post_process_text_spotting`.
@@ -55,20 +58,45 @@ def score_batch(model: TCMForTextDetection, image_processor: Any, inputs: dict[s
         inputs = {**inputs, "decoding": decoding, "text_threshold": image_processor.text_threshold or 0.0}
     outputs = model(**inputs)
     scores = BatchScores(losses=[outputs.loss.item()])
-    if torch.as_tensor(inputs.get("train_detection", True)).all():
+    if model.head.task == "oriented":
+        scores.objects = _compare_objects(image_processor, outputs, labels_by_image(inputs["labels"]))
+    elif torch.as_tensor(inputs.get("train_detection", True)).all():
         _compare_photos(scores, image_processor, outputs, labels_by_image(inputs["labels"]))
     else:
         scores.words = _read_labelled_words(model, inputs)
     return scores
 
 
+@torch.no_grad()
+def score_photos(
+    model: TCMDetector, image_processor: Any, batches: Iterable[dict[str, Any]], accelerator: Any
+) -> dict[str, float]:
+    """Figures of a model, by the names of `TCMTrainer.evaluate`, on all batches of all processes.
+
+    Args:
+        model: a detector or spotter, not wrapped.
+        image_processor: its thresholds count.
+        batches: of the collator, from a loader that the accelerator prepared.
+        accelerator: an `Accelerator`.
+    """
+    model.eval()
+    scores = BatchScores()
+    for batch in batches:
+        with accelerator.autocast():
+            scores += score_batch(model, image_processor, batch).gathered(accelerator)
+    return {f"eval_{name}": value for name, value in summarize(scores).items()}
+
+
 def summarize(scores: BatchScores) -> dict[str, float]:
-    """Figures by name: `precision`, `recall`, `hmean`, for spotters also `end_to_end_hmean` …, or word accuracies."""
+    """Figures by name: `precision`, `recall`, `hmean`, for spotters also `end_to_end_hmean` …, or word accuracies, or
+    `mean_average_precision` of oriented objects."""
     metrics = {"loss": sum(scores.losses) / max(len(scores.losses), 1)}
     for prefix, images in (("", scores.detection), ("end_to_end_", scores.end_to_end)):
         if images:
             result = EvaluationResult.from_images(images)
             metrics |= {prefix + name: getattr(result, name) for name in ("precision", "recall", "hmean")}
+    if scores.objects:
+        metrics["mean_average_precision"] = _mean_average_precision(scores.objects)
     if scores.words:
         recognition = WordRecognition()
         for words in scores.words:
@@ -103,7 +131,33 @@ def _compare_photos(
             scores.end_to_end.append(end_to_end.update(truth, instances))
 
 
-def _read_labelled_words(model: TCMForTextDetection, inputs: dict[str, Any]) -> list[list[tuple[str, str]]]:
+def _compare_objects(
+    image_processor: Any, outputs: Any, labels: list[dict[str, torch.Tensor]]
+) -> list[tuple[OrientedInstances, OrientedInstances]]:
+    """Labelled objects of each image of a batch and those that were found, in pixels of the network's input."""
+    pairs = []
+    found = image_processor.post_process_oriented_object_detection(outputs)
+    for label, one in zip(labels, found, strict=True):
+        truth = labels_to_instances(label)
+        wanted = OrientedInstances(truth.polygons, labels=truth.labels, ignore=truth.ignore)
+        detected = OrientedInstances(
+            list(one["polygons"].numpy()), scores=one["scores"].numpy(), labels=one["labels"].numpy()
+        )
+        pairs.append((wanted, detected))
+    return pairs
+
+
+def _mean_average_precision(objects: list[tuple[OrientedInstances, OrientedInstances]]) -> float:
+    """Of DOTA's Task 1, over the classes that are there; 0 where there is none."""
+    labels = [np.asarray(one.labels) for pair in objects for one in pair]
+    count = 1 + max((int(values.max()) for values in labels if len(values)), default=0)
+    metric = DotaEvaluation([str(label) for label in range(count)])
+    for wanted, detected in objects:
+        metric.update(wanted, detected)
+    return float(np.nan_to_num(metric.compute().mean_average_precision))
+
+
+def _read_labelled_words(model: TCMDetector, inputs: dict[str, Any]) -> list[list[tuple[str, str]]]:
     """Every word of each image's label that is not ignored, and what the recogniser makes of it."""
     assert isinstance(model, TCMForTextSpotting)  # no other model is trained without detection
     labels = labels_by_image(inputs["labels"])

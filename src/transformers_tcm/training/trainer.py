@@ -9,21 +9,24 @@ from typing import Any
 import torch
 from torch import nn
 from tqdm.auto import tqdm
-from transformers import Trainer, TrainerCallback, TrainingArguments
+from transformers import Trainer, TrainerCallback, TrainingArguments, get_scheduler
 from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_callback import ProgressCallback
 from transformers.trainer_utils import speed_metrics
 
 from ..data.collation import TextDetectionCollator
-from ..models.tcm.modeling_tcm import TCMForTextDetection
+from ..models.tcm.modeling_tcm import TCMDetector
 from .ema import ExponentialMovingAverage
 from .hub import HubTrainer
 from .interruption import StopRequest, last_checkpoint
 from .loss_terms import LossTerms
 from .parameter_groups import freeze_text_encoder, parameter_groups
 from .scoring import BatchScores, score_batch, summarize
+from .screen import TrainingBar
 from .throughput import Throughput
+from .time_limit import TimeLimit
 
-__all__ = ["TCMTrainer", "TCMTrainingArguments", "create_optimizer"]
+__all__ = ["TCMTrainer", "TCMTrainingArguments", "create_optimizer", "create_scheduler"]
 
 
 @dataclass
@@ -36,6 +39,10 @@ class TCMTrainingArguments(TrainingArguments):
         image_encoder_scale: learning rate of the image encoder relative to the rest. Default: 0.1 where it comes from
             CLIP (`config.clip_pretrained`), else 1.
         ema_decay: decay of the moving average of the weights, 0 for none. Evaluated and saved are the averages.
+        max_seconds: end after so many seconds, the learning rate where it would be after `max_steps`; see `TimeLimit`.
+
+    Raises:
+        ValueError: if `max_seconds` is not positive.
     """
 
     image_encoder_scale: float | None = field(
@@ -47,7 +54,14 @@ class TCMTrainingArguments(TrainingArguments):
         metadata={"help": "Decay of the moving average of the weights that is evaluated and saved; 0: none."},
     )
 
+    max_seconds: float | None = field(
+        default=None,
+        metadata={"help": "End after so many seconds, with the learning rate at the end of its schedule by then."},
+    )
+
     def __post_init__(self) -> None:
+        if self.max_seconds is not None and self.max_seconds <= 0:
+            raise ValueError(f"--max_seconds has to be positive, got {self.max_seconds}")
         self.remove_unused_columns = False
         # Otherwise `bf16` is refused on a machine without an accelerator, although its processor may well know it.
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
@@ -67,7 +81,7 @@ class TCMTrainingArguments(TrainingArguments):
         return self.max_steps * self.step_size
 
 
-def create_optimizer(model: TCMForTextDetection, arguments: TCMTrainingArguments) -> torch.optim.Optimizer:
+def create_optimizer(model: TCMDetector, arguments: TCMTrainingArguments) -> torch.optim.Optimizer:
     """The optimizer that the arguments name, with the rates and decays of `parameter_groups`."""
     rates = (arguments.learning_rate, arguments.weight_decay, arguments.image_encoder_scale)
     optimizer_class, settings = Trainer.get_optimizer_cls_and_kwargs(arguments, model)
@@ -75,8 +89,20 @@ def create_optimizer(model: TCMForTextDetection, arguments: TCMTrainingArguments
     return optimizer
 
 
+def create_scheduler(optimizer: torch.optim.Optimizer, arguments: TCMTrainingArguments) -> Any:
+    """The schedule of the learning rate that the arguments name, over `max_steps` optimizer steps."""
+    schedule: Any = arguments.lr_scheduler_kwargs
+    return get_scheduler(
+        arguments.lr_scheduler_type,
+        optimizer,
+        num_warmup_steps=arguments.get_warmup_steps(arguments.max_steps),
+        num_training_steps=arguments.max_steps,
+        scheduler_specific_kwargs=schedule,
+    )
+
+
 class TCMTrainer(HubTrainer):
-    """Trains a `TCMForTextDetection` or `TCMForTextSpotting` and evaluates it on photos.
+    """Trains a detector, a spotter or a detector of oriented objects, and evaluates it on photos.
 
     - Trains on items of `RandomTextCrops`, evaluates on `TextPhotos`; collates with the targets of the model's head,
       unless another `data_collator` is given. One without detection trains a spotter's recogniser alone, on
@@ -101,12 +127,12 @@ class TCMTrainer(HubTrainer):
         **kwargs: as in `Trainer`, such as `train_dataset` and `eval_dataset`.
     """
 
-    model: TCMForTextDetection
+    model: TCMDetector
     args: TCMTrainingArguments
 
     def __init__(
         self,
-        model: TCMForTextDetection,
+        model: TCMDetector,
         args: TCMTrainingArguments,
         data_collator: Callable[[list[dict[str, Any]]], dict[str, Any]] | None = None,
         *,
@@ -119,7 +145,10 @@ class TCMTrainer(HubTrainer):
         super().__init__(model, args, collator, processing_class=image_processor, **kwargs)
         self.ema = ExponentialMovingAverage(model, args.ema_decay) if args.ema_decay else None
         self.throughput, self.stop, self.loss_terms = Throughput(), StopRequest(), LossTerms()
+        self.time_limit = TimeLimit(args.max_seconds, args.max_steps)
         self.add_callback(_AfterSteps(self))
+        if self.pop_callback(ProgressCallback) is not None:  # there is another one in a notebook, or none
+            self.add_callback(TrainingBar())
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """See `parameter_groups`."""
@@ -169,8 +198,7 @@ class TCMTrainer(HubTrainer):
         if self.ema is None:
             scores, images = self._score_all(loader)
         else:
-            self.ema.synchronize()
-            with self.ema.applied(self.model):
+            with self.ema.applied(self.model, synchronize=True):
                 scores, images = self._score_all(loader)
         self.model.train(was_training)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in summarize(scores).items()}
@@ -228,12 +256,15 @@ class _AfterSteps(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.stopping = False
+        self.trainer.time_limit.start(self.trainer.lr_scheduler)
         self.trainer.throughput.start()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.trainer.ema is not None:
             self.trainer.ema.update(self.trainer.model)
         self.trainer.throughput.step(args.step_size)
+        if self.trainer.time_limit.follow(self.trainer.lr_scheduler, self.trainer.accelerator):
+            control.should_training_stop = True
         self.stopping = self.trainer.stop.agreed(self.trainer.accelerator)
         if self.stopping and args.save_strategy == "no":
             self.trainer.stop.deliver()

@@ -1,4 +1,4 @@
-"""Where captions go in a picture: beside their words, inside the image, off each other where there is room."""
+"""Where captions go in a picture: beside their words or off to the side, and never over another word or caption."""
 
 from collections.abc import Iterator
 
@@ -6,7 +6,10 @@ import numpy as np
 
 from .. import geometry
 
-__all__ = ["place_caption"]
+__all__ = ["place_apart", "place_caption"]
+
+# How far from its word a caption may be, in heights of the caption, and how many places are looked at.
+_FURTHEST, _LOOKED_AT = 14, 400
 
 
 def place_caption(
@@ -16,10 +19,9 @@ def place_caption(
     gap: float,
     obstacles: np.ndarray,
 ) -> np.ndarray | None:
-    """Box (4,) of whole pixels for a caption that keeps off the outline of its word.
+    """Box (4,) of whole pixels for a caption that keeps off the outline of its word and off all obstacles.
 
-    It is above or below the word, at its left or right end, or beside it: where it covers the least of the obstacles,
-    and of equal places the first in this order.
+    It is above or below the word, at its left or right end, or beside it: the first free place in this order.
 
     Args:
         size: width and height of the caption.
@@ -32,14 +34,72 @@ def place_caption(
         x_min, y_min, x_max, y_max, or `None` where there is no room inside the image.
     """
     corners = np.array(list(_corners(size, polygon, image_size, gap)))
-    inside = ((corners >= 0) & (corners + size <= image_size)).all(axis=1)
-    if not inside.any():
-        return None
-    boxes = np.concatenate([corners, corners + size], axis=1)[inside]  # (M, 4)
+    boxes = np.concatenate([corners, corners + size], axis=1)  # (M, 4)
+    free = _inside(boxes, image_size) & ~_overlap(boxes, obstacles).any(axis=1)
+    return boxes[free.argmax()] if free.any() else None
+
+
+def place_apart(
+    size: tuple[int, int],
+    polygon: np.ndarray,
+    image_size: tuple[int, int],
+    gap: float,
+    obstacles: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Box (4,) for a caption as near to its word as there is room, and the line (2, 2) from it to the word.
+
+    Neither box nor line meets an obstacle. The arguments are those of `place_caption`.
+
+    Returns:
+        `None` where there is no such place within some heights of the caption.
+    """
+    word = geometry.bounding_box(polygon)
+    width, height = size
+    reach = _FURTHEST * height
+    # Half a height apart; the width of a caption would leave out too much.
+    x = np.arange(word[0] - reach - width, word[2] + reach, height / 2)
+    y = np.arange(word[1] - reach - height, word[3] + reach, height / 2)
+    corners = np.floor(np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2))
+    boxes = np.concatenate([corners, corners + size], axis=1)  # (M, 4)
+    around = np.array([*(word[:2] - gap), *(word[2:] + gap)])
+    free = _inside(boxes, image_size) & ~_overlap(boxes, np.concatenate([obstacles, around[None]])).any(axis=1)
+    boxes = boxes[free]
+    starts, ends = _shortest_lines(boxes, word)
+    order = np.argsort(np.linalg.norm(ends - starts, axis=1), kind="stable")[:_LOOKED_AT]
+    for index in order:
+        if not _crosses(starts[index], ends[index], obstacles):
+            return boxes[index], np.stack([starts[index], ends[index]])
+    return None
+
+
+def _inside(boxes: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
+    """Which boxes (M, 4) are in the image."""
+    inside: np.ndarray = np.asarray((boxes[:, :2] >= 0).all(axis=1) & (boxes[:, 2:] <= image_size).all(axis=1))
+    return inside
+
+
+def _overlap(boxes: np.ndarray, obstacles: np.ndarray) -> np.ndarray:
+    """(M, N) bool: which boxes (M, 4) cover some of which obstacles (N, 4)."""
     low = np.maximum(boxes[:, None, :2], obstacles[:, :2])
     high = np.minimum(boxes[:, None, 2:], obstacles[:, 2:])
-    covered = (high - low).clip(min=0).prod(axis=2).sum(axis=1)  # (M, N, 2) -> (M,)
-    return boxes[covered.argmin()]
+    overlap: np.ndarray = (high > low).all(axis=2)
+    return overlap
+
+
+def _shortest_lines(boxes: np.ndarray, word: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Starts (M, 2) at boxes (M, 4) and ends (M, 2) at the box of the word (4,)."""
+    ends = np.clip((boxes[:, :2] + boxes[:, 2:]) / 2, word[:2], word[2:])
+    return np.clip(ends, boxes[:, :2], boxes[:, 2:]), ends
+
+
+def _crosses(start: np.ndarray, end: np.ndarray, obstacles: np.ndarray) -> bool:
+    """Whether the line between two points (2,) enters one of the boxes (N, 4): Liang and Barsky's clipping, 1984."""
+    step = end - start
+    along = np.where(np.abs(step) < 1e-9, 1e-9, step)
+    first, second = (obstacles[:, :2] - start) / along, (obstacles[:, 2:] - start) / along  # (N, 2)
+    enters = np.minimum(first, second).max(axis=1).clip(min=0)
+    leaves = np.maximum(first, second).min(axis=1).clip(max=1)
+    return bool((enters < leaves).any())
 
 
 def _corners(

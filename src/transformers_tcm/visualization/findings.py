@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw
 from ..data.validation import DatasetReport, Finding, LabelledPhoto
 from ..images import load_image
 from ..instances import TextInstances
-from .drawing import draw_text_instances
+from .drawing import FOUND, draw_text_instances
 
 __all__ = ["draw_findings"]
 
@@ -51,16 +51,18 @@ def _draw(photo: LabelledPhoto, findings: list[Finding]) -> Image.Image:
     kinds: dict[int, list[str]] = {}
     for finding in findings:
         kinds.setdefault(id(finding.word), []).append(finding.kind)
-    sound = [word for word in photo.words if id(word) not in kinds]
-    outlines = [_drawable(word.polygon, image.size) for word in sound]
-    image = draw_text_instances(image, TextInstances(outlines, ignore=np.array([word.ignore for word in sound])))
-    wrong = [word for word in photo.words if id(word) in kinds]
-    outlines = [_drawable(word.polygon, image.size) for word in wrong]
-    captions: list[str | None] = [f"{word.name}: {', '.join(kinds[id(word)])}" for word in wrong]
-    image = draw_text_instances(image, TextInstances(outlines, texts=captions), color=WRONG)
+    wrong = [id(word) in kinds for word in photo.words]
+    outlines = [_drawable(word.polygon, image.size) for word in photo.words]
+    captions = [
+        f"{word.name}: {', '.join(kinds[id(word)])}" if is_wrong else None
+        for word, is_wrong in zip(photo.words, wrong, strict=True)
+    ]
+    ignore = np.array([word.ignore and not is_wrong for word, is_wrong in zip(photo.words, wrong, strict=True)])
+    colors = [WRONG if is_wrong else FOUND for is_wrong in wrong]
+    image = draw_text_instances(image, TextInstances(outlines, texts=captions, ignore=ignore), color=colors)
     draw = ImageDraw.Draw(image)
     radius = max(3.0, (image.width * image.height) ** 0.5 / 250)
-    for outline in outlines:
+    for outline in (outline for outline, is_wrong in zip(outlines, wrong, strict=True) if is_wrong):
         box = np.concatenate([outline[0] - radius, outline[0] + radius])
         draw.ellipse(box.tolist(), fill=WRONG, outline="black")
     return image

@@ -104,7 +104,9 @@ def test_figures_sizes_kinds_and_words(write: Callable, tmp_path: Path) -> None:
     assert cells(page, "8 to 16 px") == ["0", "–", "–", "0", "0", "0", "0", "0", "0"]
     for kind, counts in {"matched": (1, 1), "wrong word": (1, 1), "missed": (1, 0), "false": (0, 1)}.items():
         assert re.search(rf">{kind}</label></th><td>{counts[0]}</td><td>{counts[1]}</td>", page), kind
-    assert "<bdi>STOP</bdi> → <bdi>SHOP</bdi>" in page
+    assert "wrong word: read <bdi>SHOP</bdi> / label <bdi>STOP</bdi>" in page
+    assert "missed: read – / label <bdi>EXIT</bdi>" in page
+    assert "false: read <bdi>x</bdi> / label –" in page
     card = page[page.index("<article") :]
     assert re.findall(r"</span>([^<]+)</li>", card) == [
         "matched: 1 label",
@@ -135,9 +137,10 @@ def test_worst_photos_first_and_no_more_than_wanted(write: Callable, tmp_path: P
 def test_every_picture_is_there_and_nothing_else_is_asked_for(write: Callable, tmp_path: Path) -> None:
     page = write(make_report({name: ([word(0)], []) for name in ("a/1.jpg", "b/1.jpg")}))
     sources = [attributes["href"] for attributes in page.named("image")]
-    assert sources == ["photos/01.jpg", "photos/02.jpg"]
-    for source in sources:
+    assert sources == ["photos/01.jpg", "photos/01-001.jpg", "photos/02.jpg", "photos/02-001.jpg"]
+    for source in sources[::2]:
         assert PIL.Image.open(tmp_path / "report" / source).size == (640, 480)
+    assert PIL.Image.open(tmp_path / "report" / sources[1]).size == (187, 112)  # 50 x 30 pixels of the corner
     assert not page.named("script")
     assert not page.named("link")
     assert not page.named("img")
@@ -153,6 +156,30 @@ def test_large_photos_are_reduced_but_outlines_keep_their_coordinates(tmp_path: 
     (drawing,) = (one for one in page.named("svg") if one["class"] == "photo")
     assert drawing["viewbox"] == "0 0 2560 1280"
     assert "2000.0,0.0 2040.0,0.0 2040.0,20.0 2000.0,20.0" in {one["points"] for one in page.named("polygon")}
+
+
+def test_failures_are_cut_out_of_the_whole_photo(tmp_path: Path) -> None:
+    """A word of 40 x 20 pixels, in the photo before it is reduced, with half its height around it."""
+    photo = PIL.Image.new("RGB", (2560, 1280), "grey")
+    photo.paste("red", (2000, 600, 2040, 620))
+    label = {**word(2000, "STOP"), "polygon": [[2000, 600], [2040, 600], [2040, 620], [2000, 620]]}
+    page = Page(write_report(tmp_path, make_report({"a.jpg": ([label], [])}), lambda index: photo).read_text("utf-8"))
+    crop = PIL.Image.open(tmp_path / "photos" / "01-001.jpg")
+    assert crop.size == (168, 112)
+    (drawing,) = (one for one in page.named("svg") if one["class"] == "photo enlarged")
+    assert drawing["viewbox"] == "0 0 168 112"
+    outline = next(one["points"] for one in page.named("polygon") if one["points"].startswith("28.0,28.0"))
+    assert outline == "28.0,28.0 140.0,28.0 140.0,84.0 28.0,84.0"
+    red = np.asarray(crop).astype(int)
+    assert (red[40:75, 40:130, 0] > 200).all()
+    assert (abs(red[:20] - 128) < 20).all()
+
+
+def test_outlines_outside_of_their_photo_are_shown_as_what_is_nearest(write: Callable) -> None:
+    page = write(
+        make_report({"a.jpg": ([word(5000), {**word(0), "polygon": [[-90, -90], [-50, -90], [-50, -70]]}], [])})
+    )
+    assert len([one for one in page.named("svg") if one["class"] == "photo enlarged"]) == 2
 
 
 def test_words_and_names_are_escaped(write: Callable, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_settings import SMALLEST
 
 from transformers_tcm.models.tcm.configuration_tcm import TCMConfig
 from transformers_tcm.models.tcm.modeling_tcm import TCMForTextDetection
@@ -16,25 +17,9 @@ def small_config() -> Callable[..., TCMConfig]:
 
     def make(**overrides: Any) -> TCMConfig:
         settings: dict[str, Any] = {
-            "vision_config": {
-                "width": 4,
-                "depths": [1, 1, 1, 1],
-                "projection_dim": 16,
-                "num_attention_heads": 4,
-                "positional_grid": 3,
-            },
-            "text_config": {
-                "vocab_size": 49408,
-                "hidden_size": 8,
-                "intermediate_size": 16,
-                "projection_dim": 16,
-                "num_hidden_layers": 2,
-                "num_attention_heads": 2,
-            },
-            "decoder_hidden_size": 16,
-            "decoder_num_heads": 2,
-            "decoder_num_layers": 1,
-            "head_config": {"neck_channels": 16, "hidden_channels": 4, "min_short_side": 4},
+            **SMALLEST,
+            "vision_config": {**SMALLEST["vision_config"], "positional_grid": 3},
+            "text_config": {**SMALLEST["text_config"], "num_hidden_layers": 2},
             # Large enough for prompting to leave its mark on every output.
             "residual_scale": 1.0,
         }

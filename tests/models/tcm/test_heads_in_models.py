@@ -6,21 +6,38 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_settings import SETTINGS
+from tiny_settings import RECOGNIZER, SETTINGS
 
-from transformers_tcm import TCMConfig, TCMForTextDetection, TCMForTextSpotting, TCMImageProcessor, TextInstances
+from transformers_tcm import (
+    OrientedInstances,
+    TCMConfig,
+    TCMForOrientedObjectDetection,
+    TCMForTextDetection,
+    TCMForTextSpotting,
+    TCMImageProcessor,
+    TextInstances,
+)
 from transformers_tcm.data.collation import TextDetectionCollator
 from transformers_tcm.data.datasets import process_for_model
 from transformers_tcm.models.tcm.heads import HEADS, head_class
+from transformers_tcm.models.tcm.modeling_tcm import TCMDetector
+from transformers_tcm.models.tcm.recognition import RECOGNIZERS
 
-RECOGNIZER = {
-    "crop_size": [8, 32],
-    "channels": [8, 12, 16],
-    "num_blocks": [0, 0, 0],
-    "hidden_size": 16,
-    "num_layers": 1,
-    "num_heads": 2,
-    "max_length": 5,
+SEQUENCE = {**RECOGNIZER, "max_length": 5}
+ABINET = {
+    "attention_channels": 16,
+    "attention_mlp_size": 16,
+    "language_hidden_size": 16,
+    "language_layers": 1,
+    "language_heads": 2,
+    "language_mlp_size": 16,
+}
+# As small as each recogniser allows.
+RECOGNIZER_CONFIGS: dict[str, dict[str, Any]] = {
+    "ctc": SEQUENCE,
+    "attention": SEQUENCE,
+    "abinet": {**SEQUENCE, **ABINET},
+    "masked": {"crop_size": [8, 16], "channels": [8], "hidden_size": 16, "max_length": 5, "beam_width": 2},
 }
 # As small as each head allows.
 HEAD_CONFIGS: dict[str, dict[str, Any]] = {
@@ -28,32 +45,49 @@ HEAD_CONFIGS: dict[str, dict[str, Any]] = {
     "pan": {},
     "fcenet": {},
     "abcnet": {"channels": 8, "num_convs": 1, "num_groups": 4},
+    "spn": {"neck_channels": 16, "hidden_channels": 8},
     "testr": {"hidden_size": 32, "num_heads": 2, "num_encoder_layers": 1, "num_decoder_layers": 2, "num_queries": 6},
     "deepsolo": {"hidden_size": 32, "num_heads": 2, "num_encoder_layers": 1, "num_decoder_layers": 2, "num_queries": 6},
 }
+HEAD_CONFIGS |= {
+    "rotated_fcos": {"channels": 8, "num_convs": 1, "num_groups": 4},
+    "rotated_atss": {"channels": 8, "num_convs": 1, "num_groups": 4},
+    "rotated_retinanet": {"channels": 8, "num_convs": 1},
+}
 WORD = np.float32([[8, 12], [56, 12], [56, 40], [8, 40]])
+
+
+def can_have_recogniser(head: str) -> bool:
+    return head_class(head).task == "text" and not head_class(head).reads
+
+
 CASES = [
     (head, prompting, fused, decoder)
     for head in HEADS
     for prompting, fused in (("fasttcm", False), ("fasttcm", True), ("tcm", False), ("none", False))
-    for decoder in ((None,) if head_class(head).reads else (None, "ctc", "attention"))
+    for decoder in ((None, *RECOGNIZERS) if can_have_recogniser(head) else (None,))
     # The recognisers do not care how the features were prompted.
     if decoder is None or prompting == "none"
 ]
 
 
-def made(head: str, prompting: str, fused: bool, decoder: str | None) -> TCMForTextDetection:
+def made(head: str, prompting: str, fused: bool, decoder: str | None) -> TCMDetector:
     torch.manual_seed(0)
     settings = {**SETTINGS, "head_type": head, "head_config": HEAD_CONFIGS[head], "prompting": prompting}
-    recognizer = None if decoder is None else {**RECOGNIZER, "decoder": decoder}
+    recognizer = None if decoder is None else {**RECOGNIZER_CONFIGS[decoder], "decoder": decoder}
     config = TCMConfig(**settings, fused=fused, recognizer=recognizer)
+    if head_class(head).task == "oriented":
+        return TCMForOrientedObjectDetection(config)
     return (TCMForTextSpotting if config.is_spotter else TCMForTextDetection)(config)
 
 
 def batch(config: TCMConfig) -> dict[str, Any]:
     processor = TCMImageProcessor(do_resize=False)
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    words = [TextInstances([WORD], texts=["ab"]), TextInstances([], texts=[])]
+    if head_class(config.head_type).task == "oriented":
+        words = [OrientedInstances([WORD], labels=[3]), OrientedInstances([], labels=[])]
+    else:
+        words = [TextInstances([WORD], texts=["ab"]), TextInstances([], texts=[])]
     return TextDetectionCollator(config)([process_for_model(processor, image, one) for one in words])
 
 
@@ -95,3 +129,20 @@ def test_a_head_that_reads_is_a_spotter_of_its_own(head: str) -> None:
     assert len(words) == 2
     with pytest.raises(ValueError, match="use TCMForTextSpotting"):
         TCMForTextDetection(model.config)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_weights_on_the_disk_find_the_same(head: str, tmp_path: Path) -> None:
+    """Each module's weights are there only while it runs: none may be read from outside of it."""
+    model = made(head, "fasttcm", False, None if head_class(head).reads else "ctc").eval()
+    model.save_pretrained(tmp_path / "model")
+    device_map = {"model": "disk", "head": "disk", **({} if head_class(head).reads else {"recognizer": "cpu"})}
+    offloaded = type(model).from_pretrained(
+        tmp_path / "model", dtype="float32", device_map=device_map, offload_folder=tmp_path / "offloaded"
+    )
+    image = batch(model.config)["pixel_values"][:1]
+    with torch.no_grad():
+        expected, outputs = model(image), offloaded(image)
+    torch.testing.assert_close(outputs.score_map, expected.score_map)
+    for name, values in expected.head_output.items():
+        torch.testing.assert_close(outputs.head_output[name], values, msg=name)

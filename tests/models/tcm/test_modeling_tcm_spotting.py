@@ -1,6 +1,7 @@
 """The spotter as a whole: labels and losses, proposals and readings, saving, freezing, precision."""
 
 import copy
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,10 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
+from tiny_settings import READER
 from torch import nn
 
 from transformers_tcm.data.collation import TextDetectionCollator
 from transformers_tcm.instances import TextInstances
+from transformers_tcm.models.tcm import attention_tcm
 from transformers_tcm.models.tcm.configuration_tcm import TCMConfig
 from transformers_tcm.models.tcm.heads.base import Regions
 from transformers_tcm.models.tcm.image_processing_pil_tcm import TCMImageProcessorPil
@@ -24,15 +28,6 @@ from transformers_tcm.models.tcm.recognition.sampling import quads_to_bezier
 from transformers_tcm.training import freeze_detector
 
 Make = Callable[..., TCMForTextSpotting]
-RECOGNIZER: dict[str, Any] = {
-    "crop_size": [8, 32],
-    "channels": [8, 12, 16],
-    "num_blocks": [0, 1, 0],
-    "hidden_size": 16,
-    "num_layers": 1,
-    "num_heads": 2,
-    "max_length": 7,
-}
 WORD = np.float32([[10, 12], [70, 10], [72, 34], [12, 36]])
 OTHER = np.float32([[8, 40], [50, 40], [50, 58], [8, 58]])
 DECODERS = ("ctc", "attention")
@@ -47,7 +42,7 @@ def small_spotter(small_config: Callable[..., TCMConfig]) -> Make:
 
     def make(recognizer: dict | None = None, **overrides: Any) -> TCMForTextSpotting:
         torch.manual_seed(0)
-        config = small_config(recognizer={**RECOGNIZER, **(recognizer or {})}, **overrides)
+        config = small_config(recognizer={**READER, **(recognizer or {})}, **overrides)
         return TCMForTextSpotting(config).eval()
 
     return make
@@ -225,7 +220,7 @@ def test_detector_and_spotter_share_weights(small_spotter: Make, tmp_path: Path,
     detector.save_pretrained(tmp_path / "detector")
     assert TCMConfig.from_pretrained(tmp_path / "detector").recognizer is None
     again, report = TCMForTextSpotting.from_pretrained(
-        tmp_path / "detector", recognizer={**RECOGNIZER, "decoder": decoder}, output_loading_info=True
+        tmp_path / "detector", recognizer={**READER, "decoder": decoder}, output_loading_info=True
     )
     assert not report["unexpected_keys"]
     assert set(report["missing_keys"]) == {f"recognizer.{name}" for name in spotter.recognizer.state_dict()} - {
@@ -609,3 +604,49 @@ def test_bad_labels_are_named(small_spotter: Make) -> None:
         labels = {key: value for key, value in batch["labels"].items() if key != name}
         with pytest.raises(ValueError, match=f"`labels` lack {name}; build them with the collator"):
             model(batch["pixel_values"], labels=labels, train_detection=False)
+
+
+def packed(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Weights in the names that they were saved with when queries, keys and values had one projection."""
+    old = {}
+    for name, weight in weights.items():
+        if ".word_attention.q_proj." in name:
+            parts = [weights[name.replace(".q_proj.", f".{part}_proj.")] for part in "qkv"]
+            old[name.replace(".word_attention.q_proj.", ".self_attn.in_proj_")] = torch.cat(parts)
+        elif not re.search(r"\.word_attention\.[kv]_proj\.", name):
+            old[name.replace(".word_attention.", ".self_attn.")] = weight
+    return old
+
+
+def test_recognisers_with_packed_projections_are_read(small_spotter: Make, tmp_path: Path) -> None:
+    """Also after they have been saved again."""
+    model = small_spotter()
+    model.save_pretrained(tmp_path)
+    old = packed(model.state_dict())
+    assert any("in_proj_weight" in name for name in old)
+    save_file(old, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    for _ in range(2):
+        loaded, report = TCMForTextSpotting.from_pretrained(tmp_path, output_loading_info=True)
+        assert not report["missing_keys"]
+        assert not report["unexpected_keys"]
+        weights = loaded.state_dict()
+        assert all(torch.equal(weight, weights[name]) for name, weight in model.state_dict().items())
+        loaded.save_pretrained(tmp_path)
+
+
+def test_the_attention_implementation_is_that_of_the_recogniser_too(
+    small_spotter: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = small_spotter()
+    states = random_pixels(3, 16, 16)
+    layer = model.recognizer.encoder.layers[0]
+    with torch.no_grad():
+        expected = layer(states)
+        model.set_attn_implementation("eager")
+        calls = []
+        eager = attention_tcm.eager_attention_forward
+        monkeypatch.setattr(
+            attention_tcm, "eager_attention_forward", lambda *args, **given: calls.append(1) or eager(*args, **given)
+        )
+        torch.testing.assert_close(layer(states), expected)
+    assert calls

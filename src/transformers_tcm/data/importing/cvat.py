@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from xml.etree.ElementTree import Element, TreeBuilder
-from xml.parsers import expat
+from xml.etree.ElementTree import Element
 
 import numpy as np
+from defusedxml import DefusedXmlException, ElementTree
 
 from .exports import ExportedPhoto, ExportedWord, is_usual_text_field, rectangle, text_field_of, word_or_none
 
@@ -43,22 +43,13 @@ def parse_xml(source: Path) -> Element:
     Raises:
         ValueError: if there is one, or the file is not well-formed.
     """
-    builder = TreeBuilder()
-    parser = expat.ParserCreate()
-
-    def refuse(*declaration: object) -> None:
-        raise ValueError(f"{source}: a document type declaration is not allowed in labels")
-
-    parser.StartDoctypeDeclHandler = refuse
-    parser.StartElementHandler = builder.start
-    parser.EndElementHandler = builder.end
-    parser.CharacterDataHandler = builder.data
     try:
-        with source.open("rb") as file:
-            parser.ParseFile(file)
-    except expat.ExpatError as error:
+        root: Element = ElementTree.parse(source, forbid_dtd=True).getroot()
+    except DefusedXmlException as error:
+        raise ValueError(f"{source}: a document type declaration is not allowed in labels") from error
+    except ElementTree.ParseError as error:
         raise ValueError(f"{source}: not well-formed XML ({error})") from error
-    return builder.close()
+    return root
 
 
 def _text_attributes(root: Element) -> set[str]:

@@ -4,9 +4,10 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from ...images import image_suffixes
+
 __all__ = ["split_backgrounds"]
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp"})
 _VALIDATION_DIGIT = "9"
 
 
@@ -23,7 +24,7 @@ def split_backgrounds(folder: str | Path, exclude: Sequence[str] = ()) -> tuple[
     Raises:
         FileNotFoundError: if there is no image, or a name to exclude is not there.
     """
-    paths = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in IMAGE_SUFFIXES)
+    paths = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in image_suffixes())
     if not paths:
         raise FileNotFoundError(f"no image found in {folder}; expected photographs to render text onto")
     if unknown := sorted(set(exclude) - {path.stem for path in paths}):

@@ -1,19 +1,20 @@
 """The page itself: one HTML file without scripts, which takes nothing from elsewhere, and the photos beside it."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
-from importlib import resources
 from pathlib import Path
-from string import Template
+from typing import Any
 
+from markupsafe import Markup
 from PIL import Image
 
 from ..failures import DEFINITIONS, ImageOutcomes, Outcome, count_outcomes, size_buckets, worst_images
 from ..score_curve import ScoreCurve
 from ..scores import EvaluationResult
 from .charts import precision_recall_chart, score_histogram
+from .crops import enlarged, list_failures
 from .photo import annotated_photo
+from .templates import render
 
 __all__ = ["Report", "write_report"]
 
@@ -72,58 +73,37 @@ def write_report(folder: Path, report: Report, load_photo: Callable[[int], Image
         reduced = photo.copy()
         reduced.thumbnail((_LONGEST_EDGE, _LONGEST_EDGE))
         reduced.save(folder / name, quality=85)
-        cards.append(_card(report.images[index], annotated_photo(report.images[index], name, photo.size)))
+        shot = annotated_photo(report.images[index], name, photo.size)
+        cards.append(_card(report.images[index], shot, _failures(report.images[index], photo, folder, f"{number:02d}")))
     page = folder / "index.html"
     # Halves of surrogate pairs, which labels may hold, cannot be encoded.
-    page.write_text(_render(report, len(shown), "\n".join(cards)), encoding="utf-8", errors="replace")
+    page.write_text(_page(report, cards), encoding="utf-8", errors="replace")
     return page
 
 
-def _render(report: Report, shown: int, cards: str) -> str:
-    template = Template(resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8"))
-    failing = sum(image.failures > 0 for image in report.images)
-    return template.substitute(
-        title=escape(report.title),
-        subtitle=f"{len(report.images)} images, {failing} of them with failures.",
-        figures=_figures(report.results),
-        settings=_settings(report.settings),
-        sizes=_sizes(report),
+def _page(report: Report, cards: list[dict[str, Any]]) -> str:
+    detection = report.results["detection"]
+    head, sizes = _sizes(report)
+    return render(
+        "page.html",
+        report=report,
+        failing=sum(image.failures > 0 for image in report.images),
+        definitions=list(DEFINITIONS),
+        figures=[_figures(name, result) for name, result in report.results.items()],
+        sizes_head=head,
+        sizes=sizes,
         kinds=_kinds(report),
-        charts=_charts(report),
-        shown=f"{shown} of {failing} images with failures, most failures first. Point at an outline for its word.",
-        switches="\n".join(map(_switch_rule, DEFINITIONS)),
+        best=report.curve.best(),
+        curve=Markup(precision_recall_chart(report.curve, detection.recall, detection.precision)),
+        histogram=Markup(score_histogram(report.curve, report.threshold)),
         cards=cards,
     )
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Cells are escaped; the first of each row is its header."""
-    columns = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
-    body = "".join(
-        f'<tr><th scope="row">{escape(str(row[0]))}</th>{"".join(f"<td>{escape(str(cell))}</td>" for cell in row[1:])}'
-        "</tr>"
-        for row in rows
-    )
-    return f"<table><thead><tr>{columns}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _figures(results: Mapping[str, EvaluationResult]) -> str:
-    rows = [
-        (
-            name.replace("_", " "),
-            *(f"{figure:.4f}" for figure in (result.precision, result.recall, result.hmean)),
-            f"{result.found:g}",
-            result.ground_truths,
-            result.detections,
-        )
-        for name, result in results.items()
-    ]
-    return _table(["protocol", "precision", "recall", "hmean", "right", "labels", "detections"], rows)
-
-
-def _settings(settings: Mapping[str, object]) -> str:
-    rows = (f"<dt>{escape(name)}</dt><dd>{escape(str(value))}</dd>" for name, value in settings.items())
-    return f"<dl>{''.join(rows)}</dl>"
+def _figures(name: str, result: EvaluationResult) -> list[object]:
+    """The row of a protocol."""
+    shares = [f"{figure:.4f}" for figure in (result.precision, result.recall, result.hmean)]
+    return [name.replace("_", " "), *shares, f"{result.found:g}", result.ground_truths, result.detections]
 
 
 def _label_kinds(report: Report) -> list[Outcome]:
@@ -132,61 +112,55 @@ def _label_kinds(report: Report) -> list[Outcome]:
     return [kind for kind in kinds if report.with_words or kind is not Outcome.WRONG_WORD]
 
 
-def _sizes(report: Report) -> str:
+def _sizes(report: Report) -> tuple[list[str], list[list[object]]]:
+    """Head and rows of the table of recall by size."""
     kinds = _label_kinds(report)
-    head = ["short side", "words", "recall", *(["end to end"] if report.with_words else []), *kinds]
+    head = [
+        "short side",
+        "words",
+        "recall",
+        *(["end to end"] if report.with_words else []),
+        *(kind.value for kind in kinds),
+    ]
     rows: list[list[object]] = []
     for bucket in size_buckets(report.images):
         shares = [bucket.recall, bucket.end_to_end_recall] if report.with_words else [bucket.recall]
         figures = [f"{share:.3f}" if bucket.words else "–" for share in shares]
         rows.append([f"{bucket.name} px", bucket.words, *figures, *(bucket.outcomes[kind] for kind in kinds)])
-    return _table(head, rows)
+    return head, rows
 
 
-def _slug(kind: Outcome) -> str:
-    """The name of a kind as a class of the style sheet."""
-    return kind.value.replace(" ", "-")
-
-
-def _switch_rule(kind: Outcome) -> str:
-    """Hides the outlines of a kind while its box is not ticked."""
-    return f":root:has(#show-{_slug(kind)}:not(:checked)) .photo .{_slug(kind)} {{ display: none; }}"
-
-
-def _kinds(report: Report) -> str:
+def _kinds(report: Report) -> list[tuple[Outcome, str, int, int]]:
+    """Each kind that may occur, its definition, and how many labels and detections are of it."""
     labels, found = count_outcomes(report.images)
-    rows = []
-    for kind, definition in DEFINITIONS.items():
-        if kind is Outcome.WRONG_WORD and not report.with_words:
-            continue
-        # Photos may hold hundreds of illegible words, whose outlines would bury the others.
-        state = "" if kind is Outcome.IGNORED else " checked"
-        box = f'<input type="checkbox" id="show-{_slug(kind)}"{state}>'
-        name = f'<label for="show-{_slug(kind)}"><span class="swatch {_slug(kind)}"></span>{kind.value}</label>'
-        counts = f"<td>{labels[kind]}</td><td>{found[kind]}</td>"
-        rows.append(f'<tr><th scope="row">{box} {name}</th>{counts}<td class="words">{escape(definition)}</td></tr>')
-    head = "<th>kind</th><th>labels</th><th>detections</th><th class='words'>meaning</th>"
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+    kinds = [kind for kind in DEFINITIONS if report.with_words or kind is not Outcome.WRONG_WORD]
+    return [(kind, DEFINITIONS[kind], labels[kind], found[kind]) for kind in kinds]
 
 
-def _charts(report: Report) -> str:
-    detection, best = report.results["detection"], report.curve.best()
-    remark = "The dot is this run. Detections below its threshold come from a second run of the model with a lower one."
-    if best is not None:
-        remark += f" The highest hmean on the curve is {best[1]:.4f}, at the threshold {best[0]:.3f}: chosen on "
-        remark += "the images it is measured on, so a new image will not give as much."
-    curve = precision_recall_chart(report.curve, detection.recall, detection.precision)
-    histogram = score_histogram(report.curve, report.threshold)
-    return (
-        f"<figure>{curve}<figcaption>Precision and recall of the detection as its threshold falls. {remark}"
-        f"</figcaption></figure><figure>{histogram}<figcaption>Scores of detections that "
-        f'<span class="swatch matched"></span>match a label and of those that <span class="swatch false"></span>do '
-        f"not. The line is the threshold of this run, {report.threshold:g}.</figcaption></figure>"
-    )
+def _failures(image: ImageOutcomes, photo: Image.Image, folder: Path, number: str) -> list[dict[str, Any]]:
+    """Every failure in a photo, enlarged; writes the pictures."""
+    figures = []
+    for place, failure in enumerate(list_failures(image), start=1):
+        crop, outline = enlarged(photo, failure)
+        name = f"photos/{number}-{place:03d}.jpg"
+        crop.save(folder / name, quality=85)
+        figures.append(
+            {
+                "kind": failure.kind,
+                "source": name,
+                "width": crop.width,
+                "height": crop.height,
+                "points": " ".join(f"{x:.1f},{y:.1f}" for x, y in outline.tolist()),
+                "side": "label" if failure.is_label else "detection",
+                "reading": failure.reading,
+                "label": failure.label,
+            }
+        )
+    return figures
 
 
-def _card(image: ImageOutcomes, photo: str) -> str:
-    """A photo with how often each kind occurs, and the words that were read wrongly."""
+def _card(image: ImageOutcomes, photo: Markup, failures: list[dict[str, Any]]) -> dict[str, Any]:
+    """A photo with how often each kind occurs, and all its failures one by one."""
     labels, found = count_outcomes([image])
     counts = []
     for kind in DEFINITIONS:
@@ -195,10 +169,5 @@ def _card(image: ImageOutcomes, photo: str) -> str:
         numbers = numbers[:1] if kind in (Outcome.MATCHED, Outcome.WRONG_WORD) else numbers
         text = ", ".join(f"{number} {name}{'s' * (number != 1)}" for number, name in numbers if number)
         if text:
-            counts.append(f'<li><span class="swatch {_slug(kind)}"></span>{kind.value}: {text}</li>')
-    words = "".join(
-        f"<li><bdi>{escape(label)}</bdi> → <bdi>{escape(reading)}</bdi></li>" for label, reading in image.wrong_words
-    )
-    words = f"<p class='note'>label → reading</p><ul>{words}</ul>" if words else ""
-    name = escape(str(image.image_id))
-    return f'<article class="card">{photo}<div><h3>{name}</h3><ul>{"".join(counts)}</ul>{words}</div></article>'
+            counts.append((kind, text))
+    return {"photo": photo, "name": str(image.image_id), "counts": counts, "failures": failures}

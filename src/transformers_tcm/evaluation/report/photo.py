@@ -1,15 +1,17 @@
 """A photo with outlines over it, as inline SVG: sharp at any zoom, and every outline tells what it is."""
 
-from html import escape
+from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from ..failures import FAILURES, ImageOutcomes, Outcome
+from .templates import render
 
 __all__ = ["annotated_photo"]
 
 
-def annotated_photo(image: ImageOutcomes, source: str, size: tuple[int, int]) -> str:
+def annotated_photo(image: ImageOutcomes, source: str, size: tuple[int, int]) -> Markup:
     """Labels dashed and detections solid, in the colour of their kind, failures on top; readings where they are wrong.
 
     Args:
@@ -18,31 +20,31 @@ def annotated_photo(image: ImageOutcomes, source: str, size: tuple[int, int]) ->
         size: width and height in which the outlines are given.
     """
     width, height = size
-    outlines: list[tuple[bool, str]] = [
-        (kind in FAILURES, _outline(polygon, kind, "label", _describe_label(image, index)))
+    outlines = [
+        _outline(polygon, kind, "label", _describe_label(image, index))
         for index, (polygon, kind) in enumerate(zip(image.ground_truth.polygons, image.labels, strict=True))
         # A pair is drawn once, as the detection.
         if kind not in (Outcome.MATCHED, Outcome.WRONG_WORD)
     ]
     outlines += [
-        (kind in FAILURES, _outline(polygon, kind, "detection", _describe_detection(image, index)))
+        _outline(polygon, kind, "detection", _describe_detection(image, index))
         for index, (polygon, kind) in enumerate(zip(image.detections.polygons, image.found, strict=True))
     ]
-    drawn = "".join(outline for _, outline in sorted(outlines, key=lambda one: one[0]))
-    return (
-        f'<svg class="photo" viewBox="0 0 {width} {height}" role="img" aria-label="{escape(str(image.image_id))}">'
-        f'<image href="{escape(source)}" width="{width}" height="{height}" preserveAspectRatio="none"/>'
-        f"{drawn}{_captions(image, width)}</svg>"
+    outlines.sort(key=lambda outline: outline["kind"] in FAILURES)
+    return render(
+        "photo.svg",
+        name=str(image.image_id),
+        source=source,
+        width=width,
+        height=height,
+        outlines=outlines,
+        captions=_captions(image, width),
     )
 
 
-def _outline(polygon: np.ndarray, kind: Outcome, side: str, description: str) -> str:
-    """The polygon twice: a dark halo, so that it shows on any photo, and the line."""
+def _outline(polygon: np.ndarray, kind: Outcome, side: str, description: str) -> dict[str, Any]:
     points = " ".join(f"{x:.1f},{y:.1f}" for x, y in polygon.tolist())
-    return (
-        f'<g class="{kind.value.replace(" ", "-")}"><title>{escape(description)}</title>'
-        f'<polygon class="halo" points="{points}"/><polygon class="line {side}" points="{points}"/></g>'
-    )
+    return {"points": points, "kind": kind, "side": side, "description": description}
 
 
 def _describe_label(image: ImageOutcomes, index: int) -> str:
@@ -62,13 +64,12 @@ def _describe_detection(image: ImageOutcomes, index: int) -> str:
     return ", ".join(parts)
 
 
-def _captions(image: ImageOutcomes, width: int) -> str:
+def _captions(image: ImageOutcomes, width: int) -> list[dict[str, str]]:
     """Wrong readings above the words they belong to."""
     size, captions = max(8.0, width / 60), []
     for index, kind in enumerate(image.found):
         if kind is Outcome.WRONG_WORD and image.detections.texts is not None:
             left, top = image.detections.polygons[index].min(axis=0).tolist()
-            where = f'x="{max(left, 1):.1f}" y="{max(top - size / 4, size):.1f}" font-size="{size:.1f}"'
-            word = escape(image.detections.texts[index] or "")
-            captions.append(f'<text class="wrong-word" {where}>{word}</text>')
-    return "".join(captions)
+            where = {"x": f"{max(left, 1):.1f}", "y": f"{max(top - size / 4, size):.1f}", "size": f"{size:.1f}"}
+            captions.append({**where, "word": image.detections.texts[index] or ""})
+    return captions

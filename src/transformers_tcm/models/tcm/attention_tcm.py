@@ -10,7 +10,7 @@ from torch.nn import functional
 from transformers import PreTrainedConfig
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-__all__ = ["TCMAttention", "key_mask", "reduced_tokens"]
+__all__ = ["TCMAttention", "follow_attention_of", "key_mask", "reduced_tokens"]
 
 
 def eager_attention_forward(
@@ -73,20 +73,29 @@ class TCMAttention(nn.Module):
     """Queries attend to keys and values of the same width.
 
     Args:
-        config: any configuration that carries the chosen attention implementation.
+        config: any configuration that carries the chosen attention implementation; parts that are built without one
+            get it with `follow_attention_of`, and are computed by "sdpa" until then.
         hidden_size: width of queries, keys and values.
         num_heads: attention heads.
         bias: whether the query, key and value projections have one; the output projection always does.
         output_size: width of the result, by default `hidden_size`.
+        dropout: share of the weights that are left out in training.
     """
 
     is_causal = False
 
     def __init__(
-        self, config: PreTrainedConfig, hidden_size: int, num_heads: int, bias: bool, output_size: int | None = None
+        self,
+        config: PreTrainedConfig | None,
+        hidden_size: int,
+        num_heads: int,
+        bias: bool,
+        output_size: int | None = None,
+        dropout: float = 0.0,
     ):
         super().__init__()
         self.config = config
+        self.dropout = dropout
         self.head_dim = hidden_size // num_heads
         self.q_proj = nn.Linear(hidden_size, hidden_size, bias=bias)
         self.k_proj = nn.Linear(hidden_size, hidden_size, bias=bias)
@@ -97,7 +106,8 @@ class TCMAttention(nn.Module):
         self, queries: torch.Tensor, memory: torch.Tensor, attention_mask: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """(B, T, D) attending to (B, S, D) under an additive mask (B, 1, 1, S): (B, T, D_out) and any weights."""
-        attend = ALL_ATTENTION_FUNCTIONS.get_interface(self.config._attn_implementation, eager_attention_forward)
+        implementation = "sdpa" if self.config is None else self.config._attn_implementation
+        attend = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
         attended, weights = attend(
             self,
             self._split_heads(self.q_proj(queries)),
@@ -105,10 +115,17 @@ class TCMAttention(nn.Module):
             self._split_heads(self.v_proj(memory)),
             attention_mask,
             scaling=self.head_dim**-0.5,
-            dropout=0.0,
+            dropout=self.dropout if self.training else 0.0,
             is_causal=False,
         )
         return self.out_proj(attended.flatten(2)), weights  # (B, T, heads, d) -> (B, T, D)
 
     def _split_heads(self, states: torch.Tensor) -> torch.Tensor:
         return states.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, T, D) -> (B, heads, T, d)
+
+
+def follow_attention_of(config: PreTrainedConfig, part: nn.Module) -> None:
+    """Let the attention layers of a part that knows no configuration use the implementation that a model chose."""
+    for module in part.modules():
+        if isinstance(module, TCMAttention):
+            module.config = config

@@ -1,7 +1,7 @@
 """Configuration of TCM and FastTCM: CLIP's ResNet and text tower, the prompts between them, a detection head."""
 
 import os
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any, ClassVar, Literal
 
 from huggingface_hub.dataclasses import strict
@@ -13,12 +13,21 @@ from transformers.configuration_utils import SubConfigSpec
 from .heads import head_class
 from .hub_tcm import LoadsThroughShim, auto_map, write_shim
 from .recognition import recognizer_class
-from .recognition.base import RecognizerConfig
+from .recognition.base import RecognizerConfig, changed_settings
 
-__all__ = ["DEFAULT_PROMPT", "DEFAULT_PROMPT_TOKEN_IDS", "TCMConfig", "TCMVisionConfig"]
+__all__ = ["CONTEXT_TOKENS", "DEFAULT_PROMPT", "DEFAULT_PROMPT_TOKEN_IDS", "TCMConfig", "TCMVisionConfig"]
 
 DEFAULT_PROMPT = "the pixels of many arbitrary-shape text instances."
 DEFAULT_PROMPT_TOKEN_IDS = [49406, 518, 34099, 539, 1346, 22702, 856, 268, 6448, 4160, 1264, 3515, 269, 49407]
+# Learnable tokens before the prompt, by the task of the head: names of classes say less than a sentence does.
+CONTEXT_TOKENS = {"text": 4, "oriented": 8}
+# What `AutoModelForObjectDetection` makes of a checkpoint of each of our models; there are no boxes without a head.
+OBJECT_DETECTORS = {
+    "TCMModel": None,
+    "TCMForTextDetection": "TCMForTextDetection",
+    "TCMForTextSpotting": "TCMForTextDetection",
+    "TCMForOrientedObjectDetection": "TCMForOrientedObjectDetection",
+}
 
 
 @strict
@@ -125,10 +134,12 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
             learned meta query, with bimodal similarity matching; `"tcm"`, each image's global embedding; or `"none"`,
             no prompting: the stages of the image encoder and the head alone, without attention pool, text tower, score
             map and auxiliary loss, the baseline of ablations.
-        prompts (`list[str]`, *optional*): the predefined prompt texts, one for each class.
+        prompts (`list[str]`, *optional*): the predefined prompt texts, one for each class; a sentence about text, for
+            heads of oriented objects the names in `id2label`, which are those of DOTA-v1.0 unless given.
         prompt_token_ids (`list[list[int]]`, *optional*): their CLIP token ids, all of one length; made with CLIP's
             tokenizer when only `prompts` is given.
-        num_context_tokens (`int`, *optional*, defaults to 4): learnable tokens spliced in after the start token.
+        num_context_tokens (`int`, *optional*): learnable tokens spliced in after the start token, 4 for text and 8 for
+            oriented objects unless given.
         decoder_hidden_size (`int`, *optional*, defaults to 256): width of the visual prompt decoder and the text
             refiner.
         decoder_num_heads (`int`, *optional*, defaults to 4): their attention heads.
@@ -163,9 +174,9 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
     vision_config: dict[str, Any] | TCMVisionConfig | None = None
     text_config: dict[str, Any] | CLIPTextConfig | None = None
     prompting: Literal["fasttcm", "tcm", "none"] = "fasttcm"
-    prompts: list[str] | tuple[str, ...] = (DEFAULT_PROMPT,)
+    prompts: list[str] | tuple[str, ...] | None = None
     prompt_token_ids: list[list[int]] | None = None
-    num_context_tokens: int = 4
+    num_context_tokens: int | None = None
     decoder_hidden_size: int = 256
     decoder_num_heads: int = 4
     decoder_num_layers: int = 3
@@ -192,22 +203,36 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
         if self.text_config is None:
             # The text tower of CLIP RN50 projects to 1024 dimensions, transformers' default (ViT-B/32) to 512.
             self.text_config = {"projection_dim": 1024}
-        self.prompts = list(self.prompts)
-        if self.prompt_token_ids is None:
-            self.prompt_token_ids = _tokenize(self.prompts)
-        self.head_config = asdict(self.head_settings)
         if self.recognizer is not None and head_class(self.head_type).reads:
             raise ValueError(f"the head {self.head_type!r} reads what it finds; leave `recognizer` out")
         if self.recognizer_settings is not None:
             settings = asdict(self.recognizer_settings).items()
             # Lists, as they come back from JSON.
             self.recognizer = {name: list(value) if isinstance(value, tuple) else value for name, value in settings}
+        head = head_class(self.head_type)
         if self.id2label is None and "num_labels" not in kwargs:
-            self.id2label, self.label2id = {0: "text"}, {"text": 0}
+            self.id2label = dict(enumerate(head.default_labels))
+        if self.num_context_tokens is None:
+            self.num_context_tokens = CONTEXT_TOKENS[head.task]
         # AutoModel walks through this list to choose among the classes registered for one configuration.
         self.architectures = self.architectures or []
         super().__post_init__(**kwargs)
+        names: dict[int, str] = self.id2label  # type: ignore[assignment]  # integers by now
+        self.label2id = {name: index for index, name in names.items()}
+        # The number of classes is that of the labels, and stands nowhere else.
+        settings = asdict(self.head_settings).items()
+        self.head_config = {name: value for name, value in settings if name != "num_classes"}
+        self.prompts = self._default_prompts() if self.prompts is None else list(self.prompts)
+        if self.prompt_token_ids is None:
+            self.prompt_token_ids = _tokenize(self.prompts)
         self.vision_config.out_features = self.vision_config.stage_names[1:]  # C2 … C5, which every head takes
+
+    def _default_prompts(self) -> list[str]:
+        """What the text encoder is told where nothing else is given."""
+        if head_class(self.head_type).task == "text":
+            return [DEFAULT_PROMPT]
+        names: dict[int, str] = self.id2label  # type: ignore[assignment]  # integers by now
+        return [names[index].replace("-", " ") for index in sorted(names)]
 
     @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> "TCMConfig":
@@ -228,9 +253,10 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
         A configuration of another model class than those of this package is saved without that line.
         """
         architecture = (self.architectures or ["TCMModel"])[0]
-        ours = architecture in ("TCMModel", "TCMForTextDetection", "TCMForTextSpotting")
+        ours = architecture in OBJECT_DETECTORS
         if ours:
-            detectors = {} if architecture == "TCMModel" else {"AutoModelForObjectDetection": "TCMForTextDetection"}
+            detector = OBJECT_DETECTORS[architecture]
+            detectors = {} if detector is None else {"AutoModelForObjectDetection": detector}
             self.auto_map = auto_map(AutoConfig=type(self).__name__, AutoModel=architecture, **detectors)
         super().save_pretrained(save_directory, push_to_hub=push_to_hub, **kwargs)
         if ours:
@@ -240,7 +266,10 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
     def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
         """See `PreTrainedConfig.from_dict`.
 
-        Another `head_type` than that of the dictionary takes the defaults of the new head.
+        Another `head_type` than that of the dictionary takes the defaults of the new head, and one for another task
+        also its labels and prompts. Other labels given as `id2label` take prompts of their own. `recognizer` changes
+        those settings of a spotter's recogniser that it names; a language model that lacks characters of a new
+        `charset` is left out.
 
         Raises:
             ValueError: naming the entry that is of the wrong type or out of range.
@@ -248,9 +277,18 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
         given = dict(config_dict)
         if "variant" in given:  # its name before 0.2
             given["prompting"] = given.pop("variant")
-        if kwargs.get("head_type", given.get("head_type")) != given.get("head_type"):
+        former = given.get("head_type", cls.head_type)
+        if kwargs.get("head_type", former) != former:
             given.pop("head_config", None)
             given["head_type"] = kwargs["head_type"]  # else the defaults would be those of the former head
+            if head_class(given["head_type"]).task != head_class(former).task:
+                _drop(given, "id2label", "label2id", "prompts", "prompt_token_ids")
+        if kwargs.get("id2label") is not None and head_class(given.get("head_type", former)).task == "oriented":
+            _drop(given, "label2id", "prompts", "prompt_token_ids")
+            # The base class sets it on the finished configuration, when prompts have been made.
+            given["id2label"] = kwargs.pop("id2label")
+        if kwargs.get("recognizer") is not None and given.get("recognizer") is not None:
+            kwargs["recognizer"] = changed_settings(given["recognizer"], kwargs["recognizer"])
         try:
             return super().from_dict(given, **kwargs)
         except (StrictDataclassError, TypeError, AttributeError, ZeroDivisionError) as error:
@@ -264,13 +302,16 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
     @property
     def num_score_maps(self) -> int:
         """Score maps that are concatenated to C5: one for each prompt, none without prompting."""
-        return 0 if self.prompting == "none" else len(self.prompts)
+        return 0 if self.prompting == "none" else len(self.prompts or ())
 
     @property
     def head_settings(self) -> Any:
-        """`head_config` as an object of the head's `config_class`, with its defaults."""
+        """`head_config` as an object of the head's `config_class`, with its defaults and the number of labels."""
+        settings_class, given = head_class(self.head_type).config_class, dict(self.head_config or {})
+        if any(field.name == "num_classes" for field in fields(settings_class)):
+            given["num_classes"] = self.num_labels or 1
         try:
-            return head_class(self.head_type).config_class(**(self.head_config or {}))
+            return settings_class(**given)
         except TypeError as error:  # an unknown name, or a string among the numbers
             raise ValueError(f"`head_config` does not fit the head {self.head_type!r}: {error}") from error
 
@@ -314,6 +355,7 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
             )
         if not 0 <= self.decoder_dropout <= 1:
             raise ValueError(f"`decoder_dropout` must lie in [0, 1], got {self.decoder_dropout}")
+        assert self.num_context_tokens is not None  # filled in by __post_init__, as the prompts are
         if self.num_context_tokens < 0:
             raise ValueError(f"`num_context_tokens` must not be negative, got {self.num_context_tokens}")
         if self.fused and self.prompting == "tcm":
@@ -323,7 +365,9 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
         self._validate_prompts()
 
     def _validate_prompts(self) -> None:
-        assert self.prompt_token_ids is not None  # filled in by __post_init__
+        assert self.prompt_token_ids is not None  # all filled in by __post_init__
+        assert self.prompts is not None
+        assert self.num_context_tokens is not None
         lengths = {len(ids) for ids in self.prompt_token_ids}
         if not self.prompts or len(self.prompt_token_ids) != len(self.prompts) or len(lengths) != 1:
             raise ValueError(
@@ -338,6 +382,11 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
                 f"the prompt and {self.num_context_tokens} context tokens make {total} tokens; the text tower takes "
                 f"{self.text_config.max_position_embeddings}"
             )
+
+
+def _drop(settings: dict[str, Any], *names: str) -> None:
+    for name in names:
+        settings.pop(name, None)
 
 
 def _check_positive(config: Any, *names: str) -> None:

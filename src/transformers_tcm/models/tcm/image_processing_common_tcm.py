@@ -22,7 +22,7 @@ from transformers.image_utils import (
 from transformers.processing_utils import ImagesKwargs
 
 from ...images import load_image
-from ...instances import TextInstances
+from ...instances import Instances, OrientedInstances, TextInstances
 from ...lexicon import LexiconArgument, LexiconRule
 from ...saving import atomic_write
 from .configuration_tcm import TCMConfig
@@ -35,6 +35,7 @@ from .post_processing_tcm import (
     checked_target_sizes,
     instances_of_images,
     maps_of,
+    objects_of_images,
     to_original_size,
     words_of_images,
 )
@@ -44,7 +45,7 @@ __all__ = ["TCMBaseImageProcessor", "TCMImageProcessorKwargs", "padded_size", "r
 
 RESIZE_POLICIES = ({"shortest_edge", "longest_edge"}, {"longest_edge"}, {"height", "width"})
 
-Annotations = TextInstances | dict[str, Any] | Sequence[TextInstances | dict[str, Any]]
+Annotations = Instances | dict[str, Any] | Sequence[Instances | dict[str, Any]]
 
 
 class TCMImageProcessorKwargs(ImagesKwargs, total=False):
@@ -150,7 +151,8 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
     def for_model(self, config: TCMConfig) -> "TCMBaseImageProcessor":
         """This processor if it fits a model, else a copy with the model's head and charset.
 
-        Decoding settings that the head shares with the former one stay, the others are those that fit its settings.
+        Decoding settings that the head shares with the former one stay, the others are those that fit its settings; for
+        another task all of them are, since a name may mean something else there.
         """
         head, settings = head_class(config.head_type), config.reading_settings
         charset = None if settings is None or settings.charset == PRINTABLE_ASCII else settings.charset
@@ -158,8 +160,9 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
             return self
         kept = self.to_dict()
         given = {} if self.head_type == config.head_type else asdict(head.default_decoding(config.head_settings))
+        same_task = head_class(self.head_type).task == head.task
         for field in fields(head_class(self.head_type).decoding_class):
-            if field.name in given:
+            if field.name in given and same_task:
                 given[field.name] = kept[field.name]
             elif self.head_type != config.head_type:
                 kept.pop(field.name)
@@ -177,8 +180,9 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
         Args:
             images: one image or several: paths, URLs, PIL images (turned upright as their EXIF orientation says), numpy
                 arrays or tensors (with a channel axis, first or last, and values 0…255 unless `do_rescale=False`).
-            annotations: for each image its text in pixels of the upright image, as `TextInstances` or as the dictionary
-                of `TextInstances.to_json`.
+            annotations: for each image its text or objects in pixels of the upright image, as `TextInstances` or
+                `OrientedInstances`, or as the dictionary of their `to_json`; text also in the manner of COCO,
+                `{"annotations": [{"bbox": …}, …]}` or the `objects` of a dataset's row, see `transformers_tcm.coco`.
             kwargs: any setting of this processor, for this call only. `return_tensors` is "pt" unless given.
 
         Returns:
@@ -213,6 +217,27 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
             return text_threshold
         given, reported = zip(*self.score_calibration, strict=True)
         return float(np.interp(text_threshold, reported, given))
+
+    def training_item(self, image: np.ndarray, annotations: TextInstances) -> dict[str, Any]:
+        """A crop to train on as it is, for `TextDetectionCollator`: bytes, which the model normalises on its device.
+
+        A processor that does not normalise as CLIP does normalises them itself.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            annotations: its text.
+
+        Returns:
+            `pixel_values` (3, H, W) and `labels`, and where the pixels are normalised and padded `pixel_mask` (H, W).
+        """
+        constants = zip((self.image_mean, self.image_std), (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD), strict=True)
+        settings = (self.do_rescale, self.do_normalize, self.rescale_factor)
+        if settings != (True, True, 1 / 255) or not all(np.array_equal(*pair) for pair in constants):
+            batch = self.preprocess(image, annotations, return_tensors="pt", do_resize=False)
+            return {name: batch[name][0] for name in ("pixel_values", "pixel_mask", "labels")}
+        # (H, W, 3) -> (3, H, W), a view
+        pixel_values = torch.from_numpy(image).permute(2, 0, 1)
+        return {"pixel_values": pixel_values, "labels": _label(annotations, image.shape[:2], image.shape[:2])}
 
     def fetch_images(self, images: Any) -> Any:
         """Load paths and URLs, turn PIL images upright and make them RGB; arrays and tensors stay as they are."""
@@ -265,12 +290,23 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
         features["target_sizes"] = torch.tensor(original)
         features.convert_to_tensors(kwargs["return_tensors"])
         if annotations is not None:
-            several = zip(_as_instances(annotations, len(prepared)), original, resized, strict=True)
+            several = zip(self._as_instances(annotations, len(prepared)), original, resized, strict=True)
             # One by one: the conversion does not look into a list of dictionaries.
             features["labels"] = [
                 dict(BatchFeature(_label(*image), tensor_type=kwargs["return_tensors"])) for image in several
             ]
         return features
+
+    def _as_instances(self, annotations: Annotations, count: int) -> list[Instances]:
+        """One `Instances` for each image."""
+        if isinstance(annotations, str) or not isinstance(annotations, (Instances, dict, Sequence)):
+            kind = type(annotations).__name__
+            raise TypeError(f"annotations of type {kind}; expected TextInstances or a list of them")
+        several = [annotations] if isinstance(annotations, (Instances, dict)) else list(annotations)
+        if len(several) != count:
+            raise ValueError(f"{len(several)} annotations for {count} images; expected one for each image")
+        read = {"text": _read_text, "oriented": OrientedInstances.from_json}[head_class(self.head_type).task]
+        return [one if isinstance(one, Instances) else read(one) for one in several]
 
     def _make_batch(
         self,
@@ -385,15 +421,53 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
         sizes = zip(valid_sizes.tolist(), checked_target_sizes(target_sizes, valid_sizes), strict=True)
         return [as_tensors(by_score(to_original_size(one, *size))) for one, size in zip(found, sizes, strict=True)]
 
+    def post_process_oriented_object_detection(
+        self, outputs: Any, target_sizes: TargetSizes | None = None, **decoding: Any
+    ) -> list[dict[str, torch.Tensor]]:
+        """Oriented objects of a batch, in pixels of the original images.
+
+        Args:
+            outputs: what a `TCMForOrientedObjectDetection` returned, or its head's maps with `valid_sizes` by name.
+            target_sizes: (B, 2) original height and width of each image, as the processor returned them. Without them
+                coordinates are pixels of the network input.
+            **decoding: `threshold`, `nms_threshold`, `max_candidates`, `max_detections`, see `OrientedDecoding`; `None`
+                means the stored value.
+
+        Returns:
+            For each image a dict of CPU tensors, sorted by falling score: `scores` (N,) float32, `labels` (N,) int64,
+            `boxes` (N, 4) axis-aligned x_min, y_min, x_max, y_max, `rotated_boxes` (N, 5) centre x, y, width, height,
+            angle in radians, in le90 form (see `transformers_tcm.rotated_boxes`), `polygons` (N, 4, 2) their corners,
+            clockwise from the one that is top left when the box is turned upright. They may leave the image: cut off,
+            they would not be rectangles.
+
+        Raises:
+            ValueError: if `target_sizes` has not one (h, w) for each image, or a setting is out of range.
+            TypeError: for a setting that the head does not know, or a head that finds text.
+        """
+        head = head_class(self.head_type)
+        if head.task != "oriented":
+            raise TypeError(f"the head {self.head_type!r} finds text: use `post_process_text_detection`")
+        maps, valid_sizes = maps_of(outputs)
+        regions = head.decode(maps, valid_sizes, self.decoding_settings(**decoding))
+        return objects_of_images(regions, valid_sizes, target_sizes)
+
     def post_process_object_detection(
         self, outputs: Any, threshold: float | None = None, target_sizes: TargetSizes | None = None
     ) -> list[dict[str, torch.Tensor]]:
-        """`scores` (N,), `labels` (N,) and `boxes` (N, 4) of `post_process_text_detection`, for tools without polygons.
+        """`scores` (N,), `labels` (N,) and `boxes` (N, 4) of text or oriented objects, for tools without polygons.
 
         Here `threshold` is what such tools mean by it, the smallest score of a box; `None` is the stored
-        `box_threshold`.
+        `box_threshold` for text, and whatever `post_process_oriented_object_detection` gives for objects.
         """
-        detections = self.post_process_text_detection(outputs, target_sizes, box_threshold=threshold)
+        if head_class(self.head_type).task == "oriented":
+            lowest = None if threshold is None else min(threshold, self.decoding_settings().threshold)
+            objects = self.post_process_oriented_object_detection(outputs, target_sizes, threshold=lowest)
+            kept = [image["scores"] >= (threshold or 0.0) for image in objects]
+            detections = [
+                {name: image[name][where] for name in image} for image, where in zip(objects, kept, strict=True)
+            ]
+        else:
+            detections = self.post_process_text_detection(outputs, target_sizes, box_threshold=threshold)
         return [{name: image[name] for name in ("scores", "labels", "boxes")} for image in detections]
 
     def post_process_text_spotting(
@@ -540,17 +614,12 @@ def _normalization(
     return (rescale_factor if do_rescale else 1.0) / std, mean / std
 
 
-def _as_instances(annotations: Annotations, count: int) -> list[TextInstances]:
-    """One `TextInstances` for each image."""
-    if isinstance(annotations, str) or not isinstance(annotations, (TextInstances, dict, Sequence)):
-        raise TypeError(f"annotations of type {type(annotations).__name__}; expected TextInstances or a list of them")
-    several = [annotations] if isinstance(annotations, (TextInstances, dict)) else list(annotations)
-    if len(several) != count:
-        raise ValueError(f"{len(several)} annotations for {count} images; expected one for each image")
-    return [one if isinstance(one, TextInstances) else TextInstances.from_json(one) for one in several]
+def _read_text(annotation: Any) -> Instances:
+    is_coco = isinstance(annotation, dict) and "polygons" not in annotation
+    return TextInstances.from_coco(annotation) if is_coco else TextInstances.from_json(annotation)
 
 
-def _label(instances: TextInstances, original: tuple[int, int], resized: tuple[int, int]) -> dict[str, torch.Tensor]:
+def _label(instances: Instances, original: tuple[int, int], resized: tuple[int, int]) -> dict[str, torch.Tensor]:
     """The geometry of one image's text as tensors, scaled as the image was."""
     polygons = instances.scale(resized[1] / original[1], resized[0] / original[0]).polygons
     label = {
@@ -561,7 +630,9 @@ def _label(instances: TextInstances, original: tuple[int, int], resized: tuple[i
     }
     if instances.labels is not None:
         label["class_labels"] = torch.from_numpy(instances.labels.copy())
-    return label if instances.texts is None else {**label, "char_ids": _char_ids(instances.texts, instances.ignored)}
+    if isinstance(instances, TextInstances) and instances.texts is not None:
+        label["char_ids"] = _char_ids(instances.texts, instances.ignored)
+    return label
 
 
 def _char_ids(texts: Sequence[str | None], ignored: np.ndarray) -> torch.Tensor:

@@ -1,10 +1,12 @@
 """Layers that the image encoder, heads and recognisers share."""
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional
 
-__all__ = ["TCMConvNorm"]
+__all__ = ["TCMConvNorm", "TCMMultiheadAttention"]
 
 
 class TCMConvNorm(nn.Sequential):
@@ -30,11 +32,12 @@ class TCMConvNorm(nn.Sequential):
         super().__init__(*layers, *([nn.ReLU(inplace=True)] if relu else []))
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        if self.training or torch.is_grad_enabled():
-            return super().forward(features)
         conv, norm = self[0], self[1]
         assert isinstance(conv, nn.Conv2d)
         assert isinstance(norm, nn.BatchNorm2d)
+        # Weights that are elsewhere (`device_map`) come when their module is called.
+        if self.training or torch.is_grad_enabled() or conv.weight.device != features.device:
+            return super().forward(features)
         # In float32, because the rounding of half precision would move whole channels.
         gamma, beta = norm.weight.float(), norm.bias.float()
         scale = gamma * torch.rsqrt(norm.get_buffer("running_var").float() + norm.eps)
@@ -43,3 +46,26 @@ class TCMConvNorm(nn.Sequential):
         weight = (conv.weight.float() * scale.view(-1, 1, 1, 1)).to(dtype)
         features = functional.conv2d(features, weight, shift.to(dtype), conv.stride, conv.padding[0])
         return features if len(self) == 2 else functional.relu(features, inplace=True)
+
+
+class TCMMultiheadAttention(nn.MultiheadAttention):
+    """The layer of torch, with `batch_first` and without masks, whose output projection is called as a module.
+
+    torch reads the weights of that module directly, which are not there while they are offloaded by a `device_map`.
+    """
+
+    def forward(  # type: ignore[override]
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, **kwargs: Any
+    ) -> tuple[torch.Tensor, None]:
+        """(N, T, D), (N, S, D) and (N, S, D) to (N, T, D); no attention weights are made."""
+        assert self.in_proj_weight is not None  # keys and values are as wide as queries
+        biases = self.in_proj_bias.chunk(3)
+        projected = zip((query, key, value), self.in_proj_weight.chunk(3), biases, strict=True)
+        # (N, T, D) -> (N, heads, T, d)
+        queries, keys, values = (
+            functional.linear(states, weight, bias).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            for states, weight, bias in projected
+        )
+        dropout = self.dropout if self.training else 0.0
+        attended = functional.scaled_dot_product_attention(queries, keys, values, dropout_p=dropout)
+        return self.out_proj(attended.transpose(1, 2).flatten(2)), None  # (N, heads, T, d) -> (N, T, D)

@@ -4,14 +4,20 @@ References: Radford et al., "Learning Transferable Visual Models From Natural La
 section 2.4; Rao et al., "DenseCLIP", CVPR 2022, for reading the attention pool at every position.
 """
 
+import functools
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
 from transformers.backbone_utils import BackboneMixin
+from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_outputs import BackboneOutput
 from transformers.utils import can_return_tuple
 
@@ -33,11 +39,27 @@ class TCMVisionOutput(BackboneOutput):
         global_embedding: (B, projection_dim) the image in CLIP's joint space; `None` without attention pool.
         local_embedding: (B, projection_dim, H/32, W/32) every position in that space, likewise.
         stem_features: (B, width, H/2, W/2) the stem's map before it is pooled, the finest one there is.
+        attentions: the weights (B, heads, 1 + hw, 1 + hw) of the attention pool, where asked for.
     """
 
     global_embedding: torch.Tensor | None = None
     local_embedding: torch.Tensor | None = None
     stem_features: torch.Tensor | None = None
+
+
+def normalized(pixel_values: torch.Tensor) -> torch.Tensor:
+    """Images (B, 3, H, W) uint8 of 0 … 255 as CLIP normalises them, float32; others are taken to be normalised.
+
+    Training sends bytes to the device: they are a quarter of what normalised pixels are.
+    """
+    if pixel_values.dtype != torch.uint8:
+        return pixel_values
+    # Made on the device: a copy from the host would wait for all that the device has been told to do.
+    mean, std = (
+        torch.stack([torch.full((1, 1), 255 * value, device=pixel_values.device) for value in constant])
+        for constant in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD)
+    )
+    return (pixel_values - mean) / std
 
 
 class TCMStem(nn.Sequential):
@@ -53,16 +75,16 @@ class TCMStem(nn.Sequential):
         )
 
     def before_pooling(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Images (B, C, H, W) to the convolutions' map (B, width, H/2, W/2)."""
+        """Images (B, C, H, W), normalised or of bytes, to the convolutions' map (B, width, H/2, W/2)."""
         *convs, _ = self
         # Weights come in the type they are stored in, pixels in float32 (as CLIP).
-        pixel_values = pixel_values.to(convs[0].get_parameter("0.weight").dtype)
+        pixel_values = normalized(pixel_values).to(convs[0].get_parameter("0.weight").dtype)
         for conv in convs:
             pixel_values = conv(pixel_values)
         return pixel_values
 
 
-class TCMBottleneck(nn.Module):
+class TCMBottleneck(GradientCheckpointingLayer):
     """Residual bottleneck in which all convolutions have stride 1 and average pooling shrinks, on both paths."""
 
     expansion = 4
@@ -102,8 +124,11 @@ class TCMDensePool(nn.Module):
 
     def forward(
         self, feature_map: torch.Tensor, valid: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """C5 (B, D, h, w) and its valid positions (B, h, w) to the global (B, C) and local (B, C, h, w) embeddings."""
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """C5 (B, D, h, w) and its valid positions (B, h, w) to the global (B, C) and local (B, C, h, w) embeddings.
+
+        Last come the attention weights (B, heads, 1 + hw, 1 + hw), where the attention implementation gives any.
+        """
         height, width = feature_map.shape[-2:]
         tokens = feature_map.flatten(2).transpose(1, 2)  # (B, D, h, w) -> (B, hw, D)
         valid = None if valid is None else valid.flatten(1)  # (B, h, w) -> (B, hw)
@@ -116,9 +141,9 @@ class TCMDensePool(nn.Module):
         tokens = tokens + self.positions(height, width).to(tokens.dtype)
         memory, valid = reduced_tokens(tokens[:, 1:], (height, width), self.sr_ratio, valid)
         mask = None if valid is None else key_mask(functional.pad(valid, (1, 0), value=True), tokens.dtype)
-        pooled, _ = self.attention(tokens, torch.cat([tokens[:, :1], memory], dim=1), mask)
+        pooled, attentions = self.attention(tokens, torch.cat([tokens[:, :1], memory], dim=1), mask)
         local = pooled[:, 1:].transpose(1, 2).unflatten(2, (height, width))  # (B, hw, C) -> (B, C, h, w)
-        return pooled[:, 0], local
+        return pooled[:, 0], local, attentions
 
     def positions(self, height: int, width: int) -> torch.Tensor:
         """Positional embedding (1 + height x width, D) of a grid of that size."""
@@ -135,7 +160,7 @@ class TCMImagePreTrainedModel(LoadsThroughShim, PreTrainedModel):
 
     main_input_name = "pixel_values"
     input_modalities = ["image"]
-    supports_gradient_checkpointing = False
+    supports_gradient_checkpointing = True
     _supports_sdpa = True
     _supports_attention_backend = True
     _no_split_modules = ["TCMBottleneck"]
@@ -145,6 +170,18 @@ class TCMImagePreTrainedModel(LoadsThroughShim, PreTrainedModel):
     def is_custom_code(cls) -> bool:
         """`False`: for custom code `_init_weights` is not called on modules without parameters of their own."""
         return False
+
+    def activation_checkpointing_enable(
+        self,
+        activation_checkpointing_kwargs: dict[str, Any] | None = None,
+        every_n_layers: int = 1,
+        offload: bool = False,
+    ) -> None:
+        """See `PreTrainedModel.activation_checkpointing_enable`; batch norms still learn their statistics once."""
+        settings = {"use_reentrant": False, **(activation_checkpointing_kwargs or {})}
+        if not settings["use_reentrant"]:
+            settings.setdefault("context_fn", functools.partial(_checkpointing_contexts, self))
+        super().activation_checkpointing_enable(settings, every_n_layers, offload)
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -160,6 +197,40 @@ class TCMImagePreTrainedModel(LoadsThroughShim, PreTrainedModel):
                 init.normal_(projection.weight, std=std)
         elif isinstance(module, TCMBottleneck):
             init.zeros_(module.expand[1].get_parameter("weight"))
+
+
+def _checkpointing_contexts(model: nn.Module) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+    """What a checkpointed layer is run in, and what it is run in again for the gradients."""
+    return nullcontext(), _constant_statistics(model)
+
+
+@contextmanager
+def _constant_statistics(model: nn.Module) -> Iterator[None]:
+    """Batch norms keep their running statistics, and normalise with those of the batch as before."""
+    momenta = {norm: norm.momentum for norm in model.modules() if isinstance(norm, nn.BatchNorm2d)}
+    try:
+        for norm in momenta:
+            norm.momentum = 0.0
+        yield
+    finally:
+        for norm, momentum in momenta.items():
+            norm.momentum = momentum
+
+
+def wants_attentions(config: PreTrainedConfig, output_attentions: bool | None) -> bool:
+    """Whether attention weights are asked for, by the argument or else by the configuration.
+
+    Raises:
+        ValueError: if they are, and the attention implementation does not give any.
+    """
+    wanted = bool(config.output_attentions if output_attentions is None else output_attentions)
+    if wanted and config._attn_implementation != "eager":
+        raise ValueError(
+            f"`output_attentions` needs the attention implementation 'eager', this model has "
+            f"{config._attn_implementation!r}: from_pretrained(…, attn_implementation='eager') or "
+            "model.set_attn_implementation('eager')"
+        )
+    return wanted
 
 
 class TCMVisionBackbone(BackboneMixin, TCMImagePreTrainedModel):
@@ -186,12 +257,17 @@ class TCMVisionBackbone(BackboneMixin, TCMImagePreTrainedModel):
         self.attention_pool = TCMDensePool(config)
         self.post_init()
 
+    def get_input_embeddings(self) -> nn.Module:
+        """The first convolution, which pixels go into."""
+        return self.stem[0].get_submodule("0")
+
     @can_return_tuple
     def forward(
         self,
         pixel_values: torch.Tensor,
         pixel_mask: torch.Tensor | None = None,
         output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
         **kwargs: object,
     ) -> TCMVisionOutput:
         """Encode a batch of images.
@@ -200,10 +276,12 @@ class TCMVisionBackbone(BackboneMixin, TCMImagePreTrainedModel):
             pixel_values: (B, num_channels, H, W), normalised; H and W multiples of 32.
             pixel_mask: (B, H, W), 1 inside each image, 0 in the padding, to which nothing attends.
             output_hidden_states: also return the stem's and every stage's map as `hidden_states`.
+            output_attentions: also return the weights of the attention pool, which takes eager attention.
 
         Raises:
-            ValueError: if H or W is not a multiple of 32.
+            ValueError: if H or W is not a multiple of 32, or there are no attention weights to return.
         """
+        output_attentions = wants_attentions(self.config, output_attentions)
         if pixel_values.shape[-2] % STRIDE or pixel_values.shape[-1] % STRIDE:
             raise ValueError(
                 f"height and width must be multiples of {STRIDE}, got {tuple(pixel_values.shape[-2:])}; "
@@ -215,9 +293,9 @@ class TCMVisionBackbone(BackboneMixin, TCMImagePreTrainedModel):
             hidden_states.append(stage(hidden_states[-1]))
         # Images are padded right and bottom, so the first pixel of a cell tells whether any of it is image.
         valid = None if pixel_mask is None else pixel_mask[:, ::STRIDE, ::STRIDE].bool()
-        global_embedding = local_embedding = None
+        global_embedding = local_embedding = weights = None
         if self.attention_pool is not None:
-            global_embedding, local_embedding = self.attention_pool(hidden_states[-1], valid)
+            global_embedding, local_embedding, weights = self.attention_pool(hidden_states[-1], valid)
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
         return TCMVisionOutput(
@@ -227,6 +305,7 @@ class TCMVisionBackbone(BackboneMixin, TCMImagePreTrainedModel):
                 if name in self.out_features
             ),
             hidden_states=tuple(hidden_states) if output_hidden_states else None,
+            attentions=(weights,) if output_attentions and weights is not None else None,
             global_embedding=global_embedding,
             local_embedding=local_embedding,
             stem_features=stem_features,

@@ -9,9 +9,10 @@ Shapes: B images, K prompts, C the joint space (`projection_dim`), D the width o
 import math
 import os
 import pickle
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from torch import nn
@@ -19,6 +20,7 @@ from torch.nn import functional
 from transformers import CLIPTextModel
 from transformers import initialization as init
 from transformers.masking_utils import create_causal_mask
+from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput, can_return_tuple, logging
 
 from ...saving import WEIGHT_FILES, atomic_write
@@ -27,12 +29,26 @@ from .configuration_tcm import TCMConfig
 from .heads import head_class
 from .heads.base import DetectionHead, HeadInputs
 from .hub_tcm import take_publication_options
-from .losses_tcm import balanced_binary_cross_entropy, dice_loss
-from .modeling_clip_resnet import STRIDE, TCMImagePreTrainedModel, TCMVisionBackbone, TCMVisionOutput
+from .loading_tcm import check_precision, configurations, is_default_precision, new_parts
+from .losses_tcm import score_map_loss
+from .modeling_clip_resnet import (
+    STRIDE,
+    TCMImagePreTrainedModel,
+    TCMVisionBackbone,
+    TCMVisionOutput,
+    wants_attentions,
+)
 
 logger = logging.get_logger(__name__)
 
-__all__ = ["TCMForTextDetection", "TCMModel", "TCMModelOutput", "TCMPreTrainedModel", "TCMTextDetectionOutput"]
+__all__ = [
+    "TCMDetector",
+    "TCMForTextDetection",
+    "TCMModel",
+    "TCMModelOutput",
+    "TCMPreTrainedModel",
+    "TCMTextDetectionOutput",
+]
 
 
 @dataclass
@@ -51,6 +67,9 @@ class TCMModelOutput(ModelOutput):
         text_embedding: (B, K, C) the text after matching and refinement.
         stem_features: (B, width, H/2, W/2) the image encoder's finest map.
         hidden_states: maps of the stem and the four stages, where asked for.
+        attentions, decoder_attentions, cross_attentions: where asked for, weights of the attention pool
+            (B, heads, 1 + hw, 1 + hw), and of each layer of the visual prompt generator and, after them, of the text
+            refiner: those of the queries among each other (B, heads, T, T) and to the memory (B, heads, T, S).
     """
 
     feature_maps: tuple[torch.Tensor, ...] | None = None
@@ -63,6 +82,9 @@ class TCMModelOutput(ModelOutput):
     text_embedding: torch.Tensor | None = None
     stem_features: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+    decoder_attentions: tuple[torch.Tensor, ...] | None = None
+    cross_attentions: tuple[torch.Tensor, ...] | None = None
 
 
 @dataclass
@@ -76,6 +98,7 @@ class TCMTextDetectionOutput(ModelOutput):
         score_map: (B, K, h, w) cosine of every position with the text; `None` without prompting.
         valid_sizes: (B, 2) height and width of each image within the padded input.
         hidden_states: maps of the stem and the four stages, where asked for.
+        attentions, decoder_attentions, cross_attentions: as in `TCMModelOutput`, where asked for.
     """
 
     loss: torch.Tensor | None = None
@@ -84,6 +107,9 @@ class TCMTextDetectionOutput(ModelOutput):
     score_map: torch.Tensor | None = None
     valid_sizes: torch.Tensor | None = None
     hidden_states: tuple[torch.Tensor, ...] | None = None
+    attentions: tuple[torch.Tensor, ...] | None = None
+    decoder_attentions: tuple[torch.Tensor, ...] | None = None
+    cross_attentions: tuple[torch.Tensor, ...] | None = None
 
     def to_tuple(self) -> tuple[Any, ...]:
         """Nested outputs become tuples as well."""
@@ -111,7 +137,7 @@ class TCMTextEncoder(nn.Module):
         text_config = config.text_config
         self.config = text_config
         self.prompt_token_ids = config.prompt_token_ids
-        self.context = nn.Parameter(torch.empty(1, config.num_context_tokens, text_config.hidden_size))
+        self.context = nn.Parameter(torch.empty(1, config.num_context_tokens or 0, text_config.hidden_size))
         self.text_model = CLIPTextModel._from_config(text_config)
         self.text_projection = nn.Linear(text_config.hidden_size, config.projection_dim, bias=False)
 
@@ -133,7 +159,7 @@ class TCMTextEncoder(nn.Module):
         return self.text_projection(states[:, torch.arange(len(ids), device=ids.device), end])
 
 
-class TCMDecoderLayer(nn.Module):
+class TCMDecoderLayer(GradientCheckpointingLayer):
     """Pre-norm self-attention, cross-attention and MLP."""
 
     def __init__(self, config: TCMConfig):
@@ -157,16 +183,32 @@ class TCMDecoderLayer(nn.Module):
         memory_mask: torch.Tensor | None,
         grid: tuple[int, int] | None,
         valid: torch.Tensor | None,
-    ) -> torch.Tensor:
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        """(B, T, D) and (B, S, D) to (B, T, D); then the weights of both attentions, where there are any."""
         normed = self.self_attention_norm(hidden_states)
         keys = normed
         if grid is not None:
             keys, valid = reduced_tokens(normed, grid, self.sr_ratio, valid)
-        mask = key_mask(valid, normed.dtype)
-        hidden_states = hidden_states + self.dropout(self.self_attention(normed, keys, mask)[0])
+        attended, self_weights = self.self_attention(normed, keys, key_mask(valid, normed.dtype))
+        hidden_states = hidden_states + self.dropout(attended)
         normed = self.cross_attention_norm(hidden_states)
-        hidden_states = hidden_states + self.dropout(self.cross_attention(normed, memory, memory_mask)[0])
-        return hidden_states + self.dropout(self.mlp(self.mlp_norm(hidden_states)))
+        attended, cross_weights = self.cross_attention(normed, memory, memory_mask)
+        hidden_states = hidden_states + self.dropout(attended)
+        return hidden_states + self.dropout(self.mlp(self.mlp_norm(hidden_states))), self_weights, cross_weights
+
+
+class DecodedQueries(NamedTuple):
+    """What a `TCMPromptDecoder` gives.
+
+    Args:
+        queries: (B, T, C).
+        decoder_attentions: (B, heads, T, T) of each layer; `None` where the attention implementation gives none.
+        cross_attentions: (B, heads, T, S) likewise.
+    """
+
+    queries: torch.Tensor
+    decoder_attentions: tuple[torch.Tensor | None, ...] = ()
+    cross_attentions: tuple[torch.Tensor | None, ...] = ()
 
 
 class TCMPromptDecoder(nn.Module):
@@ -187,7 +229,7 @@ class TCMPromptDecoder(nn.Module):
         memory_mask: torch.Tensor | None = None,
         grid: tuple[int, int] | None = None,
         valid: torch.Tensor | None = None,
-    ) -> torch.Tensor:
+    ) -> DecodedQueries:
         """(B, T, C) and (B, S, C) to (B, T, C).
 
         Args:
@@ -197,9 +239,11 @@ class TCMPromptDecoder(nn.Module):
             valid: (B, T) which queries are attended to by the others, `None` for all.
         """
         hidden_states, memory = self.query_proj(queries), self.memory_proj(memory)
+        weights = []
         for layer in self.layers:
-            hidden_states = layer(hidden_states, memory, memory_mask, grid, valid)
-        return self.output_proj(hidden_states)
+            hidden_states, *pair = layer(hidden_states, memory, memory_mask, grid, valid)
+            weights.append(pair)
+        return DecodedQueries(self.output_proj(hidden_states), *zip(*weights, strict=True))
 
 
 class TCMPreTrainedModel(TCMImagePreTrainedModel):
@@ -209,7 +253,10 @@ class TCMPreTrainedModel(TCMImagePreTrainedModel):
     base_model_prefix = "model"
     # The Trainer must divide by the accumulation steps itself.
     accepts_loss_kwargs = False
-    _no_split_modules = ["TCMBottleneck", "TCMDecoderLayer", "CLIPEncoderLayer"]
+    # Whether the precision of the weights is what the checkpoint came with, and nobody's choice.
+    _has_default_precision = False
+    # Between the parts of it, sums are made that no device map could know of.
+    _no_split_modules = ["TCMModel"]
 
     @classmethod
     def from_pretrained(
@@ -222,8 +269,11 @@ class TCMPreTrainedModel(TCMImagePreTrainedModel):
         """
         from safetensors import SafetensorError
 
+        has_default_precision = is_default_precision(kwargs)
         try:
-            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+            loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+            (loaded[0] if isinstance(loaded, tuple) else loaded)._has_default_precision = has_default_precision
+            return loaded
         except (SafetensorError, pickle.UnpicklingError, EOFError) as error:
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ValueError(
@@ -328,6 +378,10 @@ class TCMModel(TCMPreTrainedModel):
         self.register_load_state_dict_post_hook(TCMModel._forget_text_embedding)
         self.post_init()
 
+    def get_input_embeddings(self) -> nn.Module:
+        """The first convolution of the image encoder, which pixels go into."""
+        return self.backbone.get_input_embeddings()
+
     def _add_prompting(self, config: TCMConfig) -> None:
         joint = config.projection_dim
         self.visual_prompt_generator = TCMPromptDecoder(config)
@@ -336,7 +390,7 @@ class TCMModel(TCMPreTrainedModel):
         self.text_scale = nn.Parameter(torch.empty(joint)) if config.text_refiner else None
         self.logit_scale = nn.Parameter(torch.empty(())) if config.learnable_logit_scale else None
         if config.fused:
-            self._set_fused(torch.zeros(1, len(config.prompts), joint))
+            self._set_fused(torch.zeros(1, len(config.prompts or ()), joint))
         else:
             self.text_encoder = TCMTextEncoder(config)
             self.language_prompt_generator = TCMLanguagePromptGenerator(joint, config.text_config.hidden_size)
@@ -402,13 +456,14 @@ class TCMModel(TCMPreTrainedModel):
 
     def _refine(
         self, text: torch.Tensor, global_embedding: torch.Tensor, local: torch.Tensor, valid: torch.Tensor | None
-    ) -> torch.Tensor:
+    ) -> DecodedQueries:
         """Text (B, K, C) updated from the image's global and local (B, hw, C) embeddings."""
         if self.text_refiner is None:
-            return text
+            return DecodedQueries(text)
         context = torch.cat([global_embedding[:, None], local], dim=1)  # (B, 1 + hw, C)
         mask = None if valid is None else key_mask(functional.pad(valid, (1, 0), value=True), context.dtype)
-        return text + self.text_scale * self.text_refiner(text, context, memory_mask=mask)
+        refined = self.text_refiner(text, context, memory_mask=mask)
+        return refined._replace(queries=text + self.text_scale * refined.queries)
 
     @can_return_tuple
     def forward(
@@ -416,6 +471,7 @@ class TCMModel(TCMPreTrainedModel):
         pixel_values: torch.Tensor,
         pixel_mask: torch.Tensor | None = None,
         output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
         **kwargs: object,
     ) -> TCMModelOutput:
         """Prompt a batch of images.
@@ -424,19 +480,36 @@ class TCMModel(TCMPreTrainedModel):
             pixel_values: (B, 3, H, W), normalised; H and W multiples of 32.
             pixel_mask: (B, H, W), 1 inside each image, 0 in the padding right and below.
             output_hidden_states: also return the maps of stem and stages.
+            output_attentions: also return attention weights, which takes eager attention.
+
+        Raises:
+            ValueError: if there are no attention weights to return.
         """
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
-        vision = self.backbone(pixel_values, pixel_mask, output_hidden_states=output_hidden_states, return_dict=True)
+        output_attentions = wants_attentions(self.config, output_attentions)
+        if output_attentions and self.config.prompting == "none":
+            raise ValueError("prompting 'none' leaves no attention in the model, so there are no weights to return")
+        vision = self.backbone(
+            pixel_values,
+            pixel_mask,
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
+            return_dict=True,
+        )
+        prompted = {} if self.config.prompting == "none" else self._prompt(vision, pixel_mask)
+        if not output_attentions:
+            prompted = {name: value for name, value in prompted.items() if not name.endswith("attentions")}
         return TCMModelOutput(
             feature_maps=vision.feature_maps,
             stem_features=vision.stem_features,
             hidden_states=vision.hidden_states,
-            **({} if self.config.prompting == "none" else self._prompt(vision, pixel_mask)),
+            attentions=vision.attentions,
+            **prompted,
         )
 
-    def _prompt(self, vision: TCMVisionOutput, pixel_mask: torch.Tensor | None) -> dict[str, torch.Tensor | None]:
-        """Score map and embeddings, as fields of the output."""
+    def _prompt(self, vision: TCMVisionOutput, pixel_mask: torch.Tensor | None) -> dict[str, Any]:
+        """Score map, embeddings and weights of the decoders, as fields of the output."""
         assert self.visual_prompt_generator is not None  # only prompting "none" is without
         assert vision.local_embedding is not None  # nor are there embeddings
         assert vision.global_embedding is not None
@@ -447,11 +520,12 @@ class TCMModel(TCMPreTrainedModel):
         text = text if self.config.prompting == "tcm" else self._match(text, vision.global_embedding)
         grid = vision.local_embedding.shape[-2:]
         visual_prompt = self.visual_prompt_generator(local, text, grid=grid, valid=valid)
-        prompted_local = local + self.visual_scale * visual_prompt
-        text = self._refine(text, vision.global_embedding, local, valid)
+        prompted_local = local + self.visual_scale * visual_prompt.queries
+        refined = self._refine(text, vision.global_embedding, local, valid)
         # In float32, because the epsilon of a norm is zero in half precision.
         directions = [
-            functional.normalize(values.float(), dim=-1).to(values.dtype) for values in (prompted_local, text)
+            functional.normalize(values.float(), dim=-1).to(values.dtype)
+            for values in (prompted_local, refined.queries)
         ]
         cosine = directions[0] @ directions[1].transpose(1, 2)
         score_map = cosine.transpose(1, 2).unflatten(2, grid)  # (B, hw, K) -> (B, K, h, w)
@@ -466,40 +540,75 @@ class TCMModel(TCMPreTrainedModel):
             "local_embedding": vision.local_embedding,
             "language_prompt": language_prompt,
             "prompted_text_embedding": prompted,
-            "text_embedding": text,
+            "text_embedding": refined.queries,
+            "decoder_attentions": visual_prompt.decoder_attentions + refined.decoder_attentions,
+            "cross_attentions": visual_prompt.cross_attentions + refined.cross_attentions,
         }
 
 
-class TCMForTextDetection(TCMPreTrainedModel):
-    """TCM with a detection head.
+class TCMDetector(TCMPreTrainedModel):
+    """TCM with a detection head: what models of all tasks share.
 
     Args:
         config: its settings; `head_type` names the head.
     """
 
-    # The rest of a spotter's checkpoint, whose detector this is.
-    _keys_to_ignore_on_load_unexpected = [r"^recognizer\."]
+    _output_class: ClassVar[type] = TCMTextDetectionOutput
 
     def __init__(self, config: TCMConfig):
         super().__init__(config)
         self.model = TCMModel(config)
         *channels, last = self.model.backbone.channels
         head = head_class(config.head_type)
-        self._check_that_it_only_detects(head)
-        self._keep_in_fp32_modules = list(head.keep_in_fp32)
+        self._check_head(head)
         self.head = head(config.head_settings, [*channels, last + config.num_score_maps], config.num_labels or 1)
+        # Loading in float16 leaves these in float32, and no device map takes the head apart.
+        self._keep_in_fp32_modules = [f"head.{name}" for name in head.keep_in_float32]
+        self._no_split_modules = [*self._no_split_modules, head.__name__]
         self.post_init()
 
-    def _check_that_it_only_detects(self, head: type[DetectionHead]) -> None:
-        """A detector says what it leaves out of a spotter's checkpoint; spotters override this."""
-        if head.reads:
-            raise ValueError(f"the head {self.config.head_type!r} finds and reads at once; use TCMForTextSpotting")
-        if self.config.recognizer is not None:
-            logger.warning_once(
-                "this is the detector of a spotter, its recogniser is left out; AutoModelForTextSpotting loads both"
-            )
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, *args: Any, **kwargs: Any
+    ) -> Any:
+        """See `TCMPreTrainedModel.from_pretrained`; a head of another `head_type` than stored starts at random."""
+        found = configurations(pretrained_model_name_or_path, kwargs)
+        if found is None or not found.replaces_head:
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        wants_report = found.arguments.pop("output_loading_info", False)
+        arguments = {**found.arguments, "ignore_mismatched_sizes": True, "output_loading_info": True}
+        model, report = super().from_pretrained(pretrained_model_name_or_path, *args, **arguments)
+        logger.warning(
+            f"the head {found.chosen.head_type!r} is new, the checkpoint has {found.stored.head_type!r}: "
+            f"{', '.join(new_parts(report))} start at random and have to be trained"
+        )
+        return (model, report) if wants_report else model
 
-    def fuse_text_embeddings(self) -> "TCMForTextDetection":
+    def _check_head(self, head: type[DetectionHead]) -> None:
+        """Raise `ValueError` for a head that another model is for."""
+        raise NotImplementedError
+
+    def half(self, *args: Any) -> Self:
+        """Cast to float16 all but what exceeds its reach, as loading with `dtype="float16"` does."""
+        with self._keeping_float32():
+            return super().half(*args)
+
+    def to(self, *args: Any, **kwargs: Any) -> Self:  # type: ignore[override]
+        """See `torch.nn.Module.to`; what exceeds the reach of float16 is left in float32."""
+        with self._keeping_float32():
+            return super().to(*args, **kwargs)
+
+    @contextmanager
+    def _keeping_float32(self) -> Iterator[None]:
+        """Parts of the head that a cast to float16 in here leaves as they were, but for their device."""
+        kept = [self.head.get_submodule(name) for name in self.head.keep_in_float32]
+        before = [(part, part.state_dict()) for part in kept if next(part.parameters()).dtype != torch.float16]
+        yield
+        for part, weights in before:
+            if next(part.parameters()).dtype == torch.float16:
+                part.float().load_state_dict(weights)
+
+    def fuse_text_embeddings(self) -> Self:
         """Fold the text tower into a stored embedding, in place; see `TCMModel.fuse_text_embeddings`."""
         self.model.fuse_text_embeddings()
         return self
@@ -512,9 +621,10 @@ class TCMForTextDetection(TCMPreTrainedModel):
         labels: Mapping[str, torch.Tensor] | None = None,
         output_training_maps: bool = False,
         output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
         **kwargs: object,
-    ) -> TCMTextDetectionOutput:
-        """Detect text in a batch of images.
+    ) -> Any:
+        """Detect in a batch of images.
 
         Args:
             pixel_values: (B, 3, H, W), normalised; H and W multiples of 32.
@@ -522,25 +632,33 @@ class TCMForTextDetection(TCMPreTrainedModel):
             labels: the head's targets of all images by name, as `TextDetectionCollator` makes them.
             output_training_maps: also compute the maps that only the loss needs.
             output_hidden_states: also return the maps of stem and stages.
+            output_attentions: also return attention weights, which takes eager attention.
 
         Raises:
-            ValueError: if the labels lack the head's targets, or are those of other images.
-            TypeError: if they are not joined to one dictionary for the batch.
+            ValueError: if the labels lack the head's targets, or are those of other images, or weights are trained
+                in the half precision that they happen to be stored in.
+            TypeError: if the labels are not joined to one dictionary for the batch.
         """
-        check_labels(labels, pixel_values)
-        outputs = self.model(pixel_values, pixel_mask, output_hidden_states=output_hidden_states, return_dict=True)
+        self._check_labels(labels, pixel_values)
+        outputs = self.model(pixel_values, pixel_mask, output_hidden_states, output_attentions, return_dict=True)
         sizes = valid_sizes(pixel_values, pixel_mask)
         with_training_maps = self.training or output_training_maps or labels is not None
         maps = self._detect(outputs, pixel_mask, sizes, with_training_maps)
         loss_dict = None if labels is None else self._detection_losses(maps, outputs.score_logits, labels)
-        return TCMTextDetectionOutput(
+        return self._output_class(
             loss=None if loss_dict is None else torch.stack(list(loss_dict.values())).sum(),
             loss_dict=loss_dict,
             head_output=maps,
             score_map=outputs.score_map,
             valid_sizes=sizes,
-            hidden_states=outputs.hidden_states,
+            **recorded(outputs),
         )
+
+    def _check_labels(self, labels: Any, pixel_values: torch.Tensor) -> None:
+        """Raise unless there are no labels, or the model can learn of them."""
+        check_labels(labels, pixel_values)
+        if labels is not None and self.training and torch.is_grad_enabled() and self._has_default_precision:
+            check_precision(self)
 
     def _detect(
         self, outputs: TCMModelOutput, pixel_mask: torch.Tensor | None, sizes: torch.Tensor, with_training_maps: bool
@@ -569,8 +687,41 @@ class TCMForTextDetection(TCMPreTrainedModel):
             if score_logits is None:
                 return loss_dict
             targets, mask = self.head.score_map_targets(labels)
-            score_map_loss = _score_map_loss(score_logits.float(), targets, mask, self._score_map_loss_form)
-            return {**loss_dict, "loss_score_map": self.config.score_map_loss_weight * score_map_loss}
+            loss = score_map_loss(score_logits.float(), targets, mask, self._score_map_loss_form)
+            return {**loss_dict, "loss_score_map": self.config.score_map_loss_weight * loss}
+
+
+class TCMForTextDetection(TCMDetector):
+    """TCM with a head that finds text.
+
+    Args:
+        config: its settings; `head_type` names the head.
+
+    Raises:
+        ValueError: for a head that also reads, or finds oriented objects.
+    """
+
+    # The rest of a spotter's checkpoint, whose detector this is.
+    _keys_to_ignore_on_load_unexpected = [r"^recognizer\."]
+
+    def _check_head(self, head: type[DetectionHead]) -> None:
+        """A detector says what it leaves out of a spotter's checkpoint."""
+        if head.task != "text":
+            raise ValueError(
+                f"the head {self.config.head_type!r} finds oriented objects; use TCMForOrientedObjectDetection"
+            )
+        if head.reads:
+            raise ValueError(f"the head {self.config.head_type!r} finds and reads at once; use TCMForTextSpotting")
+        if self.config.recognizer is not None:
+            logger.warning_once(
+                "this is the detector of a spotter, its recogniser is left out; AutoModelForTextSpotting loads both"
+            )
+
+
+def recorded(outputs: TCMModelOutput) -> dict[str, Any]:
+    """The fields of states and weights that were asked for, which outputs of heads pass on."""
+    names = ("hidden_states", "attentions", "decoder_attentions", "cross_attentions")
+    return {name: outputs[name] for name in names if outputs.get(name) is not None}
 
 
 def check_labels(labels: Any, pixel_values: torch.Tensor) -> None:
@@ -591,20 +742,11 @@ def check_labels(labels: Any, pixel_values: torch.Tensor) -> None:
         raise ValueError(f"got labels of {len(labels['orig_size'])} images for {len(pixel_values)} images")
 
 
-def _score_map_loss(logits: torch.Tensor, targets: torch.Tensor, mask: torch.Tensor, form: str) -> torch.Tensor:
-    """Auxiliary loss (TCM), image by image: logits (B, K, h, w), targets (B, 1 or K, H, W) and mask (B, 1, H, W)."""
-    if targets.shape[1] == 1:
-        logits = logits.amax(dim=1, keepdim=True)  # a pixel is text where any of the prompts says so
-    logits = functional.interpolate(logits, size=targets.shape[-2:], mode="bilinear", align_corners=False)
-    images = zip(logits.sigmoid().split(1), targets.split(1), mask.split(1), strict=True)
-    if form == "dice":
-        return torch.stack([dice_loss(*image) for image in images]).mean()
-    return torch.stack([balanced_binary_cross_entropy(*image, negative_ratio=3.0) for image in images]).mean()
-
-
 def valid_sizes(pixel_values: torch.Tensor, pixel_mask: torch.Tensor | None) -> torch.Tensor:
     """(B, 2) height and width of each image within the padded input."""
     if pixel_mask is None:
-        return torch.tensor([pixel_values.shape[-2:]] * len(pixel_values), device=pixel_values.device)
+        sides = pixel_values.shape[-2:]
+        columns = [torch.full((len(pixel_values),), side, device=pixel_values.device) for side in sides]
+        return torch.stack(columns, dim=1)
     mask = pixel_mask.bool()
     return torch.stack([mask.any(dim=2).sum(dim=1), mask.any(dim=1).sum(dim=1)], dim=1)

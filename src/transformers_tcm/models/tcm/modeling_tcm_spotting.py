@@ -3,6 +3,7 @@
 References: FastTCM, Yu et al., TPAMI 2024; ABCNet, Liu et al., CVPR 2020.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,16 +12,28 @@ import numpy as np
 import torch
 from torch import nn
 from transformers import initialization as init
-from transformers.utils import ModelOutput, can_return_tuple
+from transformers.conversion_mapping import register_checkpoint_conversion_mapping
+from transformers.core_model_loading import Chunk, WeightConverter, WeightRenaming
+from transformers.utils import ModelOutput, can_return_tuple, logging
 
 from ... import geometry
+from .attention_tcm import follow_attention_of
 from .configuration_tcm import TCMConfig
 from .heads.base import DetectionHead, Regions
-from .modeling_tcm import TCMForTextDetection, TCMModelOutput, TCMTextDetectionOutput, check_labels, valid_sizes
+from .loading_tcm import configurations
+from .modeling_tcm import (
+    TCMForTextDetection,
+    TCMModelOutput,
+    TCMTextDetectionOutput,
+    recorded,
+    valid_sizes,
+)
 from .recognition import recognizer_class
 from .recognition.base import Recognizer
 from .recognition.proposals import LabelledWords, outlines_to_bezier, regions_to_bezier
-from .recognition.reading import WordReading
+from .recognition.reading import WordReading, char_classes
+
+logger = logging.get_logger(__name__)
 
 __all__ = ["TCMForTextSpotting", "TCMTextSpottingOutput"]
 
@@ -29,6 +42,8 @@ _MOST_WITNESSES = 12
 # Quads nearer to a square do not tell along which of their sides they are read.
 _LEAST_ASPECT = 1.3
 _FEWEST_LETTERS = 3
+# What spelling counts beside the looks for which way a word is read: letters on their head look like others.
+_SPELLING_WEIGHT = 0.4
 
 
 @dataclass
@@ -44,6 +59,7 @@ class TCMTextSpottingOutput(TCMTextDetectionOutput):
         score_map: (B, K, h, w) cosine of every position with the text; `None` without prompting.
         valid_sizes: (B, 2) height and width of each image within the padded input.
         hidden_states: maps of the stem and the four stages, where asked for.
+        attentions, decoder_attentions, cross_attentions: as in `TCMModelOutput`, where asked for.
         points: (sum of K_i, 2) outlines of the proposals, in pixels of the network's input.
         counts: (N,) points of each outline.
         batch_indices: (N,) the image that each proposal is in.
@@ -90,15 +106,80 @@ class TCMForTextSpotting(TCMForTextDetection):
         if not config.is_spotter:
             raise ValueError("this configuration describes a detector; `recognizer={}` adds the default recogniser")
         super().__init__(config)
-        settings, vision = config.recognizer_settings, config.vision_config
-        self.recognizer = None
-        if settings is not None:
-            in_channels = vision.width if settings.feature_stride == 2 else vision.hidden_sizes[0]
-            self.recognizer = recognizer_class(settings.decoder)(settings, in_channels)
+        self.recognizer = self._make_recognizer()
+        if self.recognizer is not None:
+            self._no_split_modules = [*self._no_split_modules, type(self.recognizer).__name__]
         self.post_init()
 
-    def _check_that_it_only_detects(self, head: type[DetectionHead]) -> None:
-        return
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: str | os.PathLike[str] | None, *args: Any, **kwargs: Any
+    ) -> Any:
+        """See `TCMForTextDetection.from_pretrained`; characters of another `charset` than stored start at random.
+
+        `from_pretrained(x, recognizer={"charset": …})` keeps all other settings of the recogniser, and what it has
+        learnt of the characters that it shares with the checkpoint, see `set_charset`.
+        """
+        found = configurations(pretrained_model_name_or_path, kwargs)
+        if found is None or not found.replaces_charset:
+            return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
+        arguments = {**found.arguments, "config": found.with_stored_charset()}
+        loaded = super().from_pretrained(pretrained_model_name_or_path, *args, **arguments)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        assert found.chosen.recognizer is not None  # as in all that `replaces_charset`
+        model.set_charset(found.chosen.recognizer["charset"], found.chosen.recognizer["language_model"])
+        return loaded
+
+    def _make_recognizer(self) -> Recognizer | None:
+        settings, vision = self.config.recognizer_settings, self.config.vision_config
+        if settings is None:
+            return None
+        in_channels = vision.width if settings.feature_stride == 2 else vision.hidden_sizes[0]
+        recognizer: Recognizer = recognizer_class(settings.decoder)(settings, in_channels)
+        follow_attention_of(self.config, recognizer)
+        return recognizer
+
+    @torch.no_grad()
+    def set_charset(self, charset: str, language_model: dict[str, Any] | None = None) -> str:
+        """Let the recogniser read other characters, in place; what it knows of those that stay is kept.
+
+        Make the image processor fit with `image_processor.for_model(model.config)`.
+
+        Args:
+            charset: the characters, each once.
+            language_model: settings of the language model, `None` for none.
+
+        Returns:
+            The characters that are new, whose weights start at random.
+
+        Raises:
+            ValueError: for a head that reads what it finds, and for a charset with a character twice.
+        """
+        former = self.recognizer
+        if former is None:
+            raise ValueError(f"the head {self.config.head_type!r} has no recogniser whose charset could change")
+        self.config.recognizer = {
+            **(self.config.recognizer or {}),
+            "charset": charset,
+            "language_model": language_model,
+        }
+        recognizer = self._make_recognizer()
+        assert recognizer is not None  # its settings were just changed
+        weights = next(former.parameters())
+        self.recognizer = recognizer.apply(self._init_weights).to(weights).train(former.training)
+        new = recognizer.adopt(former)
+        if new:
+            logger.warning(
+                f"{len(new)} of {len(charset)} characters are new to the recogniser and start at random; train it "
+                f"before it reads them: {new}"
+            )
+        if former.language_model is not None and recognizer.language_model is None:
+            logger.warning("the language model is left out: it knows other characters")
+        return new
+
+    def _check_head(self, head: type[DetectionHead]) -> None:
+        if head.task != "text":
+            raise ValueError(f"the head {self.config.head_type!r} finds oriented objects, which hold no text")
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -132,6 +213,7 @@ class TCMForTextSpotting(TCMForTextDetection):
         text_threshold: float = 0.0,
         output_training_maps: bool = False,
         output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
         output_turn_votes: bool = False,
         **kwargs: object,
     ) -> TCMTextSpottingOutput:
@@ -151,6 +233,7 @@ class TCMForTextSpotting(TCMForTextDetection):
             use_language_model, text_threshold: see `read`.
             output_training_maps: also compute the maps that only the loss needs.
             output_hidden_states: also return the maps of stem and stages.
+            output_attentions: also return attention weights, which takes eager attention.
             output_turn_votes: also find out which way the text of each image runs, by reading some words the other
                 way round. Heads that read by themselves know no other way: their votes are zeros.
 
@@ -158,7 +241,7 @@ class TCMForTextSpotting(TCMForTextDetection):
             ValueError: if the labels are those of other images, or lack what they should hold.
             TypeError: for labels that are not joined for the batch, or an unknown name in `decoding`.
         """
-        check_labels(labels, pixel_values)
+        self._check_labels(labels, pixel_values)
         words = crops = None
         if labels is not None and self.recognizer is not None:
             words = LabelledWords.from_labels(labels)
@@ -171,12 +254,13 @@ class TCMForTextSpotting(TCMForTextDetection):
                 words = words.in_images((~photos).int().argsort(stable=True).argsort())
                 crops, pixel_values = pixel_values[~photos], pixel_values[photos]
                 pixel_mask = None if pixel_mask is None else pixel_mask[photos]
-        outputs = self.model(pixel_values, pixel_mask, output_hidden_states=output_hidden_states, return_dict=True)
+        outputs = self.model(pixel_values, pixel_mask, output_hidden_states, output_attentions, return_dict=True)
         sizes = valid_sizes(pixel_values, pixel_mask)
         with_training_maps = self.training or output_training_maps or labels is not None
         maps = self._detect(outputs, pixel_mask, sizes, with_training_maps)
         settings = self.head.decoding_class(**(decoding or {}))
-        loss_dict, found = None, {}
+        loss_dict: dict[str, torch.Tensor] | None = None
+        found: dict[str, Any] = {}
         if labels is not None:
             loss_dict = self._detection_losses(maps, outputs.score_logits, labels)
         if words is not None:
@@ -184,7 +268,8 @@ class TCMForTextSpotting(TCMForTextDetection):
             words = words if proposals is None else words.with_matched(proposals)
             loss_dict = {**(loss_dict or {}), **self._reading_losses(self._features(outputs), crops, words)}
         if labels is None or not self.training:
-            regions = self.head.decode(maps, sizes, settings).to(self.device)
+            # Not the model's device, whose weights may be elsewhere until they are used.
+            regions = self.head.decode(maps, sizes, settings).to(sizes.device)
             if self.recognizer is not None:
                 self._read_regions(regions, self._features(outputs), text_threshold if use_language_model else np.inf)
             if output_turn_votes:
@@ -198,7 +283,7 @@ class TCMForTextSpotting(TCMForTextDetection):
             head_output=maps,
             score_map=outputs.score_map,
             valid_sizes=sizes,
-            hidden_states=outputs.hidden_states,
+            **recorded(outputs),
             **found,
         )
 
@@ -284,7 +369,7 @@ class TCMForTextSpotting(TCMForTextDetection):
         """The model's own, where it is trained on them as well."""
         if self.recognizer is None or not (self.training and self.recognizer.settings.train_on_proposals):
             return None
-        return self.head.decode(maps, sizes, settings).to(self.device)
+        return self.head.decode(maps, sizes, settings).to(sizes.device)
 
     def _turn_votes(self, features: torch.Tensor, regions: Regions, num_images: int) -> torch.Tensor:
         """Votes (B, 4) of the largest words of each image, each for the direction in which it is read better than the
@@ -298,19 +383,19 @@ class TCMForTextSpotting(TCMForTextDetection):
         images, quads = zip(*found, strict=True)
         places = torch.tensor(images, device=features.device)
         ways = [self._glance(features, [np.roll(quad, -start, axis=0) for quad in quads], places) for start in (0, 2)]
-        for image, quad, one, other in zip(images, quads, *ways, strict=True):
-            better = max(one, other, key=lambda reading: reading.score)
+        likelihoods = np.array([self._likelihoods(readings) for readings in ways])  # (2, N)
+        for index, (image, quad) in enumerate(found):
+            better = int(likelihoods[:, index].argmax())
             # Single letters look alike both ways round.
-            if len(better.text) >= _FEWEST_LETTERS:
-                turn = _direction(quad) + (0 if better is one else 2)
-                votes[image, turn % 4] += abs(one.score - other.score)
+            if len(ways[better][index].text) >= _FEWEST_LETTERS:
+                votes[image, (_direction(quad) + 2 * better) % 4] += np.ptp(likelihoods[:, index])
         return torch.from_numpy(votes)
 
     def _read_regions(self, regions: Regions, features: torch.Tensor, text_threshold: float) -> None:
         """Fill the `char_logits` of regions, and turn those that run along their height."""
         assert self.recognizer is not None
         points, images = regions_to_bezier(regions), regions.batch_indices
-        if regions.control_points is None:
+        if regions.control_points is None and self.recognizer.straightens:
             # A head that does not know the sides does not know either which way a tall word runs.
             polygons = regions.polygons()
             tall = [index for index, polygon in enumerate(polygons) if geometry.is_tall_quad(polygon)]
@@ -321,6 +406,20 @@ class TCMForTextSpotting(TCMForTextDetection):
                 regions.points = torch.from_numpy(np.concatenate(polygons)).to(regions.points)
                 points = regions_to_bezier(regions)
         regions.char_logits = self.recognizer.test_time_augmentation(features, points, images, text_threshold)
+
+    def _likelihoods(self, readings: list[WordReading]) -> list[float]:
+        """How likely first looks are words, in [0, 1]: by how clear they are, and a little by how they are spelled."""
+        assert self.recognizer is not None
+        language_model = self.recognizer.language_model
+        if language_model is None:
+            return [reading.score for reading in readings]
+        longest = max(1, *(len(reading.text) for reading in readings))
+        ids = torch.zeros(len(readings), longest, dtype=torch.int64)
+        for row, reading in zip(ids, readings, strict=True):
+            row[: len(reading.text)] = torch.tensor([ord(character) for character in reading.text], dtype=torch.int64)
+        perplexities = language_model.perplexities(char_classes(ids, self.recognizer.settings.charset))
+        weights = (perplexities**-_SPELLING_WEIGHT).tolist()
+        return [reading.score * weight for reading, weight in zip(readings, weights, strict=True)]
 
     def _along_height(
         self, features: torch.Tensor, quads: list[np.ndarray], images: torch.Tensor
@@ -378,3 +477,24 @@ def _as_tensors(readings: list[WordReading], num_characters: int, device: torch.
         "char_probabilities": probabilities,
     }
     return {name: torch.from_numpy(values).to(device) for name, values in fields.items()}
+
+
+# Files keep the names of torch's attention, which the recogniser once used: projections of queries, keys and values are
+# packed into one. Saving reverts what loading does.
+register_checkpoint_conversion_mapping(
+    TCMForTextSpotting.__name__,
+    [
+        WeightRenaming(
+            r"recognizer\.encoder\.layers\.(\d+)\.self_attn\.", r"recognizer.encoder.layers.\1.word_attention."
+        ),
+        *(
+            WeightConverter(
+                source_patterns=rf"word_attention\.in_proj_{leaf}",
+                target_patterns=[f"word_attention.{part}_proj.{leaf}" for part in "qkv"],
+                operations=[Chunk(dim=0)],
+            )
+            for leaf in ("weight", "bias")
+        ),
+    ],
+    overwrite=True,  # a module that is imported twice, such as from a folder of the Hub, registers again
+)

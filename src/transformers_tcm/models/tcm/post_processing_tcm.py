@@ -1,16 +1,17 @@
-"""From what a model found and read, in pixels of its input, to text in pixels of the original images."""
+"""From what a model found and read, in pixels of its input, to text and objects in pixels of the original images."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from ... import geometry
-from ...instances import TextInstances
+from ...instances import Instances, OrientedInstances, TextInstances
 from ...lexicon import Lexicon, LexiconArgument, LexiconRule, checked_limit, lexicon_per_image
 from ...reading_order import reading_order
+from ...rotated_boxes import boxes_to_quads, quads_to_boxes
 from .heads.base import Regions
 from .recognition.reading import WordReading
 
@@ -21,11 +22,14 @@ __all__ = [
     "checked_target_sizes",
     "instances_of_images",
     "maps_of",
+    "objects_as_tensors",
+    "objects_of_images",
     "to_original_size",
     "words_of_images",
 ]
 
 TargetSizes = torch.Tensor | np.ndarray | Sequence[tuple[int, int]]
+Found = TypeVar("Found", bound=Instances)
 # Square pixels; what rounding leaves of the area of a polygon without any.
 NO_AREA = 1e-6
 
@@ -102,10 +106,43 @@ def maps_of(outputs: Any) -> tuple[Mapping[str, Any], torch.Tensor]:
 
 def instances_of_images(regions: Regions, num_images: int) -> list[TextInstances]:
     """What was found in each image, in pixels of the network's input."""
+    return _in_images(regions, num_images, TextInstances)
+
+
+def _in_images(regions: Regions, num_images: int, kind: type[Found]) -> list[Found]:
     polygons, images = regions.polygons(), regions.batch_indices.cpu().numpy()
     scores, labels = regions.scores.float().cpu().numpy(), regions.labels.cpu().numpy()
     places = [np.flatnonzero(images == image) for image in range(num_images)]
-    return [TextInstances([polygons[i] for i in here], scores=scores[here], labels=labels[here]) for here in places]
+    return [kind([polygons[i] for i in here], scores=scores[here], labels=labels[here]) for here in places]
+
+
+def objects_of_images(
+    regions: Regions, valid_sizes: torch.Tensor, target_sizes: TargetSizes | None
+) -> list[dict[str, Any]]:
+    """What `post_process_oriented_object_detection` returns; `target_sizes` are (B, 2)."""
+    sizes = zip(valid_sizes.tolist(), checked_target_sizes(target_sizes, valid_sizes), strict=True)
+    found = _in_images(regions, len(valid_sizes), OrientedInstances)
+    return [
+        objects_as_tensors(one.scale(width / valid_width, height / valid_height))
+        for one, ((valid_height, valid_width), (height, width)) in zip(found, sizes, strict=True)
+    ]
+
+
+def objects_as_tensors(instances: OrientedInstances) -> dict[str, Any]:
+    """Objects with scores and labels, as `post_process_oriented_object_detection` returns them.
+
+    Outlines become rectangles again, which they may have ceased to be when width and height were scaled differently.
+    """
+    polygons = np.array(instances.polygons, np.float32).reshape(-1, 4, 2)
+    boxes = torch.from_numpy(quads_to_boxes(polygons))
+    quads = boxes_to_quads(boxes)
+    return {
+        "scores": torch.tensor(instances.scores),
+        "labels": torch.tensor(instances.labels),
+        "boxes": torch.cat([quads.amin(dim=1), quads.amax(dim=1)], dim=1),
+        "rotated_boxes": boxes,
+        "polygons": quads,
+    }
 
 
 def words_of_images(

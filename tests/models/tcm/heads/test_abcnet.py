@@ -329,9 +329,10 @@ def test_labels_for_something_else_are_named() -> None:
 # --- the head itself
 
 
+@pytest.mark.parametrize("neck", ["fpn", "bifpn"])
 @pytest.mark.parametrize(("finest", "coarsest"), [(2, 5), (2, 7), (3, 5), (3, 7)])
-def test_shapes_and_locations(finest: int, coarsest: int) -> None:
-    head, pyramid = made_head(finest_level=finest, coarsest_level=coarsest)
+def test_shapes_and_locations(finest: int, coarsest: int, neck: str) -> None:
+    head, pyramid = made_head(finest_level=finest, coarsest_level=coarsest, pyramid=neck)
     output = head(inputs_of(pyramid))
     locations = locations_of((64, 96), head.settings)
     count = len(locations)
@@ -346,6 +347,14 @@ def test_shapes_and_locations(finest: int, coarsest: int) -> None:
     assert (output.boxes[..., 2:] > output.boxes[..., :2]).all()
     targets = targets_of([], (64, 96), finest_level=finest, coarsest_level=coarsest)
     assert targets["assigned_words"].shape == (count,)
+
+
+def test_only_the_bidirectional_pyramid_takes_c2_where_no_word_is_looked_for_there() -> None:
+    for neck, takes in (("fpn", False), ("bifpn", True)):
+        head, pyramid = made_head(finest_level=3, pyramid=neck)
+        before = head.eval()(inputs_of(pyramid)).class_logits
+        pyramid[0] = pyramid[0] + 1
+        assert torch.equal(head(inputs_of(pyramid)).class_logits, before) is not takes
 
 
 def test_initial_predictions() -> None:

@@ -10,6 +10,7 @@ from transformers_tcm.models.tcm.heads import rotated_atss, rotated_fcos, rotate
 from transformers_tcm.models.tcm.heads.base import HeadInputs, Regions
 from transformers_tcm.models.tcm.heads.necks import InputFeaturePyramid
 from transformers_tcm.models.tcm.heads.oriented import (
+    BACKGROUND,
     NOT_COUNTED,
     STRIDES,
     OrientedDecoding,
@@ -20,7 +21,13 @@ from transformers_tcm.models.tcm.heads.oriented import (
     locations,
     valid_anchors,
 )
-from transformers_tcm.rotated_boxes import boxes_to_quads, quads_to_boxes, rotated_iou
+from transformers_tcm.rotated_boxes import (
+    boxes_to_quads,
+    pairwise_rotated_iou,
+    quads_to_boxes,
+    regularize_boxes,
+    rotated_iou,
+)
 
 NUM_CLASSES = 3
 SIZE = 128, 192
@@ -66,7 +73,7 @@ def labels_of(head: OrientedHead, images: list[SimpleNamespace]) -> dict[str, to
         name: torch.stack([torch.from_numpy(target[name]) for target in targets])
         for name in ("valid_size", "class_masks", "object_mask")
     }
-    for name in ("boxes", "class_labels"):
+    for name in ("boxes", "box_labels"):
         labels[name] = torch.cat([torch.from_numpy(target[name]) for target in targets])
         labels[f"{name}_counts"] = torch.tensor([len(target[name]) for target in targets])
     return labels
@@ -107,7 +114,7 @@ def test_labels_of_equally_many_objects_may_be_stacked(head_class: type[Oriented
     head, maps = small_head(head_class), None
     concatenated = labels_of(head, [instances_of(), instances_of()])
     stacked = {name: values for name, values in concatenated.items() if not name.endswith("_counts")}
-    for name in ("boxes", "class_labels"):
+    for name in ("boxes", "box_labels"):
         stacked[name] = concatenated[name].unflatten(0, (2, -1))
     maps = head(inputs_of())
     for name, loss in head.loss(maps, concatenated).items():
@@ -120,7 +127,7 @@ def ideal_maps(module: ModuleType) -> OrientedHeadOutput:
     anchors, deltas, angles = None, None, None
     if module is rotated_fcos:
         points, strides = locations(shapes, offset=0.5)
-        assigned = module.assign(points, strides, BOXES)
+        assigned = module.assign(shapes, BOXES)
         deltas = encode_points(points, BOXES[assigned]) / strides[:, None]
         angles = BOXES[assigned, 4][None]
     elif module is rotated_atss:
@@ -128,7 +135,7 @@ def ideal_maps(module: ModuleType) -> OrientedHeadOutput:
         assigned = module.assign(anchors, valid_anchors(shapes, torch.tensor(SIZE), 1), BOXES, shapes)
     else:
         anchors = module.rotated_anchors(shapes)
-        assigned = module.assign(anchors, valid_anchors(shapes, torch.tensor(SIZE), 9), BOXES)
+        assigned = module.assign(anchors, valid_anchors(shapes, torch.tensor(SIZE), 9), BOXES, shapes)
     if anchors is not None:
         deltas = encode_deltas(anchors, BOXES[assigned])
     logits = torch.full((1, len(assigned), NUM_CLASSES), -20.0)
@@ -176,27 +183,29 @@ def test_anchors_beyond_the_padded_image_do_not_count(module: ModuleType, head_c
 
 def test_the_smallest_object_takes_a_location_of_several() -> None:
     boxes = torch.tensor([[60.0, 60.0, 60.0, 60.0, 0.0], [60.0, 60.0, 30.0, 20.0, 0.0]])
-    points = torch.tensor([[60.0, 60.0]])
-    assert rotated_fcos.assign(points, torch.tensor([8.0]), boxes)[-1:].tolist() == [1]
+    shapes = torch.tensor([[16, 16], [8, 8], [4, 4], [2, 2], [1, 1]])
+    assigned = rotated_fcos.assign(shapes, boxes)
+    assert assigned[7 * 16 + 7] == 1  # the location at 60, 60
+    assert rotated_fcos.assign(shapes, boxes[:1])[7 * 16 + 7] == 0
 
 
 def test_every_object_has_an_anchor_however_small() -> None:
     shapes = torch.tensor([[16, 24], [8, 12], [4, 6], [2, 3], [1, 2]])
     anchors = rotated_retinanet.rotated_anchors(shapes)
     boxes = torch.tensor([[50.0, 50.0, 4.0, 2.0, 0.3], [100.0, 60.0, 190.0, 3.0, 0.1]])
-    assigned = rotated_retinanet.assign(anchors, torch.ones(len(anchors), dtype=torch.bool), boxes)
+    assigned = rotated_retinanet.assign(anchors, torch.ones(len(anchors), dtype=torch.bool), boxes, shapes)
     assert set(assigned[assigned >= 0].tolist()) == {0, 1}
     outside = torch.tensor([[5000.0, 50.0, 40.0, 20.0, 0.3]])
-    assert (rotated_retinanet.assign(anchors, torch.ones(len(anchors), dtype=torch.bool), outside) < 0).all()
+    assert (rotated_retinanet.assign(anchors, torch.ones(len(anchors), dtype=torch.bool), outside, shapes) < 0).all()
     nowhere = torch.zeros(len(anchors), dtype=torch.bool)
-    assert (rotated_retinanet.assign(anchors, nowhere, boxes) == NOT_COUNTED).all()
+    assert (rotated_retinanet.assign(anchors, nowhere, boxes, shapes) == NOT_COUNTED).all()
 
 
 def test_targets_hold_boxes_and_masks_of_the_classes_without_padding() -> None:
     settings = rotated_fcos.RotatedFCOSConfig(num_classes=NUM_CLASSES)
     targets = rotated_fcos.RotatedFCOSHead.targets(instances_of(), SIZE, (100, 130), settings)
     assert rotated_iou(torch.from_numpy(targets["boxes"]), BOXES).min() > 0.999
-    assert targets["class_labels"].tolist() == CLASSES.tolist()
+    assert targets["box_labels"].tolist() == CLASSES.tolist()
     assert targets["class_masks"].shape == (NUM_CLASSES, SIZE[0] // 4, SIZE[1] // 4)
     assert targets["class_masks"].any(axis=(1, 2)).all()
     assert not targets["object_mask"][25:].any()
@@ -255,3 +264,48 @@ def test_settings_without_sense_are_refused(settings: dict[str, float]) -> None:
 def test_decoding_settings_without_sense_are_refused(settings: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(settings))):
         OrientedDecoding(**settings)
+
+
+def varied_boxes(count: int) -> torch.Tensor:
+    """Boxes of all sizes and forms, some of them thin, tiny, or mostly outside of an image of 192 x 128 pixels."""
+    generator = torch.Generator().manual_seed(0)
+    numbers = torch.rand(count, 5, generator=generator)
+    width = 2 * 200 ** numbers[:, 2]
+    height = width * 0.02 ** numbers[:, 3]
+    centers = numbers[:, :2] * torch.tensor([232.0, 168.0]) - 20
+    return regularize_boxes(
+        torch.cat([centers, torch.stack([width, height, (numbers[:, 4] - 0.5) * torch.pi], dim=1)], dim=1)
+    )
+
+
+SHAPES = torch.tensor([[16, 24], [8, 12], [4, 6], [2, 3], [1, 2]])
+
+
+def test_retinanet_finds_the_objects_that_a_look_at_all_pairs_finds() -> None:
+    anchors = rotated_retinanet.rotated_anchors(SHAPES)
+    valid = valid_anchors(SHAPES, torch.tensor([100, 150]), 9)
+    for boxes in varied_boxes(200).split(10):
+        solid = torch.cat([boxes[:, :2], boxes[:, 2:4].clamp(min=1e-3), boxes[:, 4:]], dim=1)
+        iou = pairwise_rotated_iou(solid, anchors) * valid
+        best, chosen = iou.max(dim=0)
+        expected = torch.where(best < 0.4, BACKGROUND, NOT_COUNTED)
+        expected = torch.where(best >= 0.5, chosen, expected)
+        for number, own in enumerate(iou):
+            if own.max() > 0:
+                expected[own >= own.max() * (1 - 1e-6)] = number
+        expected = torch.where(valid, expected, NOT_COUNTED)
+        assert torch.equal(rotated_retinanet.assign(anchors, valid, boxes, SHAPES), expected)
+
+
+def test_fcos_finds_the_objects_that_a_look_at_all_pairs_finds() -> None:
+    points, strides = locations(SHAPES, offset=0.5)
+    for boxes in varied_boxes(200).split(20):
+        distances = encode_points(points[:, None], boxes)  # (P, N, 4)
+        offsets = (distances[..., :2] - distances[..., 2:]).abs().amax(dim=-1) / 2
+        reach, stride = distances.amax(dim=-1), strides[:, None]
+        found = (distances.amin(dim=-1) > 0) & (offsets < 1.5 * stride)
+        found &= (reach >= 4 * stride) | (stride == 8)
+        found &= (reach <= 8 * stride) | (stride == 128)
+        areas, chosen = torch.where(found, boxes[:, 2] * boxes[:, 3], torch.inf).min(dim=1)
+        expected = torch.where(areas.isinf(), BACKGROUND, chosen)
+        assert torch.equal(rotated_fcos.assign(SHAPES, boxes), expected)

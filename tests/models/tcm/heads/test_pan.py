@@ -222,10 +222,11 @@ def test_masked_pixels_do_not_count() -> None:
 def test_masked_pixels_count_among_the_negatives_that_are_drawn() -> None:
     logits = torch.tensor([[9.0, 8.0, 5.0, 4.0, 3.0, 2.0]])
     text, mask = torch.tensor([[0, 0, 1, 0, 0, 1]]) > 0, torch.tensor([[0, 0, 1, 1, 1, 1]]) > 0
+    image = logits[None], text[None], mask[None]
     # One for each of two pixels of text: the hardest two are masked.
-    assert pan._ohem_mask(logits, text, mask, 1).tolist() == [[False, False, True, False, False, True]]
+    assert pan._ohem_mask(*image, 1)[0].tolist() == [[False, False, True, False, False, True]]
     # As many as there are, masked ones included.
-    assert pan._ohem_mask(logits, text, mask, 3).tolist() == [[False, False, True, True, True, True]]
+    assert pan._ohem_mask(*image, 3)[0].tolist() == [[False, False, True, True, True, True]]
 
 
 def test_labels_of_another_size_or_head_are_refused() -> None:

@@ -109,6 +109,19 @@ def test_learns_words_by_heart() -> None:
     assert max(unknown) < min(known) - 2
 
 
+def test_perplexity_tells_words_from_others() -> None:
+    model = taught(["sale", "open", "exit"])
+    classes = torch.full((3, 5), -1)
+    for row, word in zip(classes, ("SALE", "OPEN", "EPNOA"), strict=True):
+        row[: len(word)] = torch.tensor([PRINTABLE_ASCII.index(character) for character in word])
+    known, other, unknown = model.perplexities(classes).tolist()
+    assert 1 <= known < 2
+    assert 1 <= other < 2
+    assert unknown > 10
+    mean = np.log(model.perplexities(classes[:2]).numpy()).mean()  # both have as many characters
+    assert model.loss(classes[:2]).item() == pytest.approx(mean, rel=1e-4)
+
+
 def test_joint_training_leaves_it_alone() -> None:
     assert not any(parameter.requires_grad for parameter in language_model().parameters())
 

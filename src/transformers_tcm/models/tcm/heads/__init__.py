@@ -13,8 +13,12 @@ HEADS = {
     "pan": "PANHead",
     "fcenet": "FCENetHead",
     "abcnet": "ABCNetHead",
+    "spn": "SPNHead",
     "testr": "TESTRHead",
     "deepsolo": "DeepSoloHead",
+    "rotated_fcos": "RotatedFCOSHead",
+    "rotated_atss": "RotatedATSSHead",
+    "rotated_retinanet": "RotatedRetinaNetHead",
 }
 
 

@@ -1,13 +1,14 @@
 """ABCNet: words as two Bézier curves, predicted at every location of a pyramid without anchors.
 
 References: Liu et al., "ABCNet: Real-time Scene Text Spotting with Adaptive Bezier-Curve Network", CVPR 2020, on the
-detector of Tian et al., "FCOS: Fully Convolutional One-Stage Object Detection", ICCV 2019.
+detector of Tian et al., "FCOS: Fully Convolutional One-Stage Object Detection", ICCV 2019. With the BiFPN and the
+recogniser "abinet" it is ABINet++, Fang et al., TPAMI 2023.
 """
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from ....instances import TextInstances
 from ..recognition.proposals import words_to_bezier
 from .base import DecodingSettings, DetectionHead, HeadInputs, Regions, check_range, split_by_image, stacked
 from .boxes import focal_loss, generalized_box_iou, nms
-from .necks import FeaturePyramid
+from .necks import BidirectionalPyramid, FeaturePyramid
 
 __all__ = ["ABCNetConfig", "ABCNetDecoding", "ABCNetHead", "ABCNetOutput"]
 
@@ -49,6 +50,7 @@ class ABCNetConfig:
 
     Args:
         channels: width of pyramid and towers.
+        pyramid: `"fpn"`, or `"bifpn"` for that of ABINet++, which always starts at C2.
         num_convs: convolutions of each of the two towers.
         num_groups: groups of the towers' group norms, of at least two channels each.
         finest_level: 2 or 3, the first level of the pyramid.
@@ -64,6 +66,7 @@ class ABCNetConfig:
     """
 
     channels: int = 256
+    pyramid: Literal["fpn", "bifpn"] = "fpn"
     num_convs: int = 4
     num_groups: int = 32
     finest_level: int = 3
@@ -165,7 +168,11 @@ class ABCNetHead(DetectionHead):
     def __init__(self, settings: ABCNetConfig, in_channels: Sequence[int], num_classes: int = 1):
         super().__init__(settings, in_channels, num_classes)
         channels, num_levels = settings.channels, len(settings.strides)
-        self.neck = FeaturePyramid(in_channels[settings.finest_level - FINEST_INPUT :], channels, num_levels)
+        # The levels below the finest are left out of an FPN, but not of a BiFPN, where they lead on to the others.
+        skipped = settings.finest_level - FINEST_INPUT
+        self.first_map, self.first_level = (skipped, 0) if settings.pyramid == "fpn" else (0, skipped)
+        neck_class = FeaturePyramid if settings.pyramid == "fpn" else BidirectionalPyramid
+        self.neck = neck_class(in_channels[self.first_map :], channels, num_levels + self.first_level)
         self.class_tower, self.box_tower = _tower(settings), _tower(settings)
         self.classifier = nn.Conv2d(channels, 1, 3, padding=1)
         self.box = nn.Conv2d(channels, 4, 3, padding=1)
@@ -182,9 +189,11 @@ class ABCNetHead(DetectionHead):
         prior = self.settings.prior_probability
         init.constant_(self.classifier.get_parameter("bias"), math.log(prior / (1 - prior)))
         init.ones_(self.box_scales)
+        if isinstance(self.neck, BidirectionalPyramid):
+            self.neck.init_weights()
 
     def forward(self, inputs: HeadInputs, with_training_maps: bool = True) -> ABCNetOutput:
-        levels = self.neck(inputs.pyramid[self.settings.finest_level - FINEST_INPUT :])
+        levels = self.neck(inputs.pyramid[self.first_map :])[self.first_level :]
         predictions = [
             self._predict(features, stride, scale)
             for features, stride, scale in zip(levels, self.settings.strides, self.box_scales, strict=True)

@@ -19,6 +19,7 @@ __all__ = [
     "DetectionHead",
     "HeadInputs",
     "Regions",
+    "check_range",
     "level_maps",
     "split_by_image",
     "stacked",
@@ -87,6 +88,15 @@ class HeadInputs:
     valid_sizes: torch.Tensor
     pixel_mask: torch.Tensor | None = None
     score_map: torch.Tensor | None = None
+
+    def to(self, device: torch.device | str | int, non_blocking: bool = False) -> "HeadInputs":
+        """The same on a device, where accelerate runs the head on another one than the image encoder."""
+
+        def moved(tensor: Any) -> Any:
+            return None if tensor is None else tensor.to(device, non_blocking=non_blocking)
+
+        others = {name: moved(value) for name, value in vars(self).items() if name != "pyramid"}
+        return HeadInputs(tuple(moved(level) for level in self.pyramid), **others)
 
 
 @dataclass
@@ -162,12 +172,13 @@ class DetectionHead(nn.Module, ABC):
         display_name: how its paper calls it.
         paper: the paper.
         task: `"text"` or `"oriented"`.
+        default_labels: names of the classes of a model that is given none.
         reads: whether it also reads what it finds; it then has a static method `read(char_logits, settings,
             language_model, text_threshold)`, the last two as in `Recognizer.decode`.
-        keep_in_fp32: modules that stay in float32 in a float16 model.
         rate_scales: learning rates of some of its modules relative to the others', by the ends of their names.
         score_map_loss: form of the auxiliary loss that goes with it: `"bce"`, `"dice"` or `"masked_bce"`.
         score_map_input: what is concatenated to C5: the `"cosine"` or the `"logits"` of the score map.
+        keep_in_float32: names of layers whose activations or statistics exceed the reach of float16.
 
     Args:
         settings: an object of the `config_class`.
@@ -181,17 +192,23 @@ class DetectionHead(nn.Module, ABC):
     display_name: ClassVar[str]
     paper: ClassVar[str]
     task: ClassVar[str] = "text"
+    default_labels: ClassVar[tuple[str, ...]] = ("text",)
     reads: ClassVar[bool] = False
     rate_scales: ClassVar[dict[str, float]] = {}
-    keep_in_fp32: ClassVar[tuple[str, ...]] = ()
     score_map_loss: ClassVar[str]
     score_map_input: ClassVar[str] = "cosine"
+    keep_in_float32: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, settings: Any, in_channels: Sequence[int], num_classes: int = 1):
         super().__init__()
         self.settings = settings
         # Of a head that reads, where its settings have one.
         self.language_model: CharacterLanguageModel | None = None
+
+    @property
+    def spelling(self) -> nn.Module | None:
+        """Of a head that reads, the part that learns from words without pictures; see `Recognizer.spelling`."""
+        return self.language_model
 
     def init_weights(self) -> None:
         """Weights that start other than those of every convolution and norm; set with `transformers.initialization`."""

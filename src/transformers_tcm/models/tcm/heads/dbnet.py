@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from huggingface_hub.dataclasses import strict
-from torch import nn
 from transformers.utils import ModelOutput
 
 from .... import geometry
@@ -19,6 +18,7 @@ from ....instances import TextInstances
 from ..losses_tcm import balanced_binary_cross_entropy, dice_loss
 from .base import DecodingSettings, DetectionHead, HeadInputs, Regions, check_range, stacked, valid_parts
 from .necks import ConcatenatedFPN
+from .shrinking import find_regions, map_branch, map_logits, offset_in_pixels, shrink_distance
 
 __all__ = ["DBNetConfig", "DBNetDecoding", "DBNetHead", "DBNetOutput"]
 
@@ -106,8 +106,6 @@ class DBNetHead(DetectionHead):
     """Pyramid, probability branch and threshold branch."""
 
     config_class = DBNetConfig
-    # In float16 activations and statistics there are beyond its largest number.
-    keep_in_fp32 = ("probability.0", "probability.1", "threshold.0", "threshold.1")
     decoding_class = DBNetDecoding
     presets = {
         "tiny": {"neck_channels": 128, "hidden_channels": 32},
@@ -116,20 +114,21 @@ class DBNetHead(DetectionHead):
     display_name = "DBNet"
     paper = "Liao et al., Real-time Scene Text Detection with Differentiable Binarization, AAAI 2020"
     score_map_loss = "bce"
+    keep_in_float32 = ("probability.0", "probability.1", "threshold.0", "threshold.1")
 
     def __init__(self, settings: DBNetConfig, in_channels: Sequence[int], num_classes: int = 1):
         super().__init__(settings, in_channels, num_classes)
         self.neck = ConcatenatedFPN(in_channels, settings.neck_channels, settings.adaptive_scale_fusion)
-        self.probability = _map_branch(settings.neck_channels, settings.hidden_channels)
-        self.threshold = _map_branch(settings.neck_channels, settings.hidden_channels)
+        self.probability = map_branch(settings.neck_channels, settings.hidden_channels)
+        self.threshold = map_branch(settings.neck_channels, settings.hidden_channels)
 
     def forward(self, inputs: HeadInputs, with_training_maps: bool = True) -> DBNetOutput:
         features = self.neck(inputs.pyramid)
         # Sigmoids in float32: the steep step function would turn the rounding of half precision into noise.
-        prob_map = _logits(self.probability, features).sigmoid()
+        prob_map = map_logits(self.probability, features).sigmoid()
         if not with_training_maps:
             return DBNetOutput(prob_map=prob_map)
-        threshold_map = _logits(self.threshold, features).sigmoid()
+        threshold_map = map_logits(self.threshold, features).sigmoid()
         binary_map = torch.sigmoid(self.settings.steepness * (prob_map - threshold_map))
         return DBNetOutput(prob_map=prob_map, threshold_map=threshold_map, binary_map=binary_map)
 
@@ -158,30 +157,28 @@ class DBNetHead(DetectionHead):
     ) -> dict[str, np.ndarray]:
         """Target maps (height, width) of one image.
 
-        `shrink_map` and `shrink_mask` are uint8, the shrunk text and where it counts; `threshold_map`
-        float32, highest on the outlines, and `threshold_mask` uint8, where it counts. Ignored, tiny and vanishing words
-        are masked out.
+        `shrink_map` and `shrink_mask` are uint8, the shrunk text and where it counts; `threshold_map` float16, highest
+        on the outlines, and `threshold_mask` uint8, where it counts. Ignored, tiny and vanishing words are masked out.
         """
         import cv2
 
-        low, high = settings.threshold_min, settings.threshold_max
         shrink_map, threshold_mask = np.zeros(size, np.uint8), np.zeros(size, np.uint8)
         shrink_mask = np.ones(size, np.uint8)
-        closeness = np.zeros(size, np.float32)
+        threshold_map = np.full(size, settings.threshold_min, np.float16)
         for polygon, ignore in zip(instances.polygons, instances.ignored, strict=True):
-            distance = _shrink_distance(polygon, settings.shrink_ratio)
-            shrunk = [] if ignore or _is_tiny(polygon, settings) else _offset_in_pixels(polygon, -int(distance + 0.5))
+            distance = shrink_distance(polygon, settings.shrink_ratio)
+            shrunk = [] if ignore or _is_tiny(polygon, settings) else offset_in_pixels(polygon, -int(distance + 0.5))
             if len(shrunk) != 1:
                 cv2.fillPoly(shrink_mask, [polygon.astype(np.int32)], 0)
                 continue
             cv2.fillPoly(shrink_map, [shrunk[0].astype(np.int32)], 1)
-            _draw_border(polygon, distance, closeness, threshold_mask)
+            _draw_border(polygon, distance, settings, threshold_map, threshold_mask)
         for mask in (shrink_mask, threshold_mask):
             mask[valid_size[0] :], mask[:, valid_size[1] :] = 0, 0
         return {
             "shrink_map": shrink_map,
             "shrink_mask": shrink_mask,
-            "threshold_map": low + (high - low) * closeness,
+            "threshold_map": threshold_map,
             "threshold_mask": threshold_mask,
         }
 
@@ -196,48 +193,11 @@ class DBNetHead(DetectionHead):
         outlines: list[list[np.ndarray]] = []
         scores = []
         for probabilities in valid_parts(maps["prob_map"], valid_sizes, "prob_map"):
-            regions = _find_regions(probabilities[0], decoding)
+            regions = find_regions(probabilities[0], decoding)
             grown = [(grow(outline, decoding.unclip_ratio), score) for outline, score in regions]
             outlines.append([outline for outline, _ in grown if outline is not None])
             scores.append(np.array([score for outline, score in grown if outline is not None]))
         return Regions.from_outlines(outlines, scores)
-
-
-def _map_branch(in_channels: int, hidden_channels: int) -> nn.Sequential:
-    """One full-resolution map of logits from features at stride 4."""
-    return nn.Sequential(
-        nn.Conv2d(in_channels, hidden_channels, 3, padding=1, bias=False),
-        nn.BatchNorm2d(hidden_channels),
-        nn.ReLU(inplace=True),
-        nn.ConvTranspose2d(hidden_channels, hidden_channels, 2, 2),
-        nn.BatchNorm2d(hidden_channels),
-        nn.ReLU(inplace=True),
-        nn.ConvTranspose2d(hidden_channels, 1, 2, 2),
-    )
-
-
-def _logits(branch: nn.Sequential, features: torch.Tensor) -> torch.Tensor:
-    """The map (B, 1, H, W) float32 of a branch.
-
-    Its first convolution leaves the reach of float16, and so do the statistics of its norm: models in float16 keep
-    both in float32, see `TCMForTextDetection._keep_in_fp32_modules`.
-    """
-    start, rest = branch[:2], branch[2:]
-    if features.dtype == torch.float16 and branch.get_parameter("0.weight").dtype == torch.float32:
-        with torch.autocast(features.device.type, enabled=False):
-            hidden = start(features.float())
-        return rest(hidden.to(branch.get_parameter("3.weight").dtype)).float()
-    return branch(features).float()
-
-
-def _shrink_distance(polygon: np.ndarray, ratio: float) -> float:
-    """How far a polygon is moved in: area x (1 - ratio^2) / perimeter, in pixels."""
-    return abs(geometry.signed_area(polygon)) * (1 - ratio**2) / (geometry.perimeter(polygon) + 1e-3)
-
-
-def _offset_in_pixels(polygon: np.ndarray, distance: float) -> list[np.ndarray]:
-    """Outlines on whole pixels, as the released detectors were trained on."""
-    return geometry.offset_polygon(np.trunc(polygon), distance, precision=1)
 
 
 def _is_tiny(polygon: np.ndarray, settings: DBNetConfig) -> bool:
@@ -249,22 +209,25 @@ def _is_tiny(polygon: np.ndarray, settings: DBNetConfig) -> bool:
     return bool(sides.min() < settings.min_short_side)
 
 
-def _draw_border(polygon: np.ndarray, distance: float, closeness: np.ndarray, mask: np.ndarray) -> None:
-    """Raise `closeness` to 1 - d / distance, d from the outline; mark the dilated polygon in `mask`."""
+def _draw_border(
+    polygon: np.ndarray, distance: float, settings: DBNetConfig, threshold_map: np.ndarray, mask: np.ndarray
+) -> None:
+    """Raise the threshold near an outline, to its highest there, and mark the dilated polygon, both in place."""
     import cv2
 
-    dilated = _offset_in_pixels(polygon, distance)
+    dilated = offset_in_pixels(polygon, distance)
     if len(dilated) != 1:
         return
     cv2.fillPoly(mask, [dilated[0].astype(np.int32)], 1)
-    height, width = closeness.shape
+    height, width = threshold_map.shape
     left, top = np.clip(np.floor(dilated[0].min(axis=0)).astype(int), 0, [width, height])
     right, bottom = np.clip(np.ceil(dilated[0].max(axis=0)).astype(int) + 1, 0, [width, height])
     if left >= right or top >= bottom:
         return
-    near = 1 - _distance_to_outline(polygon, np.arange(left, right), np.arange(top, bottom)) / distance
-    target = closeness[top:bottom, left:right]
-    np.maximum(target, near, out=target)
+    away = _distance_to_outline(polygon, np.arange(left, right), np.arange(top, bottom)) / distance
+    near = settings.threshold_max - (settings.threshold_max - settings.threshold_min) * away
+    target = threshold_map[top:bottom, left:right]
+    np.maximum(target, near.astype(np.float16), out=target)
 
 
 def _distance_to_outline(polygon: np.ndarray, columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -279,33 +242,6 @@ def _distance_to_outline(polygon: np.ndarray, columns: np.ndarray, rows: np.ndar
         squared = (x - from_x - along * edge_x) ** 2 + (y - from_y - along * edge_y) ** 2
         np.minimum(nearest, squared, out=nearest)
     return np.sqrt(nearest)
-
-
-def _find_regions(probabilities: np.ndarray, decoding: DBNetDecoding) -> list[tuple[np.ndarray, float]]:
-    """Outlines (K, 2) of text regions in a (H, W) map and their mean probability."""
-    import cv2
-
-    text = (probabilities > decoding.threshold).astype(np.uint8)
-    contours, _ = cv2.findContours(text, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
-    if len(contours) > decoding.max_candidates:
-        contours = sorted(contours, key=cv2.contourArea, reverse=True)[: decoding.max_candidates]
-    regions = []
-    for contour in contours:
-        if min(cv2.minAreaRect(contour)[1]) >= decoding.min_size:
-            score = _box_score(probabilities, contour)
-            if score >= decoding.box_threshold:
-                regions.append((contour[:, 0].astype(np.float32), score))
-    return regions
-
-
-def _box_score(probabilities: np.ndarray, contour: np.ndarray) -> float:
-    """Mean of the map inside a contour (K, 1, 2), looked at within its bounding box only."""
-    import cv2
-
-    left, top, width, height = cv2.boundingRect(contour)
-    inside = np.zeros((height, width), np.uint8)
-    cv2.fillPoly(inside, [contour - np.array([left, top], dtype=contour.dtype)], 1)
-    return cv2.mean(probabilities[top : top + height, left : left + width], inside)[0]
 
 
 def _unclip_quad(outline: np.ndarray, ratio: float) -> np.ndarray:

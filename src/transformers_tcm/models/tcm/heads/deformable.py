@@ -22,6 +22,7 @@ from transformers import initialization as init
 from .... import geometry
 from ....bezier import bernstein_basis, short_sides
 from ....instances import TextInstances
+from ..layers_tcm import TCMMultiheadAttention
 from ..recognition.proposals import words_to_bezier
 from ..recognition.reading import PRINTABLE_ASCII
 from .base import DecodingSettings, DetectionHead, HeadInputs, Labels, Maps, Regions, check_range, stacked
@@ -366,6 +367,13 @@ def sample_by_rows(
     return sums.view(batch_size, locations.shape[1], -1)  # (B Lq h, D / h) -> (B, Lq, D)
 
 
+class TCMGroupNorm(nn.GroupNorm):
+    """Also for levels of one cell where every group has but one channel, which the layer of torch refuses."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return torch.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
+
+
 class LevelProjection(nn.Module):
     """A stage of the image encoder, or the level before, as a level of D channels.
 
@@ -381,7 +389,7 @@ class LevelProjection(nn.Module):
         self.num_scores = num_scores
         kernel, stride = (3, 2) if halve else (1, 1)
         self.conv = nn.Conv2d(in_channels, hidden_size, kernel, stride=stride, padding=kernel // 2)
-        self.norm = nn.GroupNorm(NUM_GROUPS, hidden_size)
+        self.norm = TCMGroupNorm(NUM_GROUPS, hidden_size)
 
     def init_weights(self) -> None:
         """Xavier, with zeros for a score map, whose use is to be learned."""
@@ -393,8 +401,7 @@ class LevelProjection(nn.Module):
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """(B, C, h, w) to (B, D, h', w')."""
-        # Not the module's own forward, which refuses levels of one cell where every group has but one channel.
-        return torch.group_norm(self.conv(features), NUM_GROUPS, self.norm.weight, self.norm.bias, self.norm.eps)
+        return self.norm(self.conv(features))
 
 
 class LayerMLP(nn.Module):
@@ -438,8 +445,8 @@ class DecoderStream(LayerMLP):
     def __init__(self, settings: DeformableConfig):
         super().__init__(settings)
         size, heads, points = settings.hidden_size, settings.num_heads, settings.decoder_points
-        self.within = nn.MultiheadAttention(size, heads, settings.dropout, batch_first=True)
-        self.between = nn.MultiheadAttention(size, heads, settings.dropout, batch_first=True)
+        self.within = TCMMultiheadAttention(size, heads, settings.dropout, batch_first=True)
+        self.between = TCMMultiheadAttention(size, heads, settings.dropout, batch_first=True)
         self.across = MultiScaleDeformableAttention(size, heads, settings.num_levels, points)
         self.within_norm, self.between_norm, self.across_norm = (nn.LayerNorm(size) for _ in range(3))
 
@@ -457,11 +464,11 @@ class DecoderStream(LayerMLP):
         batch_size, num_queries, num_members, _ = states.shape
         members = states.flatten(0, 1)  # (B, Q, N, D) -> (B Q, N, D)
         placed = (states + positions).flatten(0, 1)
-        seen = self.within(placed, placed, members, need_weights=False)[0]
+        seen = self.within(placed, placed, members)[0]
         states = self.within_norm(members + self.dropout(seen)).unflatten(0, (batch_size, num_queries))
         # Queries see each other without positions (the members of one place in all queries).
         queries = states.transpose(1, 2).flatten(0, 1)  # (B, Q, N, D) -> (B N, Q, D)
-        seen = self.between(queries, queries, queries, need_weights=False)[0]
+        seen = self.between(queries, queries, queries)[0]
         queries = self.between_norm(queries + self.dropout(seen))
         states = queries.unflatten(0, (batch_size, num_members)).transpose(1, 2)
         places = references.expand(-1, -1, num_members, -1, -1).flatten(1, 2)  # (B, Q N, L, 2 or 4)

@@ -19,6 +19,7 @@ from transformers.utils import ModelOutput
 
 from .... import geometry
 from ....instances import TextInstances
+from ..losses_tcm import sum_of_largest
 from .base import (
     DecodingSettings,
     DetectionHead,
@@ -480,10 +481,13 @@ def _text_loss(logits: torch.Tensor, text: torch.Tensor, counts: torch.Tensor, n
     fewer.
     """
     losses = functional.cross_entropy(logits, text.long(), reduction="none")
-    positive, negative = losses[text & counts], losses[~text & counts]
-    wanted = int(len(positive) * negative_ratio) if len(positive) else NEGATIVES_WITHOUT_TEXT
-    hardest = negative.topk(min(wanted, len(negative))).values
-    return (positive.sum() + hardest.sum()) / max(len(positive) + len(hardest), 1)
+    positive, negative = text & counts, ~text & counts
+    num_positive = positive.sum()
+    wanted = torch.where(num_positive > 0, (num_positive * negative_ratio).long(), NEGATIVES_WITHOUT_TEXT)
+    num_negative = torch.minimum(wanted, negative.sum())
+    # What does not count is smaller than any cross-entropy.
+    hardest = sum_of_largest(torch.where(negative, losses, -1.0).reshape(1, -1), num_negative[None])[0]
+    return ((losses * positive).sum() + hardest) / (num_positive + num_negative).clamp(min=1)
 
 
 def _center_loss(logits: torch.Tensor, center: torch.Tensor, positive: torch.Tensor) -> torch.Tensor:

@@ -3,7 +3,8 @@
 References: FPN, Lin et al., CVPR 2017; its coarser levels by strided convolution, Lin et al., "Focal Loss for Dense
 Object Detection" (RetinaNet), ICCV 2017; DBNet, Liao et al., AAAI 2020; adaptive scale fusion, Liao et al., TPAMI 2022;
 feature pyramid enhancement, Wang et al., "Efficient and Accurate Arbitrary-Shaped Text Detection with Pixel
-Aggregation Network" (PAN), ICCV 2019.
+Aggregation Network" (PAN), ICCV 2019; BiFPN, Tan et al., "EfficientDet: Scalable and Efficient Object Detection",
+CVPR 2020.
 """
 
 from collections.abc import Sequence
@@ -11,9 +12,13 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 from torch.nn import functional
+from transformers import initialization as init
+
+from ..layers_tcm import TCMConvNorm
 
 __all__ = [
     "AdaptiveScaleFusion",
+    "BidirectionalPyramid",
     "ConcatenatedFPN",
     "FeatureEnhancement",
     "FeaturePyramid",
@@ -40,12 +45,16 @@ class ConcatenatedFPN(nn.Module):
 
     def forward(self, pyramid: Sequence[torch.Tensor]) -> torch.Tensor:
         """C2 … C5 (B, C_i, H / stride, W / stride) to (B, channels, H/4, W/4)."""
-        size = pyramid[0].shape[-2:]
         merged = [lateral(features) for lateral, features in zip(self.lateral, pyramid, strict=True)]
         for level in range(len(merged) - 1, 0, -1):
             merged[level - 1] = merged[level - 1] + functional.interpolate(
                 merged[level], size=merged[level - 1].shape[-2:]
             )
+        return self.concatenated(merged)
+
+    def concatenated(self, merged: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Levels (B, channels, h_i, w_i) of the top-down pyramid, the finest first, to (B, channels, H/4, W/4)."""
+        size = merged[0].shape[-2:]
         levels = [smooth(features) for smooth, features in zip(self.smooth, merged, strict=True)]
         levels = [levels[0], *(functional.interpolate(features, size=size) for features in levels[1:])]
         fused = torch.cat(levels, dim=1)
@@ -197,3 +206,95 @@ class InputFeaturePyramid(FeaturePyramid):
             coarsest = halve(coarsest)
             levels.append(coarsest)
         return levels
+
+
+class BidirectionalPyramid(nn.Module):
+    """BiFPN: levels flow down the pyramid and up again, weighed against each other wherever they meet (EfficientDet).
+
+    Args:
+        in_channels: channels of C2 … C5.
+        channels: channels of every level.
+        num_levels: levels given out, at least one for each map taken in; the others each halve the one before.
+        num_repeats: times down and up.
+
+    Raises:
+        ValueError: if there are fewer levels than maps.
+    """
+
+    def __init__(self, in_channels: Sequence[int], channels: int, num_levels: int, num_repeats: int = 2):
+        super().__init__()
+        self.num_further = num_levels - len(in_channels)
+        if self.num_further < 0:
+            raise ValueError(f"{len(in_channels)} feature maps make at least as many levels, got {num_levels}")
+        self.reduce = TCMConvNorm(in_channels[-1], channels, 1, relu=False) if self.num_further else None
+        widths = [[*in_channels, *[channels] * self.num_further], *[[channels] * num_levels] * (num_repeats - 1)]
+        self.layers = nn.ModuleList(BidirectionalLayer(layer, channels) for layer in widths)
+
+    def init_weights(self) -> None:
+        """Levels start with equal weights."""
+        for module in self.modules():
+            if isinstance(module, WeightedFusion):
+                init.ones_(module.weights)
+
+    def forward(self, pyramid: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Maps (B, C_i, h_i, w_i), each half as large as the one before, to levels (B, channels, h_i, w_i).
+
+        A further level has half the height and width of the one before it, rounded up.
+        """
+        levels = list(pyramid)
+        coarsest = levels[-1] if self.reduce is None else self.reduce(levels[-1])
+        for _ in range(self.num_further):
+            coarsest = _halved(coarsest)
+            levels.append(coarsest)
+        for layer in self.layers:
+            levels = layer(levels)
+        return levels
+
+
+class BidirectionalLayer(nn.Module):
+    """Once down the pyramid and once up.
+
+    Args:
+        in_channels: of the levels taken in, the finest first.
+        channels: of the levels given out.
+    """
+
+    def __init__(self, in_channels: Sequence[int], channels: int):
+        super().__init__()
+        finer, last = in_channels[:-1], in_channels[-1]
+        coarser = [channels] * (len(finer) - 1) + [last]
+        self.top_down = nn.ModuleList(WeightedFusion(widths, channels) for widths in zip(finer, coarser, strict=True))
+        self.bottom_up = nn.ModuleList(WeightedFusion((width, channels, channels), channels) for width in finer[1:])
+        self.bottom_up.append(WeightedFusion((last, channels), channels))
+
+    def forward(self, levels: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """Levels (B, C_i, h_i, w_i), the finest first, to levels (B, channels, h_i, w_i)."""
+        down = [levels[-1]]
+        for level, fuse in reversed(list(zip(levels[:-1], self.top_down, strict=True))):
+            down.insert(0, fuse(level, functional.interpolate(down[0], size=level.shape[-2:])))
+        up = down[:1]
+        for level, met, fuse in zip(levels[1:-1], down[1:-1], self.bottom_up[:-1], strict=True):
+            up.append(fuse(level, met, _halved(up[-1])))
+        return [*up, self.bottom_up[-1](levels[-1], _halved(up[-1]))]
+
+
+class WeightedFusion(nn.Module):
+    """Maps of one size, each brought to one width, in learned shares: "fast normalized fusion" (EfficientDet, 3.3)."""
+
+    def __init__(self, in_channels: Sequence[int], channels: int):
+        super().__init__()
+        self.lateral = nn.ModuleList(
+            nn.Identity() if width == channels else TCMConvNorm(width, channels, 1, relu=False) for width in in_channels
+        )
+        self.weights = nn.Parameter(torch.ones(len(in_channels)))
+        self.smooth = TCMConvNorm(channels, channels, 3, relu=False)
+
+    def forward(self, *maps: torch.Tensor) -> torch.Tensor:
+        weights = self.weights.relu()
+        shares = weights / (weights.sum() + 1e-4)
+        parts = (share * layer(features) for share, layer, features in zip(shares, self.lateral, maps, strict=True))
+        return self.smooth(functional.silu(torch.stack(list(parts)).sum(dim=0)))
+
+
+def _halved(features: torch.Tensor) -> torch.Tensor:
+    return functional.max_pool2d(features, 3, stride=2, padding=1)

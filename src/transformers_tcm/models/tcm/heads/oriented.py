@@ -21,11 +21,11 @@ from torch.nn import functional
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
+from ....dota import DOTA_V1_CLASSES
 from ....rotated_boxes import (
     boxes_to_quads,
     quads_to_boxes,
     regularize_boxes,
-    rotated_iou_pairs,
     rotated_nms,
     wrap_angle,
 )
@@ -56,7 +56,7 @@ __all__ = [
     "level_shapes",
     "locations",
     "matched_objects",
-    "overlapping_anchors",
+    "near_locations",
     "tower",
     "valid_anchors",
 ]
@@ -189,6 +189,7 @@ class OrientedHead(DetectionHead):
 
     decoding_class = OrientedDecoding
     task = "oriented"
+    default_labels = DOTA_V1_CLASSES
     score_map_loss = "masked_bce"
     score_map_input: ClassVar[str] = "logits"
     anchors_per_location: ClassVar[int] = 1
@@ -242,7 +243,7 @@ class OrientedHead(DetectionHead):
         learnt like all others, as in the release; objects without an area are left out.
 
         Returns:
-            `boxes` (N, 5) float32 in le90 form, `class_labels` (N,) int64, `valid_size` (2,) int64 height and width,
+            `boxes` (N, 5) float32 in le90 form, `box_labels` (N,) int64, `valid_size` (2,) int64 height and width,
             and the masks of the auxiliary loss at a quarter of the size: `class_masks` (K, H/4, W/4) uint8, the objects
             of each class, `object_mask` (H/4, W/4) uint8, those of any class.
 
@@ -261,7 +262,7 @@ class OrientedHead(DetectionHead):
         masks[:, rows:], masks[:, :, columns:] = 0, 0
         return {
             "boxes": boxes,
-            "class_labels": labels,
+            "box_labels": labels,
             "valid_size": np.array(valid_size, np.int64),
             "class_masks": masks,
             "object_mask": masks.max(axis=0),
@@ -358,6 +359,37 @@ def locations(shapes: torch.Tensor, offset: float) -> tuple[torch.Tensor, torch.
     return torch.cat(points), torch.cat(strides)
 
 
+def near_locations(
+    boxes: torch.Tensor, radii: torch.Tensor, shapes: torch.Tensor, offset: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pairs of an object and a location in a square around its centre: both indices (Q,).
+
+    Found by counting cells, not by looking at all locations: there may be a thousand objects in an image.
+
+    Args:
+        boxes: (N, 5).
+        radii: (N, L) half the side of the square in pixels, for each level.
+        shapes: (L, 2) height and width of each level.
+        offset: as of `locations`.
+    """
+    objects, places, start = [], [], 0
+    for radius, size, stride in zip(radii.T, shapes, STRIDES, strict=True):
+        height_width = size.tolist()
+        limit = torch.tensor(height_width[::-1], device=boxes.device) - 1
+        # (N, 2) first and last column and row
+        first = ((boxes[:, :2] - radius[:, None]) / stride - offset).ceil().long().clamp(min=0)
+        last = torch.minimum(((boxes[:, :2] + radius[:, None]) / stride - offset).floor().long(), limit)
+        columns, rows = (last - first + 1).clamp(min=0).unbind(dim=1)
+        counts = columns * rows
+        own = torch.arange(len(boxes), device=boxes.device).repeat_interleave(counts)
+        number = torch.arange(len(own), device=boxes.device) - (counts.cumsum(dim=0) - counts)[own]
+        row, column = first[own, 1] + number // columns[own], first[own, 0] + number % columns[own]
+        objects.append(own)
+        places.append(start + row * height_width[1] + column)
+        start += math.prod(height_width)
+    return torch.cat(objects), torch.cat(places)
+
+
 def valid_anchors(shapes: torch.Tensor, valid_size: torch.Tensor, anchors_per_location: int) -> torch.Tensor:
     """(P,) bool, the anchors within an image padded to a multiple of 32, before it was padded to the batch's size."""
     height, width = (PAD_MULTIPLE * math.ceil(side / PAD_MULTIPLE) for side in valid_size.tolist())
@@ -418,25 +450,23 @@ def _in_frame(vectors: torch.Tensor, angles: torch.Tensor) -> torch.Tensor:
     return torch.stack([cos * x + sin * y, cos * y - sin * x], dim=-1)
 
 
-def overlapping_anchors(boxes: torch.Tensor, anchors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Pairs of an object (N, 5) and an anchor (A, 5) that may overlap: their indices (Q,) and IoU (Q,)."""
-    return rotated_iou_pairs(boxes, anchors, MIN_SIDE)
-
-
 def best_objects(
-    objects: torch.Tensor, anchors: torch.Tensor, ious: torch.Tensor, num_anchors: int
+    objects: torch.Tensor, places: torch.Tensor, values: torch.Tensor, num_places: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The highest IoU (A,) of each anchor and the object (A,) that attains it, the first of several; 0 and -1 for none.
+    """The highest value (P,) at each place and the object (P,) that attains it, the first of several.
+
+    Where there is no object they are -inf and `BACKGROUND`.
 
     Args:
-        objects, anchors, ious: (Q,) pairs of both and their IoU.
-        num_anchors: A.
+        objects, places, values: (Q,) pairs of both and their value, such as their IoU.
+        num_places: P.
     """
-    best = ious.new_zeros(num_anchors).scatter_reduce(0, anchors, ious, "amax")
-    attained = ious >= best[anchors]
+    best = torch.full((num_places,), -torch.inf, dtype=values.dtype, device=values.device)
+    best = best.scatter_reduce(0, places, values, "amax")
+    attained = values >= best[places]
     none = torch.iinfo(torch.int64).max
-    first = torch.full((num_anchors,), none, device=ious.device)
-    first = first.scatter_reduce(0, anchors[attained], objects[attained], "amin")
+    first = torch.full((num_places,), none, device=values.device)
+    first = first.scatter_reduce(0, places[attained], objects[attained], "amin")
     return best, torch.where(first == none, BACKGROUND, first)
 
 
@@ -444,7 +474,7 @@ def matched_objects(assigned: torch.Tensor, labels: Mapping[str, torch.Tensor]) 
     """Boxes (M, 5) and classes (M,) of the objects at those M of all places (B, P) that have one."""
     boxes = split_by_image(labels, "boxes")
     numbers = [assigned[image][assigned[image] >= 0] for image in range(len(assigned))]
-    classes = split_by_image(labels, "class_labels")
+    classes = split_by_image(labels, "box_labels")
     return (
         torch.cat([one[found] for one, found in zip(boxes, numbers, strict=True)]),
         torch.cat([one[found] for one, found in zip(classes, numbers, strict=True)]).long(),

@@ -18,6 +18,7 @@ from transformers.utils import ModelOutput
 
 from .... import geometry
 from ....instances import TextInstances
+from ..losses_tcm import kth_largest
 from .base import (
     DecodingSettings,
     DetectionHead,
@@ -177,9 +178,7 @@ class PANHead(DetectionHead):
                 f"{tuple(text_logits.shape)}; build them with the collator for the padded size of the batch"
             )
         text, kernels, counts = text_ids > 0, kernel_ids > 0, mask > 0
-        sampled = torch.stack(
-            [_ohem_mask(*image, self.settings.negative_ratio) for image in zip(text_logits, text, counts, strict=True)]
-        )
+        sampled = _ohem_mask(text_logits, text, counts, self.settings.negative_ratio)
         terms = [self._embedding_loss(*image) for image in zip(maps.embedding, text_ids, kernel_ids, strict=True)]
         aggregation, discrimination = (torch.stack(values).mean() for values in zip(*terms, strict=True))
         return {
@@ -220,13 +219,13 @@ class PANHead(DetectionHead):
     ) -> dict[str, np.ndarray]:
         """Target maps (height, width) of one image.
 
-        `text_ids` and `kernel_ids` are int32, the number of the word, from 1 on, that a pixel belongs to or is in the
+        `text_ids` and `kernel_ids` are int16, the number of the word, from 1 on, that a pixel belongs to or is in the
         kernel of, and 0 for the background; `text_mask` uint8, where they count. Later words lie on top of earlier
         ones. A word too small for a kernel is text without one; ignored words and the padding are masked out.
         """
         import cv2
 
-        text_ids, kernel_ids = np.zeros(size, np.int32), np.zeros(size, np.int32)
+        text_ids, kernel_ids = np.zeros(size, np.int16), np.zeros(size, np.int16)
         text_mask = np.ones(size, np.uint8)
         number = 0
         for polygon, ignore in zip(instances.polygons, instances.ignored, strict=True):
@@ -257,15 +256,14 @@ class PANHead(DetectionHead):
 
 
 def _ohem_mask(logits: torch.Tensor, text: torch.Tensor, mask: torch.Tensor, negative_ratio: float) -> torch.Tensor:
-    """Which pixels (h, w) of one image the loss looks at: text and the background most taken for it.
+    """Which pixels (B, h, w) the loss looks at: text and each image's background most taken for it.
 
     As in the released losses, masked background may be among the hardest and is not replaced.
     """
-    num_negatives = min(int((text & mask).sum() * negative_ratio), int((~text).sum()))
-    if num_negatives == 0:
-        return mask
-    hardest = logits.detach()[~text].topk(num_negatives).values[-1]
-    return ((logits >= hardest) | text) & mask
+    num_negatives = torch.minimum(((text & mask).sum(dim=(1, 2)) * negative_ratio).long(), (~text).sum(dim=(1, 2)))
+    background = logits.detach().masked_fill(text, -torch.inf).flatten(1)
+    hardest = kth_largest(background, num_negatives)[:, None, None]
+    return ((logits >= hardest) | text | (num_negatives == 0)[:, None, None]) & mask
 
 
 def _squared_dice_loss(logits: torch.Tensor, target: torch.Tensor, sampled: torch.Tensor) -> torch.Tensor:

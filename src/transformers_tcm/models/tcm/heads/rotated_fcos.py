@@ -4,6 +4,7 @@ References: Tian et al., "FCOS: Fully Convolutional One-Stage Object Detection",
 normalised distances of its second edition; its rotated form of MMRotate, Zhou et al., ACM MM 2022.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,13 +19,13 @@ from ....rotated_boxes import rotated_iou
 from .base import Regions, split_by_image
 from .necks import FeaturePyramid
 from .oriented import (
-    BACKGROUND,
     MIN_IOU,
     STRIDES,
     CenternessConfig,
     OrientedDecoding,
     OrientedHead,
     OrientedHeadOutput,
+    best_objects,
     centerness,
     decode_points,
     decode_regions,
@@ -33,6 +34,7 @@ from .oriented import (
     level_shapes,
     locations,
     matched_objects,
+    near_locations,
 )
 
 __all__ = ["RotatedFCOSConfig", "RotatedFCOSHead"]
@@ -92,7 +94,7 @@ class RotatedFCOSHead(OrientedHead):
         """Focal loss over all locations; -ln IoU weighted by centre-ness, and the latter's cross-entropy, over those
         that objects are assigned to."""
         points, strides = locations(maps["level_shapes"], offset=0.5)
-        assigned = torch.stack([assign(points, strides, boxes) for boxes in split_by_image(labels, "boxes")])
+        assigned = torch.stack([assign(maps["level_shapes"], boxes) for boxes in split_by_image(labels, "boxes")])
         boxes, classes = matched_objects(assigned, labels)  # (M, 5) and (M,)
         positive = assigned >= 0
         places = torch.nonzero(positive)[:, 1]
@@ -130,32 +132,26 @@ def boxes_of(maps: Mapping[str, Any]) -> Callable[[int, torch.Tensor], torch.Ten
     return boxes_at
 
 
-def assign(points: torch.Tensor, strides: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
+def assign(shapes: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
     """The object (P,) that each location is to find, `BACKGROUND` for none.
 
     A location finds an object when it lies inside, near the centre, and the farthest side is in the reach of its level.
     The smallest of several objects wins.
 
     Args:
-        points: (P, 2) locations of all levels.
-        strides: (P,) theirs.
+        shapes: (L, 2) height and width of each level.
         boxes: (N, 5) in le90 form.
     """
-    if not len(boxes):
-        return torch.full((len(points),), BACKGROUND, device=points.device)
-    areas = boxes[:, 2] * boxes[:, 3]
-    assigned = []
-    # Level by level, so that less of the (P_l, N, 4) distances is held at once.
-    for stride in STRIDES:
-        some = points[strides == stride]
-        distances = encode_points(some[:, None], boxes)  # (P_l, N, 4)
-        offsets = (distances[..., :2] - distances[..., 2:]).abs() / 2
-        reach = distances.amax(dim=-1)
-        found = (distances.amin(dim=-1) > 0) & (offsets.amax(dim=-1) < CENTER_RADIUS * stride)
-        if stride != STRIDES[0]:
-            found &= reach >= REACH * stride / 2
-        if stride != STRIDES[-1]:
-            found &= reach <= REACH * stride
-        smallest, chosen = torch.where(found, areas, torch.inf).min(dim=1)
-        assigned.append(torch.where(smallest.isinf(), BACKGROUND, chosen))
-    return torch.cat(assigned)
+    points, strides = locations(shapes, offset=0.5)
+    # The square near the centre is turned with the object; this one holds it at any angle.
+    reach = CENTER_RADIUS * math.sqrt(2) * torch.tensor(STRIDES, device=boxes.device)
+    objects, places = near_locations(boxes, reach.expand(len(boxes), -1), shapes, offset=0.5)
+    distances, stride = encode_points(points[places], boxes[objects]), strides[places]  # (Q, 4) and (Q,)
+    offsets = (distances[:, :2] - distances[:, 2:]).abs() / 2
+    reach = distances.amax(dim=1)
+    found = (distances.amin(dim=1) > 0) & (offsets.amax(dim=1) < CENTER_RADIUS * stride)
+    found &= (reach >= REACH * stride / 2) | (stride == STRIDES[0])
+    found &= (reach <= REACH * stride) | (stride == STRIDES[-1])
+    places, objects = places[found], objects[found]
+    areas = (boxes[:, 2] * boxes[:, 3])[objects]
+    return best_objects(objects, places, -areas, len(points))[1]

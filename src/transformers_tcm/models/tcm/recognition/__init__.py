@@ -11,6 +11,8 @@ __all__ = ["RECOGNIZERS", "recognizer_class"]
 RECOGNIZERS = {
     "ctc": "CTCRecognizer",
     "attention": "AttentionRecognizer",
+    "abinet": "ABINetRecognizer",
+    "masked": "MaskedRecognizer",
 }
 
 

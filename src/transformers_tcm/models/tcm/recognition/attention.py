@@ -5,11 +5,13 @@ Reference: ABCNet v2, Liu et al., TPAMI 2021.
 Shapes: N words, T steps of the encoder, D the hidden size, L characters of the longest word.
 """
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional
 
-from .base import Recognizer, RecognizerConfig
+from .encoder import SequenceConfig, SequenceRecognizer
 from .reading import WordReading, attention_steps, read_words
 
 __all__ = ["AttentionRecognizer"]
@@ -18,7 +20,7 @@ __all__ = ["AttentionRecognizer"]
 class TCMAttentionDecoder(nn.Module):
     """One character after the other: a GRU that looks at the states through additive attention (ABCNet v2)."""
 
-    def __init__(self, settings: RecognizerConfig):
+    def __init__(self, settings: SequenceConfig):
         super().__init__()
         size = settings.hidden_size
         self.max_length = settings.max_length
@@ -63,12 +65,13 @@ class TCMAttentionDecoder(nn.Module):
         return functional.cross_entropy(char_logits.float().flatten(0, 1), targets.flatten(), ignore_index=-1)
 
 
-class AttentionRecognizer(Recognizer):
+class AttentionRecognizer(SequenceRecognizer):
     """Each step is a character until the end."""
 
     display_name = "attention"
+    class_tensors = ("embedding.weight", "output.weight", "output.bias")
 
-    def make_decoder(self, settings: RecognizerConfig) -> nn.Module:
+    def make_decoder(self, settings: Any) -> nn.Module:
         return TCMAttentionDecoder(settings)
 
     @property

@@ -13,11 +13,12 @@ import torch
 from huggingface_hub.dataclasses import strict
 from torch import nn
 
-from .language_model import CharacterLanguageModel, LanguageModelConfig, needs_search
+from ..heads.base import check_range
+from .language_model import CharacterLanguageModel, LanguageModelConfig, fold_character, needs_search
 from .reading import PRINTABLE_ASCII, WordReading, char_classes
 from .sampling import WordSampler, quads_to_bezier, with_margin, word_heights
 
-__all__ = ["Recognizer", "RecognizerConfig"]
+__all__ = ["Recognizer", "RecognizerConfig", "changed_settings"]
 
 # Words are encoded in multiples of this number.
 ROUNDING = 8
@@ -26,20 +27,16 @@ ROUNDING = 8
 @strict  # checks what is assigned, and so has no effect on a frozen class
 @dataclass
 class RecognizerConfig:
-    """Settings of the recogniser.
+    """Settings that every recogniser has; each adds its own.
 
     Args:
         charset: the characters that are read; all others are one class, unknown.
-        decoder: which recogniser, a name of `recognition.RECOGNIZERS`: `"ctc"` (ABCNet), `"attention"` (ABCNet v2).
+        decoder: which recogniser, a name of `recognition.RECOGNIZERS`: `"ctc"` (ABCNet), `"attention"` (ABCNet v2),
+            `"abinet"` (ABINet++), `"masked"` (Mask TextSpotter v3).
         feature_stride: words are cut out of the stem's map at stride 2, or of C2 at stride 4.
-        crop_size: rows and columns of a straightened word. A step of the encoder is two columns.
-        channels: width of the convolutions before each halving of the rows.
-        num_blocks: residual blocks at each of these widths.
-        hidden_size: D, width of the sequence encoder.
-        num_layers: its transformer layers.
-        num_heads: their attention heads.
-        dropout: their dropout.
-        max_length: steps of the attention decoder.
+        crop_size: rows and columns of the crop of a word.
+        hidden_size: D, width of what the encoder makes of a crop.
+        max_length: most characters of a word, where the recogniser does not count steps of the crop.
         chunk_size: words read at a time in evaluation mode, which bounds the memory.
         jitter: in training, corners are moved by up to this share of the word's height, since proposals are not exact.
         train_on_proposals: also learn from the detector's own proposals that overlap a word by half.
@@ -52,12 +49,7 @@ class RecognizerConfig:
     decoder: str = "ctc"
     feature_stride: Literal[2, 4] = 2
     crop_size: list[int] | tuple[int, ...] = (16, 96)
-    channels: list[int] | tuple[int, ...] = (64, 96, 160, 224)
-    num_blocks: list[int] | tuple[int, ...] = (0, 1, 1, 1)
     hidden_size: int = 256
-    num_layers: int = 2
-    num_heads: int = 4
-    dropout: float | int = 0.1
     max_length: int = 32
     chunk_size: int = 256
     jitter: float | int = 0.1
@@ -68,46 +60,42 @@ class RecognizerConfig:
     def __post_init__(self) -> None:
         if self.language_model is not None:
             if self.decoder != "ctc":
-                raise ValueError("`language_model` goes with the decoder 'ctc'; 'attention' learns one itself")
+                raise ValueError(f"`language_model` goes with the decoder 'ctc'; {self.decoder!r} learns one itself")
             self.language_model = asdict(LanguageModelConfig(**self.language_model))
         if not self.charset or len(set(self.charset)) != len(self.charset) or "\0" in self.charset:
             raise ValueError(f"`charset` must hold every character once, at least one and no NUL; got {self.charset!r}")
-        if len(self.channels) < 2 or len(self.num_blocks) != len(self.channels):
-            raise ValueError(
-                "`channels` and `num_blocks` must be of one length, at least 2; "
-                f"got {list(self.channels)} and {list(self.num_blocks)}"
-            )
-        unit = 2 ** (len(self.channels) - 1)
-        if len(self.crop_size) != 2 or min(self.crop_size) < 1 or self.crop_size[0] % unit or self.crop_size[1] % 2:
-            raise ValueError(
-                f"`crop_size` must be rows, a multiple of {unit} for {len(self.channels)} widths, and an even number "
-                f"of columns; got {list(self.crop_size)}"
-            )
-        for name in ("hidden_size", "num_layers", "num_heads", "max_length", "chunk_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be positive, got {getattr(self, name)}")
-        if min(self.channels) < 1 or min(self.num_blocks) < 0:
-            raise ValueError(
-                "`channels` must be positive and `num_blocks` not negative; "
-                f"got {list(self.channels)} and {list(self.num_blocks)}"
-            )
-        if self.hidden_size % self.num_heads:
-            raise ValueError(f"`hidden_size` {self.hidden_size} is not a multiple of `num_heads` {self.num_heads}")
-        if not 0 <= self.dropout < 1 or self.jitter < 0 or self.loss_weight < 0:
-            raise ValueError(
-                "expected 0 <= `dropout` < 1, `jitter` >= 0 and `loss_weight` >= 0, "
-                f"got {self.dropout}, {self.jitter} and {self.loss_weight}"
-            )
+        if len(self.crop_size) != 2 or min(self.crop_size) < 1:
+            raise ValueError(f"`crop_size` must be rows and columns, both positive; got {list(self.crop_size)}")
+        counts = dict.fromkeys(("hidden_size", "max_length", "chunk_size"), (1, None))
+        check_range(self, **counts, jitter=(0, None), loss_weight=(0, None))
 
     @property
     def num_classes(self) -> int:
-        """The charset, unknown, and blank (CTC) or end (attention)."""
+        """The charset, unknown, and blank (CTC) or end (all others)."""
         return len(self.charset) + 2
 
-    @property
-    def num_steps(self) -> int:
-        """Steps of the sequence encoder."""
-        return self.crop_size[1] // 2
+
+def changed_settings(stored: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """Settings of a recogniser with some changed, without a language model that does not fit them.
+
+    Args:
+        stored: as in `TCMConfig.recognizer`.
+        changes: what to change.
+    """
+    from . import recognizer_class  # whose recognisers have the settings above
+
+    former, decoder = stored.get("decoder", "ctc"), changes.get("decoder", stored.get("decoder", "ctc"))
+    config_class: Any = recognizer_class(decoder).config_class
+    if not issubclass(config_class, recognizer_class(former).config_class):
+        # Of one of another kind nothing but the characters means the same.
+        stored = {name: value for name, value in stored.items() if name == "charset"}
+    settings = {**stored, **changes}
+    known = {fold_character(character) for character in stored.get("charset", PRINTABLE_ASCII)}
+    asked = {fold_character(character) for character in settings.get("charset", PRINTABLE_ASCII)}
+    if (asked <= known and decoder == former) or "language_model" in changes:
+        return settings
+    spells = "language_model" in config_class.__dataclass_fields__
+    return {**settings, "language_model": None} if spells else settings
 
 
 class Recognizer(nn.Module, ABC):
@@ -116,35 +104,74 @@ class Recognizer(nn.Module, ABC):
     Class attributes:
         config_class: dataclass of its settings, `TCMConfig.recognizer`.
         display_name: how cards and tables call it.
+        straightens: whether crops follow the word, so that it matters where a word begins.
+        class_tensors: names of the decoder's weights that have a row for each class.
 
     Args:
         settings: its settings.
         in_channels: channels of the map.
     """
 
-    config_class: ClassVar[type] = RecognizerConfig
+    config_class: ClassVar[type]
     display_name: ClassVar[str]
+    straightens: ClassVar[bool] = True
+    class_tensors: ClassVar[tuple[str, ...]]
 
-    def __init__(self, settings: RecognizerConfig, in_channels: int):
-        from .encoder import TCMWordEncoder  # which takes the settings above
-
+    def __init__(self, settings: Any, in_channels: int):
         super().__init__()
         self.settings = settings
         # The coarsest level has stride 16.
-        self.sampler = WordSampler(
-            settings.crop_size, settings.feature_stride, 4 if settings.feature_stride == 2 else 3
-        )
-        self.encoder = TCMWordEncoder(settings, in_channels)
+        self.sampler = self.make_sampler(settings, 4 if settings.feature_stride == 2 else 3)
+        self.encoder = self.make_encoder(settings, in_channels)
         self.decoder = self.make_decoder(settings)
         self.language_model = None
         if settings.language_model is not None:
             language = LanguageModelConfig(**settings.language_model)
             self.language_model = CharacterLanguageModel(language, settings.charset)
 
+    @torch.no_grad()
+    def adopt(self, other: "Recognizer") -> str:
+        """Take the weights of a recogniser of other characters, those of classes for the characters in both.
+
+        Returns:
+            The characters that the other lacks, whose weights are left as they are.
+        """
+        # Unknown and last, which both have, are -2 and -1 from the end.
+        former = {character: row for row, character in enumerate(other.settings.charset)}
+        shared = [(row, former[c]) for row, c in enumerate(self.settings.charset) if c in former] + [(-2, -2), (-1, -1)]
+        own_rows, other_rows = (list(rows) for rows in zip(*shared, strict=True))
+        weights, class_tensors = other.state_dict(), {f"decoder.{name}" for name in self.class_tensors}
+        for name, tensor in self.state_dict().items():
+            if name in class_tensors:
+                tensor[own_rows] = weights[name][other_rows]
+            elif not name.startswith("language_model."):
+                tensor.copy_(weights[name])
+        if self.language_model is not None and other.language_model is not None:
+            self.language_model.adopt(other.language_model)
+        return "".join(character for character in self.settings.charset if character not in former)
+
+    def make_sampler(self, settings: Any, num_levels: int) -> nn.Module:
+        """From features, control points and images, as `forward` takes them, to crops (N, C, h, w)."""
+        return WordSampler(settings.crop_size, settings.feature_stride, num_levels)
+
     @abstractmethod
-    def make_decoder(self, settings: RecognizerConfig) -> nn.Module:
-        """From states (N, T, D), and the right classes where it is taught, to logits (N, T', classes); with a `loss`
-        of logits and classes (N, L), -1 after the end."""
+    def make_encoder(self, settings: Any, in_channels: int) -> nn.Module:
+        """From crops (N, C, h, w) to what the decoder looks at, states (N, T, D) or maps (N, D, h', w')."""
+
+    @abstractmethod
+    def make_decoder(self, settings: Any) -> nn.Module:
+        """From what the encoder made, and the right classes where it is taught, to logits (N, T', classes); with a
+        `loss` of logits and classes (N, L), -1 after the end."""
+
+    @property
+    def spelling(self) -> nn.Module | None:
+        """The part that learns from words without pictures, by its `loss` of classes (N, L), -1 after the end."""
+        return self.language_model
+
+    def classify(self, states: torch.Tensor, classes: torch.Tensor | None) -> torch.Tensor:
+        """Logits (N, T', classes) of states (N, T, D), by the decoder."""
+        logits: torch.Tensor = self.decoder(states, classes)
+        return logits
 
     @property
     @abstractmethod
@@ -176,7 +203,7 @@ class Recognizer(nn.Module, ABC):
             features: (B, C, H, W).
             control_points: (N, 8, 2) pixels of the network's input, see `transformers_tcm.bezier`.
             batch_indices: (N,) the image that each word is in.
-            classes: (N, L) the right characters, for the attention decoder to be taught with.
+            classes: (N, L) the right characters, for decoders to be taught with.
         """
         size = max(len(control_points), 1) if self.training else self.settings.chunk_size
         parts = [
@@ -231,7 +258,7 @@ class Recognizer(nn.Module, ABC):
         crops = torch.cat([crops, crops[-1:].expand(extra, -1, -1, -1)])
         if classes is not None:
             classes = torch.cat([classes, classes[-1:].expand(extra, -1)])
-        return self.decoder(self.encoder(crops), classes)[: len(control_points)]
+        return self.classify(self.encoder(crops), classes)[: len(control_points)]
 
     def loss(
         self,

@@ -5,11 +5,13 @@ References: CTC, Graves et al., ICML 2006; ABCNet, Liu et al., CVPR 2020; the se
 Shapes: N words, V views, T steps, D the hidden size, L characters of the longest word.
 """
 
+from typing import Any
+
 import torch
 from torch import nn
 from torch.nn import functional
 
-from .base import Recognizer, RecognizerConfig
+from .encoder import SequenceConfig, SequenceRecognizer
 from .reading import WordReading, ctc_steps, read_words
 
 __all__ = ["CTCRecognizer"]
@@ -18,7 +20,7 @@ __all__ = ["CTCRecognizer"]
 class TCMCTCDecoder(nn.Linear):
     """Classes at every step, blank last."""
 
-    def __init__(self, settings: RecognizerConfig):
+    def __init__(self, settings: SequenceConfig):
         super().__init__(settings.hidden_size, settings.num_classes)
 
     def forward(self, states: torch.Tensor, classes: torch.Tensor | None = None) -> torch.Tensor:
@@ -40,13 +42,19 @@ class TCMCTCDecoder(nn.Linear):
         )
 
 
-class CTCRecognizer(Recognizer):
+class CTCRecognizer(SequenceRecognizer):
     """A character is what a run of equal steps says, and blanks separate them."""
 
     display_name = "CTC"
+    class_tensors = ("weight", "bias")
 
-    def make_decoder(self, settings: RecognizerConfig) -> nn.Module:
+    def make_decoder(self, settings: Any) -> nn.Module:
         return TCMCTCDecoder(settings)
+
+    def classify(self, states: torch.Tensor, classes: torch.Tensor | None) -> torch.Tensor:
+        # Quantisation puts plain linear layers, which take nothing else, in place of the decoder.
+        logits: torch.Tensor = self.decoder(states)
+        return logits
 
     @property
     def num_steps(self) -> int:

@@ -1,18 +1,74 @@
-"""Straightened words to sequences of states.
+"""Crops of words to what a decoder looks at: straightened words to sequences of states, or maps that keep their rows.
 
 Reference: CRNN, Shi et al., TPAMI 2017, with a transformer in place of the recurrent layers.
 
 Shapes: N words, T steps, D the hidden size.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import torch
+from huggingface_hub.dataclasses import strict
 from torch import nn
 from torch.nn import functional
 
+from ..attention_tcm import TCMAttention
+from ..heads.base import check_range
 from ..layers_tcm import TCMConvNorm
-from .base import RecognizerConfig
+from .base import Recognizer, RecognizerConfig
 
-__all__ = ["TCMWordEncoder"]
+__all__ = ["SequenceConfig", "SequenceRecognizer", "TCMWordEncoder", "TCMWordEncoderLayer", "map_convs"]
+
+
+@strict
+@dataclass
+class SequenceConfig(RecognizerConfig):
+    """Settings of recognisers that read along the word; a step of theirs is two columns of the crop.
+
+    Args:
+        channels: width of the convolutions before each halving of the rows.
+        num_blocks: residual blocks at each of these widths.
+        num_layers: transformer layers along the word.
+        num_heads: their attention heads.
+        dropout: their dropout.
+    """
+
+    channels: list[int] | tuple[int, ...] = (64, 96, 160, 224)
+    num_blocks: list[int] | tuple[int, ...] = (0, 1, 1, 1)
+    num_layers: int = 2
+    num_heads: int = 4
+    dropout: float | int = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.channels) < 2 or len(self.num_blocks) != len(self.channels):
+            raise ValueError(
+                "`channels` and `num_blocks` must be of one length, at least 2; "
+                f"got {list(self.channels)} and {list(self.num_blocks)}"
+            )
+        unit = 2 ** (len(self.channels) - 1)
+        if self.crop_size[0] % unit or self.crop_size[1] % 2:
+            raise ValueError(
+                f"`crop_size` must be rows, a multiple of {unit} for {len(self.channels)} widths, and an even number "
+                f"of columns; got {list(self.crop_size)}"
+            )
+        check_range(self, num_layers=(1, None), num_heads=(1, None))
+        if min(self.channels) < 1 or min(self.num_blocks) < 0:
+            raise ValueError(
+                "`channels` must be positive and `num_blocks` not negative; "
+                f"got {list(self.channels)} and {list(self.num_blocks)}"
+            )
+        if self.hidden_size % self.num_heads:
+            raise ValueError(f"`hidden_size` {self.hidden_size} is not a multiple of `num_heads` {self.num_heads}")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"expected 0 <= `dropout` < 1, got {self.dropout}")
+
+    @property
+    def num_steps(self) -> int:
+        """Steps of the sequence encoder."""
+        return self.crop_size[1] // 2
 
 
 class TCMResidualBlock(nn.Module):
@@ -26,10 +82,29 @@ class TCMResidualBlock(nn.Module):
         return functional.relu(features + self.convs(features))
 
 
+class TCMWordEncoderLayer(nn.Module):
+    """A transformer layer with norms first, (N, T, D) to (N, T, D): attention along the word, then a wider MLP."""
+
+    def __init__(self, hidden_size: int, num_heads: int, dropout: float):
+        super().__init__()
+        self.word_attention = TCMAttention(None, hidden_size, num_heads, bias=True, dropout=dropout)
+        self.linear1 = nn.Linear(hidden_size, 2 * hidden_size)
+        self.linear2 = nn.Linear(2 * hidden_size, hidden_size)
+        self.norm1, self.norm2 = nn.LayerNorm(hidden_size), nn.LayerNorm(hidden_size)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        normed = self.norm1(states)  # (N, T, D)
+        attended, _ = self.word_attention(normed, normed)
+        states = states + self.dropout(attended)
+        hidden = self.dropout(functional.gelu(self.linear1(self.norm2(states))))  # (N, T, 2 D)
+        return states + self.dropout(self.linear2(hidden))
+
+
 class TCMWordEncoder(nn.Module):
     """Crops (N, C, h, w) to sequences (N, w / 2, D): convolutions, then a transformer along the word."""
 
-    def __init__(self, settings: RecognizerConfig, in_channels: int):
+    def __init__(self, settings: SequenceConfig, in_channels: int):
         super().__init__()
         layers: list[nn.Module] = []
         for index, (channels, blocks) in enumerate(zip(settings.channels, settings.num_blocks, strict=True)):
@@ -43,22 +118,35 @@ class TCMWordEncoder(nn.Module):
         self.flatten = nn.Linear(rows * in_channels, settings.hidden_size)
         self.position_embedding = nn.Embedding(settings.num_steps, settings.hidden_size)
         self.layers = nn.ModuleList(
-            nn.TransformerEncoderLayer(
-                settings.hidden_size,
-                settings.num_heads,
-                dim_feedforward=2 * settings.hidden_size,
-                dropout=float(settings.dropout),
-                activation="gelu",
-                batch_first=True,
-                norm_first=True,
-            )
+            TCMWordEncoderLayer(settings.hidden_size, settings.num_heads, float(settings.dropout))
             for _ in range(settings.num_layers)
         )
         self.norm = nn.LayerNorm(settings.hidden_size)
 
     def forward(self, crops: torch.Tensor) -> torch.Tensor:
         columns = self.convs(crops).permute(0, 3, 1, 2).flatten(2)  # (N, C, rows, T) -> (N, T, C x rows)
-        states = self.flatten(columns) + self.position_embedding.weight
+        steps = torch.arange(columns.shape[1], device=columns.device)
+        states = self.flatten(columns) + self.position_embedding(steps)
         for layer in self.layers:
             states = layer(states)
         return self.norm(states)
+
+
+class SequenceRecognizer(Recognizer):
+    """A recogniser of states along the straightened word."""
+
+    config_class = SequenceConfig
+
+    def make_encoder(self, settings: Any, in_channels: int) -> nn.Module:
+        return TCMWordEncoder(settings, in_channels)
+
+
+def map_convs(in_channels: int, channels: Sequence[int], norm: bool) -> nn.Sequential:
+    """Plain 3x3 convolutions with biases, each with a batch norm where asked for, and ReLU: (N, C, h, w) to the same
+    rows and columns."""
+    layers: list[nn.Module] = []
+    for size in channels:
+        convolution = nn.Conv2d(in_channels, size, 3, padding=1)
+        layers.append(nn.Sequential(convolution, *([nn.BatchNorm2d(size)] if norm else []), nn.ReLU(inplace=True)))
+        in_channels = size
+    return nn.Sequential(*layers)

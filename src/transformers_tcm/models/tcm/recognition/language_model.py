@@ -87,10 +87,10 @@ class CharacterLanguageModel(nn.Module):
         super().__init__()
         self.settings = settings
         folded = [fold_character(character) for character in charset]
-        alphabet = sorted(set(folded))
+        self.alphabet = sorted(set(folded))
         # After the end the characters, and last what stands for any outside the charset.
-        self.symbols = [alphabet.index(character) + 1 for character in folded] + [len(alphabet) + 1]
-        num_symbols, size = len(alphabet) + 2, settings.hidden_size
+        self.symbols = [self.alphabet.index(character) + 1 for character in folded] + [len(self.alphabet) + 1]
+        num_symbols, size = len(self.alphabet) + 2, settings.hidden_size
         self.embedding = nn.Embedding(num_symbols, settings.embedding_size)
         self.input = nn.Linear(settings.context * settings.embedding_size, size)
         self.layers = nn.ModuleList(ResidualLayer(size) for _ in range(settings.num_layers))
@@ -104,14 +104,44 @@ class CharacterLanguageModel(nn.Module):
             states = layer(states)
         return self.output(states)
 
+    @torch.no_grad()
+    def adopt(self, other: "CharacterLanguageModel") -> None:
+        """Take the weights of a model of other characters; those it lacks are as likely as its unknown ones.
+
+        Raises:
+            ValueError: for a model of other sizes.
+        """
+        unknown = len(other.alphabet) + 1
+        former = {character: row for row, character in enumerate(other.alphabet, start=1)}
+        rows = [END, *(former.get(character, unknown) for character in self.alphabet), unknown]
+        weights = other.state_dict()
+        for name in ("embedding.weight", "output.1.weight", "output.1.bias"):
+            weights[name] = weights[name][rows]
+        try:
+            self.load_state_dict(weights)
+        except RuntimeError as error:
+            raise ValueError(f"`language_model` has other sizes than that of the checkpoint: {error}") from error
+
     def loss(self, classes: torch.Tensor) -> torch.Tensor:
         """Mean cross-entropy, in nats, of the characters and ends of words: classes (N, L), -1 after the end."""
+        losses, counted = self._losses(classes)
+        return losses.sum() / counted.sum()
+
+    @torch.no_grad()
+    def perplexities(self, classes: torch.Tensor) -> torch.Tensor:
+        """Perplexity (N,) of each word: classes (N, L), -1 after the end; 1 is a word that could be no other."""
+        losses, counted = self._losses(classes)
+        return (losses.sum(dim=1) / counted.sum(dim=1)).exp()
+
+    def _losses(self, classes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Cross-entropy (N, L + 1) of the characters and the end of words (N, L), zero beyond, and which count."""
         table = torch.tensor(self.symbols, device=classes.device)
         symbols = table[classes.clamp(min=0)].masked_fill(classes < 0, END)  # (N, L)
         contexts = functional.pad(symbols, (self.settings.context, 0), value=END).unfold(1, self.settings.context, 1)
         targets = functional.pad(symbols, (0, 1), value=END)  # (N, L + 1), beside contexts (N, L + 1, W)
         counted = functional.pad(classes >= 0, (1, 0), value=True)
-        return functional.cross_entropy(self(contexts[counted]).float(), targets[counted])
+        losses = functional.cross_entropy(self(contexts[counted]).float(), targets[counted], reduction="none")
+        return torch.zeros(counted.shape, device=losses.device).masked_scatter(counted, losses), counted
 
     @torch.no_grad()
     def next_characters(self, beginnings: Sequence[tuple[int, ...]]) -> np.ndarray:
@@ -128,7 +158,9 @@ class CharacterLanguageModel(nn.Module):
         for context, classes in zip(contexts, beginnings, strict=True):
             symbols = [self.symbols[index] for index in classes[-self.settings.context :]]
             context[len(context) - len(symbols) :] = torch.tensor(symbols, dtype=torch.int64)
-        logits = self(contexts.to(self.embedding.weight.device)).float()
+        device = self.embedding.weight.device
+        # Weights that are offloaded are nowhere; accelerate then takes the contexts along to where they are brought.
+        logits = self(contexts if device.type == "meta" else contexts.to(device)).float()
         return logits.log_softmax(dim=-1)[:, [*self.symbols, END]].cpu().numpy()
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -16,6 +17,8 @@ __all__ = ["LabelledWords", "outlines_to_bezier", "regions_to_bezier", "words_to
 
 # A proposal is taken for a word if both boxes share at least half of their union.
 MATCH_IOU = 0.5
+# Words of a few batches.
+FITS_KEPT = 8192
 
 
 def words_to_bezier(polygons: Sequence[np.ndarray], texts: Sequence[str | None]) -> tuple[np.ndarray, np.ndarray]:
@@ -25,12 +28,23 @@ def words_to_bezier(polygons: Sequence[np.ndarray], texts: Sequence[str | None])
     """
     control_points, fitted = np.zeros((len(polygons), 8, 2), np.float32), np.zeros(len(polygons), bool)
     for index, (polygon, text) in enumerate(zip(polygons, texts, strict=True)):
-        try:
-            control_points[index] = fit_bezier(geometry.quad_along_word(polygon, text))
-            fitted[index] = True
-        except ValueError:
-            continue  # no word, but a line or a bow tie, which the detection ignores as well
+        outline = np.asarray(geometry.quad_along_word(polygon, text), np.float64)
+        curves = _fitted(outline.tobytes()) if outline.ndim == 2 and outline.shape[1] == 2 else None
+        if curves is not None:
+            control_points[index], fitted[index] = curves, True
     return control_points, fitted
+
+
+@lru_cache(FITS_KEPT)
+def _fitted(outline: bytes) -> np.ndarray | None:
+    """Control points (8, 2) of an outline (K, 2) float64, `None` for a line or a bow tie, which is no word.
+
+    A head's targets and the recogniser's ask for the same words of a batch, one after the other.
+    """
+    try:
+        return fit_bezier(np.frombuffer(outline).reshape(-1, 2))
+    except ValueError:
+        return None
 
 
 def regions_to_bezier(regions: Regions) -> torch.Tensor:

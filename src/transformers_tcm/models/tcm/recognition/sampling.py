@@ -1,7 +1,8 @@
 """Words cut out of feature maps and straightened, differentiably.
 
 Reference: Liu et al., "ABCNet: Real-time Scene Text Spotting with Adaptive Bezier-Curve Network", CVPR 2020, section
-2.2 (BezierAlign).
+2.2 (BezierAlign); Liao et al., "Mask TextSpotter v3: Segmentation Proposal Network for Robust Scene Text Spotting",
+ECCV 2020 (hard RoI masking).
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,19 @@ from torch.nn import functional
 
 from ....bezier import bernstein_basis
 
-__all__ = ["BezierAlign", "WordSampler", "quads_to_bezier", "with_margin", "word_heights"]
+__all__ = [
+    "BezierAlign",
+    "MaskedBoxSampler",
+    "WordSampler",
+    "boxes_to_bezier",
+    "outline_masks",
+    "quads_to_bezier",
+    "with_margin",
+    "word_heights",
+]
+
+# Of the polygon that stands for the outline of a word.
+POINTS_PER_SIDE = 10
 
 
 def quads_to_bezier(quads: torch.Tensor) -> torch.Tensor:
@@ -124,12 +137,13 @@ class WordSampler(nn.Module):
         crop_size: rows and columns of the crops.
         stride: of the map, in pixels of the network's input.
         num_levels: maps to choose from, the given one included.
+        samples: that are averaged in each cell, along its height and along its width.
     """
 
-    def __init__(self, crop_size: Sequence[int], stride: int, num_levels: int):
+    def __init__(self, crop_size: Sequence[int], stride: int, num_levels: int, samples: tuple[int, int] = (1, 2)):
         super().__init__()
         rows, columns = crop_size
-        self.sampled_size = (rows, 2 * columns)
+        self.samples, self.sampled_size = samples, (rows * samples[0], columns * samples[1])
         self.stride = stride
         self.levels = nn.ModuleList(BezierAlign(self.sampled_size, stride * 2**level) for level in range(num_levels))
 
@@ -148,7 +162,7 @@ class WordSampler(nn.Module):
                 crops.append(align(features, control_points[here], batch_indices[here]))
                 order.append(here)
         sampled = torch.cat(crops)[torch.cat(order).argsort()]
-        return functional.avg_pool2d(sampled, (1, 2))
+        return functional.avg_pool2d(sampled, self.samples)
 
     def choose_levels(self, control_points: torch.Tensor) -> torch.Tensor:
         """The level (N,) whose cells come closest to a word's samples."""
@@ -157,6 +171,62 @@ class WordSampler(nn.Module):
         widths = sides.norm(dim=-1).sum(dim=1) / 2
         cells = torch.maximum(word_heights(control_points) / rows, widths / columns) / self.stride
         return cells.clamp(min=1).log2().round().long().clamp(max=len(self.levels) - 1)
+
+
+class MaskedBoxSampler(WordSampler):
+    """Cuts out the axis-aligned boxes of words, and leaves nothing of what lies outside of their outlines.
+
+    This is the hard RoI masking of Mask TextSpotter v3 (section 3.3) on features averaged over 2 x 2 samples in each
+    cell (RoIAlign). A cell counts where its centre lies inside the outline.
+
+    Args:
+        crop_size: rows and columns of the crops.
+        stride: of the map, in pixels of the network's input.
+        num_levels: maps to choose from, the given one included.
+        margin: what is added to height and width of the boxes, as a share of them.
+    """
+
+    def __init__(self, crop_size: Sequence[int], stride: int, num_levels: int, margin: float):
+        super().__init__(crop_size, stride, num_levels, samples=(2, 2))
+        self.crop_size, self.margin = (crop_size[0], crop_size[1]), margin
+
+    def forward(
+        self, features: torch.Tensor, control_points: torch.Tensor, batch_indices: torch.Tensor
+    ) -> torch.Tensor:
+        """Maps (B, C, H, W), control points (N, 8, 2) in pixels of the input, images (N,) to crops (N, C, h, w)."""
+        basis = control_points.new_tensor(bernstein_basis(np.linspace(0, 1, POINTS_PER_SIDE)))
+        outlines = (basis @ control_points.unflatten(1, (2, 4))).flatten(1, 2)  # (N, 2, 4, 2) -> (N, 20, 2)
+        low, high = outlines.amin(dim=1), outlines.amax(dim=1)
+        grown = self.margin / 2 * (high - low)
+        boxes = torch.cat([low - grown, high + grown], dim=1)
+        crops = super().forward(features, boxes_to_bezier(boxes), batch_indices)
+        return crops * outline_masks(outlines, boxes, self.crop_size)[:, None].to(crops.dtype)
+
+
+def boxes_to_bezier(boxes: torch.Tensor) -> torch.Tensor:
+    """Control points (N, 8, 2) of boxes (N, 4) as x_min, y_min, x_max, y_max."""
+    return quads_to_bezier(boxes[:, [[0, 1], [2, 1], [2, 3], [0, 3]]])
+
+
+def outline_masks(outlines: torch.Tensor, boxes: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Which cells (N, rows, columns) of boxes (N, 4) have their centre inside outlines (N, K, 2), by the even-odd rule.
+
+    Args:
+        outlines: pixels.
+        boxes: x_min, y_min, x_max, y_max, pixels.
+        size: rows and columns.
+    """
+    rows, columns = (
+        boxes[:, [low]]
+        + (torch.arange(count, device=boxes.device) + 0.5) / count * (boxes[:, [high]] - boxes[:, [low]])
+        for count, low, high in ((size[0], 1, 3), (size[1], 0, 2))
+    )
+    (x, y), (next_x, next_y) = outlines.unbind(dim=-1), outlines.roll(-1, dims=1).unbind(dim=-1)  # (N, K) each
+    crossed = (y[:, None] > rows[..., None]) != (next_y[:, None] > rows[..., None])  # (N, rows, K)
+    slope = (next_x - x) / torch.where(next_y == y, 1, next_y - y)
+    crossings = x[:, None] + (rows[..., None] - y[:, None]) * slope[:, None]  # (N, rows, K)
+    left = crossed[:, :, None] & (columns[:, None, :, None] < crossings[:, :, None])  # (N, rows, columns, K)
+    return left.sum(dim=-1) % 2 == 1
 
 
 def word_heights(control_points: torch.Tensor) -> torch.Tensor:

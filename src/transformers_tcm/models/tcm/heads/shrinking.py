@@ -1,0 +1,91 @@
+"""Shrunk words as maps and back, as heads on a map of shrunk text share it.
+
+References: Wang et al., "Shape Robust Text Detection with Progressive Scale Expansion Network" (PSENet), CVPR 2019, for
+the shrinking; Liao et al., "Real-time Scene Text Detection with Differentiable Binarization", AAAI 2020.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from .... import geometry
+
+__all__ = ["box_score", "find_regions", "map_branch", "map_logits", "offset_in_pixels", "shrink_distance"]
+
+
+def map_branch(in_channels: int, hidden_channels: int) -> nn.Sequential:
+    """One full-resolution map of logits from features at stride 4."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, hidden_channels, 3, padding=1, bias=False),
+        nn.BatchNorm2d(hidden_channels),
+        nn.ReLU(inplace=True),
+        nn.ConvTranspose2d(hidden_channels, hidden_channels, 2, 2),
+        nn.BatchNorm2d(hidden_channels),
+        nn.ReLU(inplace=True),
+        nn.ConvTranspose2d(hidden_channels, 1, 2, 2),
+    )
+
+
+def map_logits(branch: nn.Sequential, features: torch.Tensor) -> torch.Tensor:
+    """The map (B, 1, H, W) float32 of a branch.
+
+    Its first convolution leaves the reach of float16, and so do the statistics of its norm: models in float16 keep
+    both in float32, by `keep_in_float32` of the head.
+    """
+    start, rest = branch[:2], branch[2:]
+    if features.dtype == torch.float16 and branch.get_parameter("0.weight").dtype == torch.float32:
+        with torch.autocast(features.device.type, enabled=False):
+            hidden = start(features.float())
+        return rest(hidden.to(branch.get_parameter("3.weight").dtype)).float()
+    return branch(features).float()
+
+
+def shrink_distance(polygon: np.ndarray, ratio: float) -> float:
+    """How far a polygon (K, 2) is moved in: area x (1 - ratio^2) / perimeter, in pixels."""
+    return abs(geometry.signed_area(polygon)) * (1 - ratio**2) / (geometry.perimeter(polygon) + 1e-3)
+
+
+def offset_in_pixels(polygon: np.ndarray, distance: float) -> list[np.ndarray]:
+    """Outlines (M, 2) of a polygon (K, 2) moved outwards, on whole pixels, as the released detectors were trained."""
+    return geometry.offset_polygon(np.trunc(polygon), distance, precision=1)
+
+
+def find_regions(
+    probabilities: np.ndarray, decoding: Any, scored: Callable[[np.ndarray], np.ndarray] = np.asarray
+) -> list[tuple[np.ndarray, float]]:
+    """Outlines (K, 2) of text regions in a (H, W) map and their mean probability.
+
+    Args:
+        probabilities: the map.
+        decoding: settings with `threshold`, `box_threshold`, `min_size` and `max_candidates`, which takes the largest.
+        scored: from a contour (K, 1, 2) to the outline (M, 1, 2) that the mean is taken in.
+    """
+    import cv2
+
+    text = (probabilities > decoding.threshold).astype(np.uint8)
+    contours, _ = cv2.findContours(text, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
+    if len(contours) > decoding.max_candidates:
+        contours = sorted(contours, key=cv2.contourArea, reverse=True)[: decoding.max_candidates]
+    regions = []
+    for contour in contours:
+        if min(cv2.minAreaRect(contour)[1]) >= decoding.min_size:
+            score = box_score(probabilities, scored(contour))
+            if score >= decoding.box_threshold:
+                regions.append((contour[:, 0].astype(np.float32), score))
+    return regions
+
+
+def box_score(probabilities: np.ndarray, contour: np.ndarray) -> float:
+    """Mean of the map inside a contour (K, 1, 2) of whole pixels, looked at within its bounding box only."""
+    import cv2
+
+    height, width = probabilities.shape
+    low, high = contour.min(axis=(0, 1)), contour.max(axis=(0, 1)) + 1
+    left, top = np.clip(low, 0, [width - 1, height - 1])
+    right, bottom = np.clip(high, 1, [width, height])
+    inside = np.zeros((bottom - top, right - left), np.uint8)
+    cv2.fillPoly(inside, [contour - np.array([left, top], dtype=contour.dtype)], 1)
+    return cv2.mean(probabilities[top:bottom, left:right], inside)[0]

@@ -1,0 +1,48 @@
+"""What contributors are told is what there is."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from transformers_tcm.data.known_datasets import KNOWN_DATASETS
+from transformers_tcm.models.tcm.heads import base
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_pre_commit_runs_what_make_lint_runs() -> None:
+    content = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
+    [hook] = [hook for repository in content["repos"] for hook in repository["hooks"]]
+    assert (hook["entry"], hook["pass_filenames"]) == ("make lint", False)
+
+
+@pytest.mark.parametrize(
+    "template", [path for path in (ROOT / ".github" / "ISSUE_TEMPLATE").glob("*.yml") if path.stem != "config"]
+)
+def test_issue_forms_ask_for_the_environment(template: Path) -> None:
+    form = yaml.safe_load(template.read_text(encoding="utf-8"))
+    assert {"name", "description", "body"} <= form.keys()
+    assert "`transformers-tcm env`" in " ".join(field["attributes"]["label"] for field in form["body"])
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "SECURITY.md"])
+def test_files_that_are_named_exist(page: str) -> None:
+    text = (ROOT / page).read_text(encoding="utf-8")
+    links = [target for target in re.findall(r"\]\(([^)#\s]+)\)", text) if not target.startswith("http")]
+    named = re.findall(r"`((?:src|tests)/[\w/.]+)`", text)
+    assert links
+    assert [name for name in links + named if not (ROOT / name).exists()] == []
+
+
+def test_names_of_the_contract_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    for name in ("DecodingSettings", "HeadInputs", "Regions", "check_range"):
+        assert name in text
+        assert hasattr(base, name)
+
+
+def test_the_page_of_data_sets_has_all_of_them() -> None:
+    page = (ROOT / "docs" / "data_sets.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `([\w-]+)`", page, re.MULTILINE) == list(KNOWN_DATASETS)
