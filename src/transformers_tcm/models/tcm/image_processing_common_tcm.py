@@ -154,7 +154,7 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
         Decoding settings that the head shares with the former one stay, the others are those that fit its settings; for
         another task all of them are, since a name may mean something else there.
         """
-        head, settings = head_class(config.head_type), config.recognizer_settings
+        head, settings = head_class(config.head_type), config.reading_settings
         charset = None if settings is None or settings.charset == PRINTABLE_ASCII else settings.charset
         if (self.head_type, self.charset) == (config.head_type, charset):
             return self
