@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .loaders import load_icdar2015, load_jsonl, read_text
+from ..text_files import read_text
+from .loaders import load_icdar2015, load_jsonl
 from .readers import (
     load_art,
     load_coco_text,
