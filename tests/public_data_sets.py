@@ -173,3 +173,22 @@ def unpack(root: Path, name: str, split: str) -> Path:
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(FIXTURES / fixture, folder / place)
     return folder
+
+
+LEXICONS = {
+    "icdar2015": {
+        "ch4_test_vocabularies_per_image/voc_img_1.txt": "\ufeffTheatre\r\nGenaxis\r\n",
+        "ch4_test_vocabulary_pair_list.txt": "GENAXIS Genaxis Theatre\n",
+        "ch4_test_vocabulary.txt": "THE-OTHER-LIST\n",
+        "GenericVocabulary.txt": "Theatre\nCinema\n",
+    },
+    "total-text": {"lexicons/weak_voc_new.txt": "THE\nALEX\n"},
+    "ctw1500": {"ctw1500_lexicon_pair_list.txt": "SALE sale\n"},
+}
+
+
+def unpack_lexicons(folder: Path, name: str) -> None:
+    """Lay out the lexicons of a data set in its folder, in both forms that are published."""
+    for place, text in LEXICONS[name].items():
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        (folder / place).write_text(text, encoding="utf-8", newline="")

@@ -12,6 +12,7 @@ from pathlib import Path
 import PIL.Image
 import pytest
 import torch
+from public_data_sets import unpack, unpack_lexicons
 
 from transformers_tcm.data.loaders import load_jsonl
 
@@ -150,7 +151,17 @@ def test_detect_and_explain(reader: Path) -> None:
 
 
 def test_evaluate(reader: Path) -> None:
-    assert "hmean" in run(one_command("transformers-tcm evaluate"))
+    assert "hmean" in run(one_command("transformers-tcm evaluate --images"))
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "bundled"),
+    [("total-text", "my_detector", "fasttcm-dbnet-tiny"), ("icdar2015", "my_spotter", "fasttcm-spotter-tiny")],
+)
+def test_evaluate_public_data_sets(reader: Path, name: str, model: str, bundled: str) -> None:
+    unpack_lexicons(unpack(reader, name, "test"), name)
+    command = one_command(f"transformers-tcm evaluate --dataset {name}")
+    assert "hmean" in run(command.replace("/data/text", str(reader)).replace(model, bundled))
 
 
 def test_training_in_one_command(reader: Path) -> None:

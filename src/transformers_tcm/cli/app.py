@@ -11,13 +11,19 @@ import typer
 from ..lexicon import LexiconRule
 from .data_sets import convert_dataset, list_datasets
 from .decoding import parse_decoding
+from .evaluation import (
+    annotated_rows,
+    evaluate_rows,
+    judges_of,
+    needs_words,
+    reading_of,
+    write_failure_report,
+)
 from .explain import context, env, explain
 from .labels import import_labels, validate_dataset
 from .oriented import detect_objects, evaluate_objects, merge_dota, split_dota
 from .result_files import DetectionFormat, ResultWriter, SpottingFormat
 from .support import (
-    annotated_rows,
-    evaluate_rows,
     find_images,
     load_pipeline,
     prepare_transformers,
@@ -25,7 +31,6 @@ from .support import (
     run_on_images,
     task_of,
     usage_errors,
-    write_failure_report,
 )
 
 __all__ = ["app", "main"]
@@ -231,12 +236,21 @@ def evaluate(
     annotations: Annotated[Path | None, typer.Option(help="Folder of gt_NAME.txt, ICDAR-2015 format.")] = None,
     include: Annotated[Path | None, typer.Option(help="Text file with the names of the photos to take.")] = None,
     jsonl: Annotated[Path | None, typer.Option(help="Or a JSON-lines file of photos.")] = None,
+    dataset: Annotated[str | None, typer.Option(help="Or a public data set of `transformers-tcm datasets`.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Where --dataset lies: its folder, or the one above it.")] = None,
+    split: Annotated[str, typer.Option(help="Part of --dataset.")] = "test",
+    protocol: Annotated[
+        Literal["iou", "best-iou", "deteval", "pascal", "cleval", "e2e", "word-spotting"] | None,
+        typer.Option(help="As figures on --dataset are published. [default: all by IoU that fit the task]"),
+    ] = None,
     model: Annotated[str | None, typer.Option(help="Folder or Hub name of a model. [default: bundled]")] = None,
     task: Annotated[
         Literal["auto", "detection", "spotting", "oriented"],
         typer.Option(help="What to measure; auto takes it from the model."),
     ] = "auto",
-    lexicon: LexiconFile = None,
+    lexicon: Annotated[
+        str | None, typer.Option(help="Text file with a word a line, or a lexicon of --dataset, see below.")
+    ] = None,
     lexicon_rule: Rule = None,
     max_distance: MaxDistance = None,
     text_threshold: TextThreshold = None,
@@ -260,7 +274,25 @@ def evaluate(
 
     Detections count by the ICDAR-2015 protocol (IoU above 0.5). For a spotter there are also the figures end to end,
     where a word has to be read as well, and for word spotting, where only words of a dictionary count; neither looks at
-    upper and lower case. With a lexicon all figures are those of the words that are left.
+    upper and lower case. With a lexicon all figures are those of the words that are left. The protocol and the rule of
+    the lexicon stand beside every figure.
+
+    \b
+    --protocol names one of them, in the form in which figures on --dataset are published:
+      iou            IoU above 0.5; on ctw1500 every line counts
+      best-iou       the same at the best of seven thresholds, as in the papers; wants --box-threshold 0.3
+      deteval        DetEval: icdar2013 and total-text, each by its own script
+      pascal         total-text
+      cleval         by characters, four corners each
+      e2e            detection, and every word read: ICDAR's rule; on total-text that of word-spotting
+      word-spotting  without short words and those with digits
+
+    
+    --lexicon names one of those published with --dataset, read from its own files; --lexicon-rule changes their rules:
+      strong, weak  icdar2013 and icdar2015: within 2.5
+      generic       of the same: nearest
+      full          total-text and ctw1500: nearest
+      none          none
 
     With --task oriented the labels are those of DOTA, NAME.txt for each image, and the figure is its average precision
     (Task 1, 11 points, IoU above 0.5) of each class and over all classes, of a model or of files found before.
@@ -278,6 +310,8 @@ def evaluate(
       transformers-tcm evaluate --jsonl photos.jsonl --model my_detector --output evaluation.json
       transformers-tcm evaluate --task oriented --images val/images --annotations val/labelTxt --detections merged
       transformers-tcm evaluate --jsonl photos.jsonl --task spotting --lexicon words.txt --lexicon-rule nearest
+      transformers-tcm evaluate --dataset total-text --root /data/text --protocol deteval
+      transformers-tcm evaluate --dataset icdar2015 --root /data/text --model my_spotter --protocol e2e --lexicon strong
     """
     settings = {"size": size, "threshold": threshold, "box_threshold": box_threshold, "unclip_ratio": unclip_ratio}
     with usage_errors():
@@ -287,21 +321,31 @@ def evaluate(
             settings |= parse_decoding(decoding or [])
             _evaluate_oriented(images, annotations, model, detections, settings, device, output)
             return
-        reading = reading_settings(text_threshold, lexicon, lexicon_rule, max_distance, language_model)
-        rows = annotated_rows(images, annotations, include, jsonl, with_words=task == "spotting")
+        judges = judges_of(task, protocol, dataset)
+        public = None if dataset is None else (dataset, root, split)
+        rows = annotated_rows(images, annotations, include, jsonl, needs_words(judges), public)
+        reading = reading_of(
+            lexicon,
+            public,
+            rows["image_id"],
+            text_threshold=text_threshold,
+            rule=lexicon_rule,
+            max_distance=max_distance,
+            language_model=language_model,
+        )
         if output is not None:
             output.parent.mkdir(parents=True, exist_ok=True)
         if report is not None:
             report.mkdir(parents=True, exist_ok=True)
-        settings |= {**reading, "tile": tile, **parse_decoding(decoding or [])}
+        settings |= {**reading.settings, "tile": tile, **parse_decoding(decoding or [])}
         pipeline = load_pipeline(f"text-{task}", model, device, settings)
-        evaluation = evaluate_rows(pipeline, rows)
+        evaluation = evaluate_rows(pipeline, rows, judges, reading)
     typer.echo(evaluation.summary())
     if output is not None:
         output.write_text(json.dumps(evaluation.to_dict(), indent=1), encoding="utf-8")
     if report is not None:
         with usage_errors():
-            page = write_failure_report(report, pipeline, rows, evaluation, settings, report_images)
+            page = write_failure_report(report, pipeline, rows, evaluation, settings, reading, report_images)
         typer.echo(f"failures shown in {page}")
 
 

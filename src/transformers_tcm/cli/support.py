@@ -3,12 +3,9 @@
 import glob
 import os
 import re
-import statistics
 import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
@@ -18,20 +15,15 @@ import typer
 from tqdm import tqdm
 
 from ..images import is_image_name, list_images, load_image, subfolders_with_images
-from ..instances import TextInstances
 from ..lexicon import Lexicon, LexiconRule, checked_limit
 from .result_files import ResultWriter, lines_of_text
 
 if TYPE_CHECKING:
-    from ..evaluation import EvaluationResult
     from ..pipelines import TextDetectionPipeline
 
 __all__ = [
-    "Evaluation",
-    "annotated_rows",
     "complain",
     "counted",
-    "evaluate_rows",
     "find_images",
     "load_pipeline",
     "named_files",
@@ -40,7 +32,6 @@ __all__ = [
     "run_on_images",
     "task_of",
     "usage_errors",
-    "write_failure_report",
 ]
 
 _NAMED_FILES = 4  # in the last line that a command says
@@ -241,136 +232,3 @@ def task_of(model: str | None) -> Literal["detection", "spotting", "oriented"]:
     if any(name.endswith("ForOrientedObjectDetection") for name in architectures):
         return "oriented"
     return "spotting" if any(name.endswith("ForTextSpotting") for name in architectures) else "detection"
-
-
-def annotated_rows(
-    images: Path | None, annotations: Path | None, include: Path | None, jsonl: Path | None, with_words: bool
-) -> Any:
-    """Rows with `image` and its text.
-
-    Raises:
-        ValueError: if neither folders nor a file are given, or a word that counts has no transcription although
-            `with_words` asks for it.
-    """
-    from ..data.loaders import load_icdar2015, load_jsonl
-
-    if jsonl is not None:
-        rows = load_jsonl(jsonl)
-    elif images is not None and annotations is not None:
-        rows = load_icdar2015(images, annotations, include=include)
-    else:
-        raise ValueError("nothing to evaluate on: give --images and --annotations, or --jsonl")
-    if not len(rows):
-        raise ValueError(f"nothing to evaluate on: there is no photo in {jsonl or images}")
-    for name, texts, ignore in zip(rows["image_id"], rows["texts"], rows["ignore"], strict=True) if with_words else ():
-        if any(text is None and not skip for text, skip in zip(texts, ignore, strict=True)):
-            raise ValueError(
-                f"{name} has words without a transcription: mark illegible ones with ###, or use --task detection"
-            )
-    return rows
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """A model on annotated photos.
-
-    Args:
-        results: totals of each protocol, by its name.
-        seconds: median for an image, from the decoded picture to the result.
-        found: what was found in each image.
-    """
-
-    results: dict[str, "EvaluationResult"]
-    seconds: float
-    found: list[TextInstances]
-
-    def summary(self) -> str:
-        """A line of figures for each protocol, and one on the run."""
-        lines = []
-        for name, result in self.results.items():
-            figures = f"precision {result.precision:.4f}  recall {result.recall:.4f}  hmean {result.hmean:.4f}"
-            lines.append(figures if len(self.results) == 1 else f"{name.replace('_', ' '):<15}{figures}")
-        return "\n".join([*lines, f"{len(self.found)} images, {self.seconds:.3f} s each (median)"])
-
-    def to_dict(self) -> dict[str, Any]:
-        """Every figure of every image, ready for `json.dumps`: those of the detection, the others by name."""
-        others = {name: result.to_dict() for name, result in self.results.items() if name != "detection"}
-        return {**self.results["detection"].to_dict(), **others, "seconds_per_image": self.seconds}
-
-
-def evaluate_rows(pipeline: "TextDetectionPipeline", rows: Any) -> Evaluation:
-    """Run the model on every row and judge what it finds by the protocols that fit its task."""
-    from ..data.loaders import row_to_instances
-    from ..evaluation import DetectionIoU, EndToEnd, WordSpotting
-
-    metrics: Mapping[str, DetectionIoU] = {"detection": DetectionIoU()}
-    if pipeline.task == "text-spotting":
-        metrics = {**metrics, "end_to_end": EndToEnd(), "word_spotting": WordSpotting()}
-    seconds, detections = [], []
-    for row in tqdm(rows, unit="image", disable=None):
-        start = time.perf_counter()
-        found = pipeline(row["image"])
-        seconds.append(time.perf_counter() - start)
-        detections.append(TextInstances.from_detections(found))
-        for metric in metrics.values():
-            metric.update(row_to_instances(row), detections[-1], row["image_id"])
-    results = {name: metric.compute() for name, metric in metrics.items()}
-    return Evaluation(results, statistics.median(seconds), detections)
-
-
-def write_failure_report(
-    folder: Path,
-    pipeline: "TextDetectionPipeline",
-    rows: Any,
-    evaluation: Evaluation,
-    given: Mapping[str, Any],
-    worst: int,
-) -> Path:
-    """The page that shows where the model fails; returns its path.
-
-    The figures stay those of the evaluation. For the scores below its threshold every photo goes through the model once
-    more, with half of that threshold.
-    """
-    from ..data.loaders import row_to_instances
-    from ..evaluation.failures import classify
-    from ..evaluation.report import Report, write_report
-    from ..evaluation.score_curve import score_curve
-
-    settings = _settings_in_use(pipeline, given)
-    threshold = settings["box_threshold"]
-    images, candidates = [], []
-    for row, found in zip(tqdm(rows, unit="image", desc="lower scores", disable=None), evaluation.found, strict=True):
-        truth = row_to_instances(row)
-        images.append(classify(truth, found, row["image_id"], with_words=pipeline.task == "text-spotting"))
-        more = pipeline(row["image"], box_threshold=threshold / 2)
-        candidates.append((truth, TextInstances.from_detections(more)))
-    title = f"{pipeline.task.replace('-', ' ').capitalize()}: figures and failures"
-    shown = {name: _setting_text(value) for name, value in settings.items()}
-    shown["seconds per image"] = f"{evaluation.seconds:.3f} (median)"
-    report = Report(title, evaluation.results, shown, images, score_curve(candidates), threshold)
-    return write_report(folder, report, lambda index: load_image(rows[index]["image"]), worst)
-
-
-def _settings_in_use(pipeline: "TextDetectionPipeline", given: Mapping[str, Any]) -> dict[str, Any]:
-    """The model, and what its processor says unless it was given."""
-    processor = pipeline.image_processor
-    stored = {"size": processor.size, **asdict(processor.decoding_settings())}
-    if pipeline.task == "text-spotting":
-        stored["text_threshold"] = processor.text_threshold
-    chosen = {name: value for name, value in given.items() if value is not None}
-    if "tile" in chosen:
-        # Tiles are cut from the photo as it is, or as `--size` makes it.
-        stored.pop("size")
-    return {"model": pipeline.model.name_or_path, **stored, **chosen}
-
-
-def _setting_text(value: Any) -> str:
-    if isinstance(value, Lexicon):
-        return f"{len(value)} words"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    # Sizes of the processor have a number for each way to resize, most of them none.
-    if is_dataclass(value) and not isinstance(value, type):
-        numbers = asdict(value).items()
-        return ", ".join(f"{name.replace('_', ' ')} {number}" for name, number in numbers if number is not None)
-    return str(value)

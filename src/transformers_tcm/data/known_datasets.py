@@ -2,12 +2,22 @@
 
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..evaluation.protocols import (
+    CTW1500_PROTOCOLS,
+    DETECTION_PROTOCOLS,
+    ICDAR2013_PROTOCOLS,
+    PROTOCOLS,
+    TOTAL_TEXT_PROTOCOLS,
+    Judge,
+    Protocols,
+)
 from ..text_files import read_text
+from .lexicon_files import FULL_LEXICON, LexiconFiles, PublishedLexicon, icdar_lexicons, read_lexicon
 from .loaders import load_icdar2015, load_jsonl
 from .readers import (
     load_art,
@@ -30,8 +40,10 @@ __all__ = [
     "Split",
     "folder_of",
     "known_dataset",
+    "lexicon_of",
     "load_text_dataset",
     "missing_parts",
+    "protocol_of",
 ]
 
 _MARKS = re.compile(r"[^a-z0-9]")
@@ -66,6 +78,8 @@ class KnownDataset:
         splits: its parts by name.
         ignored: which words neither count as found nor as missed.
         folder: another set in whose folder it lies.
+        protocols: how models are judged on it, by the names that `evaluate --protocol` takes.
+        lexicons: those published with it, by the names that `evaluate --lexicon` takes.
     """
 
     title: str
@@ -74,6 +88,8 @@ class KnownDataset:
     splits: Mapping[str, Split]
     ignored: str = "###"
     folder: str | None = None
+    protocols: Protocols = field(default_factory=lambda: PROTOCOLS)
+    lexicons: Mapping[str, LexiconFiles] = field(default_factory=dict)
 
 
 _RRC = "https://rrc.cvc.uab.es/"
@@ -107,6 +123,8 @@ KNOWN_DATASETS: dict[str, KnownDataset] = {
             "train": Split(("Challenge2_Training_Task12_Images",), ("Challenge2_Training_Task1_GT",)),
             "test": Split(("Challenge2_Test_Task12_Images",), ("Challenge2_Test_Task1_GT",)),
         },
+        protocols=ICDAR2013_PROTOCOLS,
+        lexicons=icdar_lexicons("ch2"),
     ),
     "icdar2015": KnownDataset(
         "ICDAR 2015, Incidental Scene Text",
@@ -116,6 +134,7 @@ KNOWN_DATASETS: dict[str, KnownDataset] = {
             "train": Split(("ch4_training_images",), ("ch4_training_localization_transcription_gt",)),
             "test": Split(("ch4_test_images",), ("Challenge4_Test_Task1_GT", "Challenge4_Test_Task4_GT")),
         },
+        lexicons=icdar_lexicons("ch4"),
     ),
     "mlt2017": KnownDataset(
         "ICDAR 2017 MLT",
@@ -154,6 +173,8 @@ KNOWN_DATASETS: dict[str, KnownDataset] = {
         load_total_text,
         {"train": _total_text("Train"), "test": _total_text("Test")},
         "#",
+        protocols=TOTAL_TEXT_PROTOCOLS,
+        lexicons=FULL_LEXICON,
     ),
     "ctw1500": KnownDataset(
         "SCUT-CTW1500",
@@ -163,6 +184,8 @@ KNOWN_DATASETS: dict[str, KnownDataset] = {
             "train": Split(("train_images", "train/text_image"), ("ctw1500_train_labels", "train/text_label_curve")),
             "test": Split(("test_images", "test/text_image"), ("gt_ctw1500", "test/text_label_curve")),
         },
+        protocols=CTW1500_PROTOCOLS,
+        lexicons=FULL_LEXICON,
     ),
     "td500": KnownDataset(
         "MSRA-TD500",
@@ -170,6 +193,7 @@ KNOWN_DATASETS: dict[str, KnownDataset] = {
         load_td500,
         {"train": Split(("train",), ("train",)), "test": Split(("test",), ("test",))},
         "difficult lines",
+        protocols=DETECTION_PROTOCOLS,
     ),
     "tr400": KnownDataset(
         "HUST-TR400",
@@ -177,6 +201,7 @@ KNOWN_DATASETS: dict[str, KnownDataset] = {
         load_td500,
         {"train": Split((".",), (".",))},
         "difficult lines",
+        protocols=DETECTION_PROTOCOLS,
     ),
     "coco-text": KnownDataset(
         "COCO-Text 2.0",
@@ -277,6 +302,48 @@ def load_text_dataset(
     rows = known.read(*places, **part.options)
     names = include if include is not None or part.names is None else folder / part.names
     return rows if names is None else _only(rows, names)
+
+
+def protocol_of(protocol: str, name: str | None = None) -> Judge:
+    """A new judge of a protocol, as published figures on a data set use it.
+
+    Args:
+        protocol: one of `transformers_tcm.evaluation.protocols`, such as `"iou"`, `"deteval"` or `"e2e"`.
+        name: the data set; without one the general form.
+
+    Raises:
+        ValueError: if figures on the data set are not published by that protocol; the message lists those that are.
+    """
+    known = PROTOCOLS if name is None else known_dataset(name).protocols
+    if protocol not in known:
+        sets = ", ".join(one for one, entry in KNOWN_DATASETS.items() if protocol in entry.protocols)
+        raise ValueError(
+            f"there is no protocol {protocol!r} {'without a data set' if name is None else f'for {name}'}, only "
+            f"{', '.join(known)}; it is known for {sets or 'no data set'}"
+        )
+    return known[protocol]()
+
+
+def lexicon_of(lexicon: str, name: str, root: str | os.PathLike[str], image_ids: Sequence[str]) -> PublishedLexicon:
+    """A lexicon out of the files of a data set, with the rule by which the papers use it.
+
+    Args:
+        lexicon: such as `"strong"`, `"weak"`, `"generic"` or `"full"`.
+        name: the data set.
+        root: as for `load_text_dataset`.
+        image_ids: names of the photos, for lexicons of single photos.
+
+    Raises:
+        ValueError: if none of that name is published with the data set; the message lists those that are.
+        FileNotFoundError: naming the files that are missing.
+    """
+    known = known_dataset(name)
+    if lexicon not in known.lexicons:
+        raise ValueError(
+            f"no lexicon {lexicon!r} is published with {known.title}; there is {', '.join(known.lexicons) or 'none'}, "
+            "or give a file with a word a line"
+        )
+    return read_lexicon(known.lexicons[lexicon], folder_of(name, root) or Path(root), image_ids)
 
 
 def folder_of(name: str, root: str | os.PathLike[str]) -> Path | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from .cleval import CLEval, CLEvalResult
 from .deteval import DetEvalICDAR2013, DetEvalTotalText
 from .end_to_end import EndToEnd, WordSpotting
-from .iou import BestOfThresholdsIoU, BestOfThresholdsResult, DetectionIoU
+from .iou import BestOfThresholdsIoU, BestOfThresholdsResult, DetectionIoU, EveryLineIoU
 from .oriented import DotaClassResult, DotaEvaluation, DotaEvaluationResult
 from .pascal import PascalTotalText
 from .recognition import RecognitionResult, WordRecognition, letters_and_digits
@@ -32,6 +32,7 @@ __all__ = [
     "DotaEvaluationResult",
     "EndToEnd",
     "EvaluationResult",
+    "EveryLineIoU",
     "ImageResult",
     "PascalTotalText",
     "RecognitionResult",

@@ -4,7 +4,7 @@ D. Karatzas et al., ICDAR 2015 Competition on Robust Reading. Nearly every paper
 polygons (Total-Text, CTW1500).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from ..instances import TextInstances
 from .matching import PolygonOverlap, greedy_pairs, overlap
 from .scores import EvaluationProtocol, EvaluationResult, ImageResult
 
-__all__ = ["BestOfThresholdsIoU", "BestOfThresholdsResult", "DetectionIoU", "IoUCandidates"]
+__all__ = ["BestOfThresholdsIoU", "BestOfThresholdsResult", "DetectionIoU", "EveryLineIoU", "IoUCandidates"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,17 @@ class DetectionIoU(EvaluationProtocol):
         return IoUCandidates(areas, wanted, judged, (areas.iou > self.iou_threshold) & np.outer(wanted, judged))
 
 
+class EveryLineIoU(DetectionIoU):
+    """`DetectionIoU` as on CTW1500, whose labels for detection know no line that does not count."""
+
+    def evaluate_image(
+        self, ground_truth: TextInstances, detections: TextInstances, image_id: str | int
+    ) -> ImageResult:
+        """Judge one image, without adding it to the totals."""
+        every_line = replace(ground_truth, ignore=np.zeros(len(ground_truth), dtype=bool))
+        return super().evaluate_image(every_line, detections, image_id)
+
+
 @dataclass(frozen=True)
 class BestOfThresholdsResult:
     """The best hmean among several score thresholds, the threshold that gave it, and what each of them gives."""
@@ -83,11 +94,16 @@ class BestOfThresholdsIoU:
     of 0.7 passes a threshold of 0.7. Among equal results the lowest threshold is reported.
     """
 
-    def __init__(self, thresholds: tuple[float, ...] = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9), floor: float = 0.3) -> None:
+    def __init__(
+        self,
+        thresholds: tuple[float, ...] = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+        floor: float = 0.3,
+        metric_class: type[DetectionIoU] = DetectionIoU,
+    ) -> None:
         if not thresholds:
             raise ValueError("`thresholds` is empty; give at least one score threshold in [0, 1]")
         self.floor = floor
-        self.metrics = {threshold: DetectionIoU() for threshold in sorted(thresholds)}
+        self.metrics = {threshold: metric_class() for threshold in sorted(thresholds)}
 
     def reset(self) -> None:
         """Forget all images."""
