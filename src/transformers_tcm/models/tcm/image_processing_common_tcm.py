@@ -212,7 +212,12 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
         return features
 
     def uncalibrated(self, text_threshold: float) -> float:
-        """The score that a spotter itself gives a word which is reported with that of `text_threshold`."""
+        """The score that a spotter itself gives a word which is reported with that of `text_threshold`.
+
+        Raises:
+            ValueError: for what is no number between 0 and 1.
+        """
+        _check_probabilities(text_threshold=text_threshold)
         if self.score_calibration is None:
             return text_threshold
         given, reported = zip(*self.score_calibration, strict=True)
