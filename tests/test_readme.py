@@ -65,12 +65,13 @@ def test_json_block_is_a_line_of_labels(reader: Path) -> None:
     assert load_jsonl(reader / "labels.jsonl")[0]["texts"] == ["SALE"]
 
 
-@pytest.mark.parametrize("target", ["make demo", "make test", "make lint"])
+@pytest.mark.parametrize("target", ["make demo", "make test", "make lint", "make docs"])
 def test_make_targets_exist(target: str) -> None:
     """What they would run: they install into a virtual environment, which this test must not do."""
     assert f"`{target}`" in README
     plan = subprocess.run([*target.split(), "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     expected = {"make demo": "transformers-tcm spot", "make test": "-m pytest", "make lint": "ruff check"}
+    expected["make docs"] = "mkdocs build --strict"
     assert expected[target] in plan
     assert "--force" in plan or target != "make demo"  # so that it can be repeated
 

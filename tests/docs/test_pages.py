@@ -129,3 +129,10 @@ def test_tables_have_the_settings_and_their_defaults(name: str) -> None:
         assert yaml.safe_load(default.replace("(", "[").replace(")", "]")) == yaml.safe_load(
             str(expected[setting]).replace("(", "[").replace(")", "]")
         ), setting
+
+
+def test_the_site_is_built_in_ci_and_published_by_the_same_target() -> None:
+    assert "make docs" in (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "docs.yml").read_text(encoding="utf-8"))
+    assert any(step.get("run", "").startswith("make docs") for step in workflow["jobs"]["build"]["steps"])
+    assert workflow["jobs"]["publish"]["needs"] == "build"
