@@ -11,13 +11,19 @@ from transformers_tcm.data.collation import TextDetectionCollator
 from transformers_tcm.data.datasets import TextPhotos
 from transformers_tcm.data.photometric import PhotometricJitter
 from transformers_tcm.data.word_crops import MixedDataset, WordCollages, WordPhotos, load_word_crops
-from transformers_tcm.training import PhotoArguments, freeze_detector, unreadable_words, words_of_rows
+from transformers_tcm.training import (
+    PhotoArguments,
+    StartArguments,
+    freeze_detector,
+    unreadable_words,
+    words_of_rows,
+)
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
-class SpotterArguments:
+class SpotterArguments(StartArguments):
     """Which model to train, and what of it."""
 
     model_name_or_path: str | None = field(
@@ -48,7 +54,9 @@ class SpotterArguments:
         """The model and its image processor."""
         overrides = {"recognizer": {}, **json.loads(self.config_overrides)}
         processing = json.loads(self.processor_overrides)
-        if self.model_name_or_path is None:
+        if self.starts_anew(self.model_name_or_path):
+            model, image_processor = self.named_model(TCMForTextSpotting, overrides, processing)
+        elif self.model_name_or_path is None:
             model = TCMForTextSpotting(TCMConfig.from_preset(self.preset, **overrides))
             image_processor = TCMImageProcessor(**processing)
         else:

@@ -245,6 +245,17 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
         head_config = head_class(head_type).presets.get(name)
         return cls(**{**_PRESETS[name], "head_config": head_config, **overrides})
 
+    def resized(self, name: str) -> "TCMConfig":
+        """The same model in the size of a preset: prompts, head and recogniser stay what they are.
+
+        Raises:
+            ValueError: for an unknown name.
+        """
+        sizes = type(self).from_preset(name, head_type=self.head_type).to_dict()
+        head = {**(self.head_config or {}), **(head_class(self.head_type).presets.get(name) or {})}
+        parts = ("vision_config", "text_config", "decoder_hidden_size", "decoder_num_layers", "decoder_num_heads")
+        return type(self).from_dict({**self.to_dict(), **{part: sizes[part] for part in parts}, "head_config": head})
+
     def save_pretrained(self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> None:
         """Save `config.json`, and beside it the line of code by which `trust_remote_code=True` finds this package.
 
