@@ -6,6 +6,7 @@ Reference: Radford et al., "Learning Transferable Visual Models From Natural Lan
 import os
 from collections.abc import Collection, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -59,7 +60,7 @@ def load_clip(model: TCMDetector, source: str | os.PathLike[str]) -> None:
         FileNotFoundError: if there is no such file.
         ValueError: if it cannot be read, holds no CLIP ResNet, or one of other sizes; naming the tensors.
     """
-    state_dict = read_state_dict(source)
+    state_dict = read_state_dict(Path(source))
     if "visual.attnpool.c_proj.weight" not in state_dict:
         raise ValueError(f"{source} holds no CLIP ResNet, which RN50 is: {len(state_dict)} tensors of another model")
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}

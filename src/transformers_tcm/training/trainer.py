@@ -182,7 +182,7 @@ class TCMTrainer(HubTrainer):
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
         """See `create_scheduler`; there are `max_steps`."""
         if self.lr_scheduler is None and self.args.lr_milestones:
-            self.lr_scheduler = create_scheduler(optimizer or self.optimizer, self.args)
+            self.lr_scheduler = create_scheduler(optimizer or self.create_optimizer(), self.args)
         return self.lr_scheduler or super().create_scheduler(num_training_steps, optimizer)
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
