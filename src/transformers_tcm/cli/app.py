@@ -20,6 +20,7 @@ from .evaluation import (
     write_failure_report,
 )
 from .explain import context, env, explain
+from .export import export
 from .labels import import_labels, validate_dataset
 from .oriented import detect_objects, evaluate_objects, merge_dota, split_dota
 from .result_files import DetectionFormat, ResultWriter, SpottingFormat
@@ -68,6 +69,10 @@ MaxDistance = Annotated[
 ]
 Tile = Annotated[int | None, typer.Option(min=64, help="Read large photos in tiles of this side, such as 1024.")]
 Device = Annotated[str | None, typer.Option(help="Such as cpu or cuda:0. [default: the fastest there is]")]
+Backend = Annotated[
+    Literal["torch", "onnxruntime", "openvino"] | None,
+    typer.Option(help="What computes the model; the last two take an exported one, see `export --help`."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no words and no summary.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace results that an earlier run left in the folder.")]
 
@@ -116,6 +121,7 @@ def detect(
     decoding: Decoding = None,
     tile: Tile = None,
     device: Device = None,
+    backend: Backend = None,
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
@@ -142,11 +148,13 @@ def detect(
       transformers-tcm detect panorama.jpg --tile 1024
       transformers-tcm detect "scans/**/*.png" --size 1600 --box-threshold 0.7 --polygon
     """
-    settings = {"size": size, "threshold": threshold, "box_threshold": box_threshold, "unclip_ratio": unclip_ratio}
+    settings: dict[str, Any] = {"size": size, "threshold": threshold}
+    settings |= {"box_threshold": box_threshold, "unclip_ratio": unclip_ratio}
     paths, failures = find_images(images)
     if paths:
         with usage_errors():
-            settings |= {"min_size": min_size, "polygon": polygon, "tile": tile, **parse_decoding(decoding or [])}
+            settings |= {"min_size": min_size, "polygon": polygon, "tile": tile, "backend": backend}
+            settings |= parse_decoding(decoding or [])
             writer = ResultWriter(output, form, paths, draw, force)
             detector = load_pipeline("text-detection", model, device, settings)
             writer.prepare()
@@ -178,6 +186,7 @@ def spot(
     decoding: Decoding = None,
     tile: Tile = None,
     device: Device = None,
+    backend: Backend = None,
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
@@ -216,11 +225,13 @@ def spot(
       transformers-tcm spot panorama.jpg --tile 1024
       transformers-tcm spot photo.jpg --lexicon streets.txt --lexicon-rule nearest --text-threshold 0.5
     """
-    settings = {"size": size, "threshold": threshold, "box_threshold": box_threshold, "unclip_ratio": unclip_ratio}
+    settings: dict[str, Any] = {"size": size, "threshold": threshold}
+    settings |= {"box_threshold": box_threshold, "unclip_ratio": unclip_ratio}
     paths, failures = find_images(images)
     if paths:
         with usage_errors():
-            settings |= {"min_size": min_size, "polygon": polygon, "tile": tile, **parse_decoding(decoding or [])}
+            settings |= {"min_size": min_size, "polygon": polygon, "tile": tile, "backend": backend}
+            settings |= parse_decoding(decoding or [])
             settings |= reading_settings(text_threshold, lexicon, lexicon_rule, max_distance, language_model)
             writer = ResultWriter(output, form, paths, draw, force)
             spotter = load_pipeline("text-spotting", model, device, settings)
@@ -262,6 +273,7 @@ def evaluate(
     decoding: Decoding = None,
     tile: Tile = None,
     device: Device = None,
+    backend: Backend = None,
     output: Annotated[Path | None, typer.Option(dir_okay=False, help="JSON file for totals and every image.")] = None,
     detections: Annotated[
         Path | None, typer.Option(help="Folder of Task1_CLASS.txt, of oriented objects, in place of a model.")
@@ -313,12 +325,13 @@ def evaluate(
       transformers-tcm evaluate --dataset total-text --root /data/text --protocol deteval
       transformers-tcm evaluate --dataset icdar2015 --root /data/text --model my_spotter --protocol e2e --lexicon strong
     """
-    settings = {"size": size, "threshold": threshold, "box_threshold": box_threshold, "unclip_ratio": unclip_ratio}
+    settings: dict[str, Any] = {"size": size, "threshold": threshold}
+    settings |= {"box_threshold": box_threshold, "unclip_ratio": unclip_ratio}
     with usage_errors():
         task = task_of(model) if task == "auto" else task
         if task == "oriented":
             settings = {"size": size, "threshold": threshold, "tile": tile, "tile_overlap": tile_overlap}
-            settings |= parse_decoding(decoding or [])
+            settings |= {"backend": backend, **parse_decoding(decoding or [])}
             _evaluate_oriented(images, annotations, model, detections, settings, device, output)
             return
         judges = judges_of(task, protocol, dataset)
@@ -337,7 +350,7 @@ def evaluate(
             output.parent.mkdir(parents=True, exist_ok=True)
         if report is not None:
             report.mkdir(parents=True, exist_ok=True)
-        settings |= {**reading.settings, "tile": tile, **parse_decoding(decoding or [])}
+        settings |= {**reading.settings, "tile": tile, "backend": backend, **parse_decoding(decoding or [])}
         pipeline = load_pipeline(f"text-{task}", model, device, settings)
         evaluation = evaluate_rows(pipeline, rows, judges, reading)
     typer.echo(evaluation.summary())
@@ -418,6 +431,7 @@ app.command()(convert_dataset)
 app.command()(split_dota)
 app.command()(detect_objects)
 app.command()(merge_dota)
+app.command()(export)
 app.command()(explain)
 app.command()(context)
 app.command()(env)

@@ -9,11 +9,12 @@ from torch.nn import functional
 
 from ..instances import TextInstances
 
-__all__ = ["coarser", "turned", "turned_back"]
+__all__ = ["Batch", "coarser", "turned", "turned_back"]
 
 # A look that is hardly smaller than the first shows nothing new.
 _MOST_ALIKE = 0.8
 
+# Inputs of the model by name, as the image processor makes them.
 Batch = dict[str, torch.Tensor]
 
 

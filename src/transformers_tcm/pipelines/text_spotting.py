@@ -14,7 +14,7 @@ from ..lexicon import Lexicon, LexiconArgument, is_per_image, lexicon_per_image
 from ..models.tcm.modeling_tcm_spotting import TCMForTextSpotting
 from ..models.tcm.post_processing_tcm import as_tensors
 from ..reading_order import lines, reading_order
-from .looks import turned, turned_back
+from .looks import Batch, coarser, turned, turned_back
 from .text_detection import TextDetectionPipeline, as_instances, as_pipeline_inputs
 
 __all__ = ["TextSpottingPipeline"]
@@ -119,48 +119,59 @@ class TextSpottingPipeline(TextDetectionPipeline):
     def _look(
         self,
         images: list[dict[str, Any]],
-        batch: dict[str, torch.Tensor],
+        batch: Batch,
         target_sizes: torch.Tensor,
         post_processing: dict[str, Any],
     ) -> tuple[Any, list[dict[str, Any]]]:
         orientation = post_processing.get("orientation", "auto")
         if orientation not in ORIENTATIONS:
             raise ValueError(f"`orientation` is {orientation!r}; expected one of {', '.join(map(repr, ORIENTATIONS))}")
+        turns = orientation == "auto" and "place" not in images[0]
         settings = {name: value for name, value in post_processing.items() if name != "orientation"}
+        settings["output_turn_votes"] = turns
         outputs, found = super()._look(images, batch, target_sizes, settings)
-        if orientation == "auto" and "place" not in images[0]:
+        if turns:
             for index, votes in enumerate(_turn_votes(outputs)):
                 one = {name: values[index : index + 1] for name, values in batch.items()}
                 again = ([images[index]], one, target_sizes[index], settings)
                 # Letters of lines that run up or down are often taken for words, which tell nothing.
                 anything = any((output.batch_indices == index).any() for output in outputs)
                 if votes.max() < _LEAST_VOTES and anything:
-                    votes = votes + np.roll(_turn_votes(self._turned(*again, 1)[0])[0], 1)
+                    votes = votes + self._sideways_votes(*again)
                 turn = int(votes.argmax())
                 if votes[turn] > votes[0] + _LEAST_MARGIN:
-                    found[index] = self._turned(*again, turn)[1]
+                    found[index] = self._turned(*again, turn)
         return outputs, found
+
+    def _sideways_votes(
+        self, image: list[dict[str, Any]], batch: Batch, size: torch.Tensor, settings: dict[str, Any]
+    ) -> np.ndarray:
+        """Votes (4,) that a coarse look at the image on its side gives."""
+        edge = settings.get("coarse_edge", self.image_processor.coarse_edge)
+        small = (coarser(batch, edge, self._divisor) if edge else None) or batch
+        outputs, _ = self._read(image, turned(small, 1, self._divisor), size.flip(0)[None], settings)
+        return np.roll(_turn_votes([outputs])[0], 1)
 
     def _turned(
         self,
         image: list[dict[str, Any]],
-        batch: dict[str, torch.Tensor],
+        batch: Batch,
         size: torch.Tensor,
         settings: dict[str, Any],
         quarter_turns: int,
-    ) -> tuple[list[Any], dict[str, Any]]:
-        """Outputs, and what is found in pixels of the image of `size` (2,), if that is turned anticlockwise first."""
+    ) -> dict[str, Any]:
+        """What is found, in pixels of the image of `size` (2,), if that is turned anticlockwise first."""
         target = size.flip(0) if quarter_turns % 2 else size
         upright = turned(batch, quarter_turns, self._divisor)
-        outputs, found = super()._look(image, upright, target[None], settings)
+        _, found = super()._look(image, upright, target[None], {**settings, "output_turn_votes": False})
         height, width = size.tolist()
         # In the reading order of the upright image.
-        return outputs, as_tensors(turned_back(as_instances(found[0]), quarter_turns, (height, width)))
+        return as_tensors(turned_back(as_instances(found[0]), quarter_turns, (height, width)))
 
     def _read(
         self,
         images: list[dict[str, Any]],
-        batch: dict[str, torch.Tensor],
+        batch: Batch,
         target_sizes: torch.Tensor,
         post_processing: dict[str, Any],
     ) -> tuple[Any, list[dict[str, Any]]]:
@@ -172,7 +183,7 @@ class TextSpottingPipeline(TextDetectionPipeline):
             decoding=asdict(self.image_processor.decoding_settings(**decoding)),
             text_threshold=self.image_processor.uncalibrated(text_threshold or 0.0),
             use_language_model=reading.pop("use_language_model", True),
-            output_turn_votes="place" not in images[0],
+            output_turn_votes=post_processing["output_turn_votes"],
             return_dict=True,
         )
         reading["lexicon"] = [image.get("lexicon", reading.get("lexicon")) for image in images]

@@ -38,7 +38,7 @@ logger = logging.get_logger(__name__)
 __all__ = ["TCMForTextSpotting", "TCMTextSpottingOutput"]
 
 # Words of an image that are asked by how much it is turned.
-_MOST_WITNESSES = 12
+_MOST_WITNESSES = 8
 # Quads nearer to a square do not tell along which of their sides they are read.
 _LEAST_ASPECT = 1.3
 _FEWEST_LETTERS = 3
@@ -370,23 +370,26 @@ class TCMForTextSpotting(TCMForTextDetection):
 
     def _turn_votes(self, features: torch.Tensor, regions: Regions, num_images: int) -> torch.Tensor:
         """Votes (B, 4) of the largest words of each image, each for the direction in which it is read better than the
-        other way round, by how much better."""
-        votes = np.zeros((num_images, 4))
-        found = [
-            (image, quad) for image, quads in enumerate(_by_image(regions, num_images)) for quad in _witnesses(quads)
+        other way round, by how much better. The regions have their `char_logits` already."""
+        polygons, images = regions.polygons(), regions.batch_indices.cpu().numpy()
+        chosen = [
+            index for image in range(num_images) for index in _witnesses(polygons, np.flatnonzero(images == image))
         ]
-        if self.recognizer is None or not found:
-            return torch.zeros(num_images, 4)
-        images, quads = zip(*found, strict=True)
-        places = torch.tensor(images, device=features.device)
-        ways = [self._glance(features, [np.roll(quad, -start, axis=0) for quad in quads], places) for start in (0, 2)]
-        likelihoods = np.array([self._likelihoods(readings) for readings in ways])  # (2, N)
-        for index, (image, quad) in enumerate(found):
-            better = int(likelihoods[:, index].argmax())
+        votes = torch.zeros(num_images, 4)
+        if self.recognizer is None or not chosen:
+            return votes
+        assert regions.char_logits is not None
+        as_found = self.recognizer.decode(regions.char_logits[chosen, :1], use_language_model=False)
+        # From the opposite corner.
+        quads = [np.roll(polygons[index], -2, axis=0) for index in chosen]
+        on_head = self._glance(features, quads, regions.batch_indices[chosen])
+        likelihoods = np.array([self._likelihoods(readings) for readings in (as_found, on_head)])  # (2, N)
+        for index, looks, likelihood in zip(chosen, zip(as_found, on_head, strict=True), likelihoods.T, strict=True):
+            better = int(likelihood.argmax())
             # Single letters look alike both ways round.
-            if len(ways[better][index].text) >= _FEWEST_LETTERS:
-                votes[image, (_direction(quad) + 2 * better) % 4] += np.ptp(likelihoods[:, index])
-        return torch.from_numpy(votes)
+            if len(looks[better].text) >= _FEWEST_LETTERS:
+                votes[images[index], (_direction(polygons[index]) + 2 * better) % 4] += float(np.ptp(likelihood))
+        return votes
 
     def _read_regions(self, regions: Regions, features: torch.Tensor, text_threshold: float) -> None:
         """Fill the `char_logits` of regions, and turn those that run along their height."""
@@ -437,27 +440,21 @@ class TCMForTextSpotting(TCMForTextDetection):
         return self.recognizer.decode(logits[:, None], use_language_model=False)
 
 
-def _witnesses(polygons: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The largest quads that are clearly longer than high, or higher than long, each from where a long side starts."""
-    quads = []
-    for quad in polygons:
-        if len(quad) == 4:
-            sides = np.linalg.norm(quad[[1, 3]] - quad[0], axis=1)
-            if sides.max() > _LEAST_ASPECT * sides.min():
-                quads.append((sides.prod(), np.roll(quad, -int(sides.argmax()), axis=0)))
-    return [quad for _, quad in sorted(quads, key=lambda pair: -pair[0])[:_MOST_WITNESSES]]
+def _witnesses(polygons: Sequence[np.ndarray], indices: np.ndarray) -> list[int]:
+    """Of those `indices` the largest quads that are clearly longer, in the direction they are read in, than high."""
+    areas = {}
+    for index in indices.tolist():
+        if len(polygons[index]) == 4:
+            width, height = np.linalg.norm(polygons[index][[1, 3]] - polygons[index][0], axis=1)
+            if width > _LEAST_ASPECT * height:
+                areas[index] = width * height
+    return sorted(areas, key=areas.__getitem__, reverse=True)[:_MOST_WITNESSES]
 
 
 def _direction(quad: np.ndarray) -> int:
     """Quarter turns clockwise of the direction from the first corner of a quad (4, 2) to the second."""
     x, y = quad[1] - quad[0]
     return int(np.rint(np.arctan2(y, x) / (np.pi / 2))) % 4
-
-
-def _by_image(regions: Regions, num_images: int) -> list[list[np.ndarray]]:
-    """The outlines in each image."""
-    polygons, images = regions.polygons(), regions.batch_indices.cpu().numpy()
-    return [[polygons[index] for index in np.flatnonzero(images == image)] for image in range(num_images)]
 
 
 def _as_tensors(readings: list[WordReading], num_characters: int, device: torch.device) -> dict[str, torch.Tensor]:

@@ -93,7 +93,7 @@ def test_only_so_many_beginnings_are_pursued() -> None:
 
 def test_unlikely_characters_are_not_looked_at() -> None:
     probabilities = np.array([[[0.0005, 0.9995, 0.0]]])
-    model = speller("a", weight=1)
+    model = speller("a", weight=1, uniform_share=0)
     with torch.no_grad():
         model.output[1].bias[model.symbols[A]] = 30.0
     assert most_probable_words(probabilities, model) == [(B,)]

@@ -16,7 +16,7 @@ from transformers_tcm.models.tcm.recognition.language_model import (
 )
 from transformers_tcm.models.tcm.recognition.reading import PRINTABLE_ASCII, char_classes, ctc_steps, read_words
 
-SMALL: dict[str, Any] = {"context": 4, "embedding_size": 8, "hidden_size": 32}
+SMALL: dict[str, Any] = {"context": 4, "embedding_size": 8, "hidden_size": 32, "uniform_share": 0}
 
 
 def language_model(charset: str = PRINTABLE_ASCII, **changes: Any) -> CharacterLanguageModel:
@@ -67,6 +67,23 @@ def test_what_follows_sums_to_one() -> None:
     following = model.next_characters([(), (0,), (1, 3, 2)])
     assert following.shape == (3, 3 + 1 + 1)  # the charset, unknown and the end
     np.testing.assert_allclose(np.exp(following).sum(axis=1), 1, rtol=1e-5)
+
+
+def test_a_share_of_the_probabilities_is_uniform() -> None:
+    # (1, classes + 1): the charset, unknown and the end
+    alone, shared = (language_model("abc", uniform_share=share).next_characters([(0,)]) for share in (0, 0.25))
+    np.testing.assert_allclose(np.exp(shared), 0.75 * np.exp(alone) + 0.25 / 5, rtol=1e-5)
+    assert np.isfinite(shared).all()
+
+
+def test_codes_are_not_turned_into_words() -> None:
+    clear = logits_of("#19-61", {1: ("l", -1.0)})
+    readings = [
+        read_words(clear, PRINTABLE_ASCII, ctc_steps, taught(["late", "sale", "hail"], clear_score=1, **changes))
+        for changes in ({"weight": 2.0}, {"weight": 2.0, "uniform_share": 0.2})
+    ]
+    assert [reading.text for (reading,) in readings] != ["#19-61"] * 2
+    assert readings[1][0].text == "#19-61"
 
 
 @given(st.lists(st.text(PRINTABLE_ASCII, max_size=8), min_size=1, max_size=6))

@@ -33,6 +33,8 @@ class LanguageModelConfig:
         num_layers: residual hidden layers after the first.
         weight: what the logarithm of a word's probability as a word counts, where that of its looks counts 1.
         length_bonus: nats that each character adds to that logarithm, since long words are less probable.
+        uniform_share: of its probabilities that all characters have alike, so that prices, codes and punctuation, which
+            lists of words lack, are not read as words (linear interpolation, Jelinek and Mercer, 1980).
         beam_width: beginnings of each word that are pursued.
         margins: a word is also read with these margins around it, as shares of its height, and the readings vote.
         clear_score: words whose characters look clearer than this are as they look, whatever is a word.
@@ -44,6 +46,7 @@ class LanguageModelConfig:
     num_layers: int = 1
     weight: float | int = 0.8
     length_bonus: float | int = 2.5
+    uniform_share: float | int = 0.2
     beam_width: int = 16
     margins: list[float] | tuple[float, ...] = (0.08, -0.08, 0.04, -0.04)
     clear_score: float | int = 0.98
@@ -55,8 +58,9 @@ class LanguageModelConfig:
         for name in ("num_layers", "weight", "length_bonus"):
             if getattr(self, name) < 0:
                 raise ValueError(f"`{name}` of the language model must not be negative, got {getattr(self, name)}")
-        if not 0 <= self.clear_score <= 1:
-            raise ValueError(f"`clear_score` of the language model lies between 0 and 1, got {self.clear_score}")
+        for name in ("uniform_share", "clear_score"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"`{name}` of the language model lies between 0 and 1, got {getattr(self, name)}")
         self.margins = list(self.margins)
         if any(margin <= -0.5 for margin in self.margins):
             raise ValueError(f"`margins` of the language model leave nothing of a word, got {list(self.margins)}")
@@ -151,8 +155,9 @@ class CharacterLanguageModel(nn.Module):
             beginnings: classes of their characters.
 
         Returns:
-            For each a number for every class of the recogniser and, last, for the end of the word. Classes that the
-            model does not tell apart, such as the digits, all have the probability of one of them to come.
+            For each a number for every class of the recogniser and, last, for the end of the word, interpolated by
+            `uniform_share`. Classes that the model does not tell apart, such as the digits, all have the probability
+            of one of them to come.
         """
         contexts = torch.full((len(beginnings), self.settings.context), END)
         for context, classes in zip(contexts, beginnings, strict=True):
@@ -161,7 +166,11 @@ class CharacterLanguageModel(nn.Module):
         device = self.embedding.weight.device
         # Weights that are offloaded are nowhere; accelerate then takes the contexts along to where they are brought.
         logits = self(contexts if device.type == "meta" else contexts.to(device)).float()
-        return logits.log_softmax(dim=-1)[:, [*self.symbols, END]].cpu().numpy()
+        probabilities = logits.softmax(dim=-1)[:, [*self.symbols, END]]
+        # A share of 0 and a probability of 0 together would be no number.
+        least = torch.finfo(probabilities.dtype).tiny
+        uniform = torch.full_like(probabilities, 1 / probabilities.shape[1])
+        return probabilities.lerp(uniform, self.settings.uniform_share).clamp(min=least).log().cpu().numpy()
 
 
 def needs_search(scores: torch.Tensor, settings: LanguageModelConfig, text_threshold: float = 0.0) -> torch.Tensor:
