@@ -154,7 +154,7 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
         Decoding settings that the head shares with the former one stay, the others are those that fit its settings; for
         another task all of them are, since a name may mean something else there.
         """
-        head, settings = head_class(config.head_type), config.recognizer_settings
+        head, settings = head_class(config.head_type), config.reading_settings
         charset = None if settings is None or settings.charset == PRINTABLE_ASCII else settings.charset
         if (self.head_type, self.charset) == (config.head_type, charset):
             return self
@@ -212,7 +212,12 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
         return features
 
     def uncalibrated(self, text_threshold: float) -> float:
-        """The score that a spotter itself gives a word which is reported with that of `text_threshold`."""
+        """The score that a spotter itself gives a word which is reported with that of `text_threshold`.
+
+        Raises:
+            ValueError: for what is no number between 0 and 1.
+        """
+        _check_probabilities(text_threshold=text_threshold)
         if self.score_calibration is None:
             return text_threshold
         given, reported = zip(*self.score_calibration, strict=True)
