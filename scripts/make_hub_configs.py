@@ -413,13 +413,7 @@ The published settings, as far as they are known; of the pretraining on syntheti
 | optimiser | AdamW, weight decay 1e-4, gradients clipped at 0.1, image encoder at a tenth of the rate |
 | test images | shortest edge {row.edges[0]}, longest edge at most {row.edges[1]} |
 
-```bash
-cp hub_configs/{name}/preprocessor_config.json start/
-python examples/text-spotting/run_text_spotting.py examples/text-spotting/recipes/fasttcm_{head_type}_base.yaml \\
-    --model_name_or_path start --processor_overrides '{{}}' --train_images images --train_annotations labels \\
-    --output_dir {name}
-python scripts/push_to_hub.py hub_configs/{name} --weights {name} --repo-id org/{name}
-```
+{commands}
 """
 
 
@@ -486,7 +480,7 @@ def write_query_spotter(folder: Path, head_type: str, row: QueryRow) -> None:
     size = {"shortest_edge": shortest, "longest_edge": longest}
     decoding = {"box_threshold": row.box_threshold, "polygon": benchmark.polygon}
     processor = TCMImageProcessor(size=size, text_threshold=0.0, **decoding).for_model(config)
-    text = QUERY_DETAILS.format(benchmark=benchmark, row=row, head=head, head_type=head_type, name=folder.name)
+    text = QUERY_DETAILS.format(benchmark=benchmark, row=row, head=head, commands=commands_of(folder.name))
     save(folder, config, processor, text)
 
 

@@ -173,6 +173,33 @@ def _abcnet(test_set: str, steps: int) -> Recipe:
     return Recipe(finetuning, None, test_set, open_points=_ABC_OPEN)
 
 
+_QUERY = {"max_grad_norm": 0.1, "image_encoder_scale": 0.1}
+_TESTR_SETS, _SOLO_SETS = (
+    (*SYNTHTEXT150K, "mlt2017", *more, "total-text") for more in ((), ("icdar2013", "icdar2015"))
+)
+_SOLO_LAST = _stepped("adamw", 1.0e-5, **_QUERY)
+_UNCHANGED = {"photometric": {"brightness": 0.0, "saturation": 0.0, **_PLAIN}}
+_STRONG = {"photometric": {**_UNCHANGED["photometric"], "brightness": 0.35, "contrast": 0.7, "saturation": 0.7}}
+_TESTR_OPEN = "crops are squares of 896 pixels; those of the paper have any size, and hold whole words"
+_SOLO_OPEN = f"{_TESTR_OPEN}; brightness is an offset in place of a factor, and there is no PCA lighting"
+
+
+def _testr(test_set: str, steps: int, most: tuple[int, int, int], figure: str) -> Recipe:
+    pretraining = _stepped("adamw", 1.0e-4, 34 / 44, **_QUERY)
+    first = Stage(_TESTR_SETS, 8, 440_000, {**pretraining, **_spotter_crops(896, 480, 896, 1600), **_UNCHANGED})
+    finetuning = {**_stepped("adamw", 1.0e-5, **_QUERY), **_spotter_crops(896, *most), **_UNCHANGED}
+    source = (figure, "README of TESTR, without FastTCM")
+    return Recipe(Stage((test_set,), 8, steps, finetuning), first, test_set, source, _TESTR_OPEN)
+
+
+def _deepsolo(test_set: str, steps: int, optimizer: dict[str, Any], crops: dict[str, Any], figure: str) -> Recipe:
+    pretraining = _stepped("adamw", 1.0e-4, 320 / 375, **_QUERY)
+    turned = _spotter_crops(896, 480, 896, 1600, 45.0)
+    first = Stage(_SOLO_SETS, 8, 375_000, {**pretraining, **turned, **_STRONG})
+    last = Stage((test_set,), 8, steps, {**optimizer, **crops, **_STRONG})
+    return Recipe(last, first, test_set, (figure, "README of DeepSolo, without FastTCM"), _SOLO_OPEN)
+
+
 def _dota(ap50: str, *milestones: float) -> Recipe:
     settings = _stepped("adamw", 1.0e-4, *milestones, warmup_steps=500, image_encoder_scale=0.3, max_grad_norm=0.1)
     training = Stage((), 4, 12, {**settings, "epochs": 12, "flip_probability": 0.75})
@@ -219,6 +246,22 @@ RECIPES: dict[str, Recipe] = {
     "abcnet-totaltext": _abcnet("total-text", 5_000),
     "abcnet-icdar2015": _abcnet("icdar2015", 5_500),
     "abcnet-ctw1500": _abcnet("ctw1500", 120_000),
+    "testr-totaltext": _testr("total-text", 20_000, (480, 896, 1600), "None 73.25, Full 83.88"),
+    "testr-ctw1500": _testr("ctw1500", 200_000, (480, 896, 1333), "None 55.95, Full 81.51"),
+    "testr-icdar2015": _testr("icdar2015", 20_000, (800, 1400, 2333), "S 85.16, W 79.36, G 73.57"),
+    "deepsolo-totaltext": _deepsolo(
+        "total-text", 10_000, _SOLO_LAST, _spotter_crops(896, 480, 896, 1600, 45.0), "None 79.7, Full 87.0"
+    ),
+    "deepsolo-ctw1500": _deepsolo(
+        "ctw1500",
+        12_000,
+        _stepped("adamw", 5.0e-5, 8 / 12, **_QUERY),
+        _spotter_crops(896, 480, 896, 1600),
+        "None 64.2, Full 81.4",
+    ),
+    "deepsolo-icdar2015": _deepsolo(
+        "icdar2015", 3_000, _SOLO_LAST, _spotter_crops(896, 800, 1400, 3000), "S 86.8, W 81.9, G 76.9"
+    ),
     "rotated-fcos-dota": _dota("75.1", 9 / 12),
     "rotated-atss-dota": _dota("76.1", 9 / 12),
     "rotated-retinanet-dota": _dota("70.99", 8 / 12, 11 / 12),

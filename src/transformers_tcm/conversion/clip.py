@@ -69,7 +69,7 @@ def load_clip(model: TCMDetector, source: str | os.PathLike[str]) -> None:
     if "visual.attnpool.c_proj.weight" not in state_dict:
         raise ValueError(f"{source} holds no CLIP ResNet, which RN50 is: {len(state_dict)} tensors of another model")
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    converted = remap_state_dict(plan(shapes.keys(), state_dict), state_dict, shapes, UNUSED)
+    converted = remap_state_dict(plan(shapes, state_dict), state_dict, shapes, unused(state_dict))
     model.load_state_dict(converted, strict=False)
     model.config.clip_pretrained = True
 
