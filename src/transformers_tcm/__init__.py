@@ -25,7 +25,13 @@ if TYPE_CHECKING:
     from .models.tcm.modeling_tcm import TCMForTextDetection, TCMModel, TCMPreTrainedModel
     from .models.tcm.modeling_tcm_oriented import TCMForOrientedObjectDetection
     from .models.tcm.modeling_tcm_spotting import TCMForTextSpotting
-    from .pipelines import OrientedObjectDetectionPipeline, TextDetectionPipeline, TextSpottingPipeline
+    from .pipelines import (
+        OnnxTextDetector,
+        OnnxTextSpotter,
+        OrientedObjectDetectionPipeline,
+        TextDetectionPipeline,
+        TextSpottingPipeline,
+    )
 
 __version__ = "0.1.0"
 
@@ -35,6 +41,8 @@ __all__ = [
     "AutoModelForTextSpotting",
     "Instances",
     "Lexicon",
+    "OnnxTextDetector",
+    "OnnxTextSpotter",
     "OrientedInstances",
     "OrientedObjectDetectionPipeline",
     "TCMConfig",
@@ -63,6 +71,8 @@ _MODULE_OF = {
     "AutoModelForTextSpotting": "models.auto",
     "Instances": "instances",
     "Lexicon": "lexicon",
+    "OnnxTextDetector": "pipelines",
+    "OnnxTextSpotter": "pipelines",
     "OrientedInstances": "instances",
     "OrientedObjectDetectionPipeline": "pipelines",
     "TCMConfig": "models.tcm.configuration_tcm",
@@ -81,7 +91,7 @@ _MODULE_OF = {
     "load_image": "images",
 }
 # They need more than a model does (OpenCV, shapely, datasets, …).
-_LAZY_MODULES = ("conversion", "data", "evaluation", "reading_order", "training", "visualization")
+_LAZY_MODULES = ("conversion", "data", "evaluation", "export", "reading_order", "training", "visualization")
 
 
 def __getattr__(name: str) -> Any:

@@ -20,6 +20,7 @@ from .evaluation import (
     write_failure_report,
 )
 from .explain import context, env, explain
+from .export import export
 from .labels import import_labels, validate_dataset
 from .oriented import detect_objects, evaluate_objects, merge_dota, split_dota
 from .result_files import DetectionFormat, ResultWriter, SpottingFormat
@@ -68,6 +69,10 @@ MaxDistance = Annotated[
 ]
 Tile = Annotated[int | None, typer.Option(min=64, help="Read large photos in tiles of this side, such as 1024.")]
 Device = Annotated[str | None, typer.Option(help="Such as cpu or cuda:0. [default: the fastest there is]")]
+Backend = Annotated[
+    Literal["torch", "onnxruntime", "openvino"] | None,
+    typer.Option(help="What computes the model; the last two take an exported one, see `export --help`."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar, no words and no summary.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace results that an earlier run left in the folder.")]
 
@@ -116,6 +121,7 @@ def detect(
     decoding: Decoding = None,
     tile: Tile = None,
     device: Device = None,
+    backend: Backend = None,
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
@@ -142,11 +148,13 @@ def detect(
       transformers-tcm detect panorama.jpg --tile 1024
       transformers-tcm detect "scans/**/*.png" --size 1600 --box-threshold 0.7 --polygon
     """
-    settings = {"size": size, "threshold": threshold, "box_threshold": box_threshold, "unclip_ratio": unclip_ratio}
+    settings: dict[str, Any] = {"size": size, "threshold": threshold}
+    settings |= {"box_threshold": box_threshold, "unclip_ratio": unclip_ratio}
     paths, failures = find_images(images)
     if paths:
         with usage_errors():
-            settings |= {"min_size": min_size, "polygon": polygon, "tile": tile, **parse_decoding(decoding or [])}
+            settings |= {"min_size": min_size, "polygon": polygon, "tile": tile, "backend": backend}
+            settings |= parse_decoding(decoding or [])
             writer = ResultWriter(output, form, paths, draw, force)
             detector = load_pipeline("text-detection", model, device, settings)
             writer.prepare()
@@ -178,6 +186,7 @@ def spot(
     decoding: Decoding = None,
     tile: Tile = None,
     device: Device = None,
+    backend: Backend = None,
     force: Force = False,
     quiet: Quiet = False,
 ) -> None:
@@ -216,11 +225,13 @@ def spot(
       transformers-tcm spot panorama.jpg --tile 1024
       transformers-tcm spot photo.jpg --lexicon streets.txt --lexicon-rule nearest --text-threshold 0.5
     """
-    settings = {"size": size, "threshold": threshold, "box_threshold": box_threshold, "unclip_ratio": unclip_ratio}
+    settings: dict[str, Any] = {"size": size, "threshold": threshold}
+    settings |= {"box_threshold": box_threshold, "unclip_ratio": unclip_ratio}
     paths, failures = find_images(images)
     if paths:
         with usage_errors():
-            settings |= {"min_size": min_size, "polygon": polygon, "tile": tile, **parse_decoding(decoding or [])}
+            settings |= {"min_size": min_size, "polygon": polygon, "tile": tile, "backend": backend}
+            settings |= parse_decoding(decoding or [])
             settings |= reading_settings(text_threshold, lexicon, lexicon_rule, max_distance, language_model)
             writer = ResultWriter(output, form, paths, draw, force)
             spotter = load_pipeline("text-spotting", model, device, settings)
@@ -262,6 +273,7 @@ def evaluate(
     decoding: Decoding = None,
     tile: Tile = None,
     device: Device = None,
+    backend: Backend = None,
     output: Annotated[Path | None, typer.Option(dir_okay=False, help="JSON file for totals and every image.")] = None,
     detections: Annotated[
         Path | None, typer.Option(help="Folder of Task1_CLASS.txt, of oriented objects, in place of a model.")
@@ -313,12 +325,13 @@ def evaluate(
       transformers-tcm evaluate --dataset total-text --root /data/text --protocol deteval
       transformers-tcm evaluate --dataset icdar2015 --root /data/text --model my_spotter --protocol e2e --lexicon strong
     """
-    settings = {"size": size, "threshold": threshold, "box_threshold": box_threshold, "unclip_ratio": unclip_ratio}
+    settings: dict[str, Any] = {"size": size, "threshold": threshold}
+    settings |= {"box_threshold": box_threshold, "unclip_ratio": unclip_ratio}
     with usage_errors():
         task = task_of(model) if task == "auto" else task
         if task == "oriented":
             settings = {"size": size, "threshold": threshold, "tile": tile, "tile_overlap": tile_overlap}
-            settings |= parse_decoding(decoding or [])
+            settings |= {"backend": backend, **parse_decoding(decoding or [])}
             _evaluate_oriented(images, annotations, model, detections, settings, device, output)
             return
         judges = judges_of(task, protocol, dataset)
@@ -337,7 +350,7 @@ def evaluate(
             output.parent.mkdir(parents=True, exist_ok=True)
         if report is not None:
             report.mkdir(parents=True, exist_ok=True)
-        settings |= {**reading.settings, "tile": tile, **parse_decoding(decoding or [])}
+        settings |= {**reading.settings, "tile": tile, "backend": backend, **parse_decoding(decoding or [])}
         pipeline = load_pipeline(f"text-{task}", model, device, settings)
         evaluation = evaluate_rows(pipeline, rows, judges, reading)
     typer.echo(evaluation.summary())
@@ -373,7 +386,9 @@ def _evaluate_oriented(
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(help="CLIP ResNet (OpenAI or open_clip) or a released TCM detector.")],
+    source: Annotated[
+        Path, typer.Argument(help="CLIP ResNet (OpenAI or open_clip), or a released TCM detector, TESTR or DeepSolo.")
+    ],
     output: Annotated[Path, typer.Argument(help="Folder for the converted model.")],
     config: Annotated[Path | None, typer.Option(help="JSON file with the settings that no tensor tells.")] = None,
     prompting: Annotated[
@@ -381,16 +396,19 @@ def convert(
         typer.Option(help="Source of the language prompt; fasttcm for CLIP unless given."),
     ] = None,
     kind: Annotated[
-        Literal["auto", "clip", "tcm", "oriented"], typer.Option(help="What SOURCE is; auto looks at its tensors.")
+        Literal["auto", "clip", "tcm", "oriented", "testr", "deepsolo"],
+        typer.Option(help="What SOURCE is; auto looks at its tensors."),
     ] = "auto",
     seed: Annotated[int, typer.Option(help="Of the parts that SOURCE lacks.")] = 0,
 ) -> None:
-    """Convert a checkpoint of CLIP, TCM or TCM for DOTA to a model of transformers.
+    """Convert a checkpoint of CLIP, TCM, TCM for DOTA, TESTR or DeepSolo to a model of transformers.
 
     \b
-    clip  the CLIP ResNet of OpenAI or open_clip: a detector to be trained, whose prompts, decoders and head are new
-    tcm   a released TCM detector with a DBNet, PAN or FCENet head: ready to find text
+    clip      the CLIP ResNet of OpenAI or open_clip: a detector to be trained, whose prompts, decoders and head are new
+    tcm       a released TCM detector with a DBNet, PAN or FCENet head: ready to find text
     oriented  a released TCM detector for DOTA: ready to find objects
+    testr     a released TESTR: a spotter to be trained, with its head; the image encoder and all else are new
+    deepsolo  a released DeepSolo: likewise
 
     Sizes come from the tensors. What they do not tell is in --config, such as {"text_heads": 8}: numbers of attention
     heads (attention_pool_heads, text_heads, decoder_heads), prompt, temperature, hidden_act, any other setting of
@@ -408,7 +426,8 @@ def convert(
         prepare_transformers()
         model = convert_checkpoint(source, output, config=config, prompting=prompting, kind=kind, seed=seed)
     millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
-    typer.echo(f"{output}: a {model.config.prompting} detector with {millions:.1f} million parameters")
+    kind_of_model = "spotter" if model.config.is_spotter else "detector"
+    typer.echo(f"{output}: a {model.config.prompting} {kind_of_model} with {millions:.1f} million parameters")
 
 
 app.command()(import_labels)
@@ -418,6 +437,7 @@ app.command()(convert_dataset)
 app.command()(split_dota)
 app.command()(detect_objects)
 app.command()(merge_dota)
+app.command()(export)
 app.command()(explain)
 app.command()(context)
 app.command()(env)

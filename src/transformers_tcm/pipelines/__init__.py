@@ -3,6 +3,7 @@
 import functools
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import transformers.pipelines
@@ -15,12 +16,17 @@ from ..models.auto import (
 )
 from ..models.bundled import BUNDLED_MODELS, DEFAULT_MODEL, DEFAULT_SPOTTER
 from ..models.tcm.configuration_tcm import TCMConfig
+from ..models.tcm.exported_tcm import is_exported, load_exported
 from ..models.tcm.heads import head_class
+from ..saving import WEIGHT_FILES
+from .exported import OnnxTextDetector, OnnxTextSpotter
 from .oriented_object_detection import OrientedObjectDetectionPipeline
 from .text_detection import TextDetectionPipeline
 from .text_spotting import TextSpottingPipeline
 
 __all__ = [
+    "OnnxTextDetector",
+    "OnnxTextSpotter",
     "OrientedObjectDetectionPipeline",
     "TextDetectionPipeline",
     "TextSpottingPipeline",
@@ -39,7 +45,7 @@ def _bundled(name: str) -> dict[str, Any]:
     return {"model": (str(BUNDLED_MODELS / name), None)}
 
 
-_TASKS: dict[str, tuple[type, type, dict[str, Any]]] = {
+_TASKS: dict[str, tuple[type[TextDetectionPipeline], type, dict[str, Any]]] = {
     "text-detection": (TextDetectionPipeline, AutoModelForTextDetection, _bundled(DEFAULT_MODEL)),
     "text-spotting": (TextSpottingPipeline, AutoModelForTextSpotting, _bundled(DEFAULT_SPOTTER)),
     "oriented-object-detection": (
@@ -80,7 +86,8 @@ def _replace(name: str, make: Callable[[Callable[..., Any]], Callable[..., Any]]
 def _refusing_other_tasks(load_model: Callable[..., Any]) -> Callable[..., Any]:
     """`pipeline("image-to-text", model=…)` of one of our models says which task it has.
 
-    transformers would list every class that could not be loaded instead.
+    transformers would list every class that could not be loaded instead. A folder with an exported model and without
+    weights is loaded as such.
     """
 
     def of_our_tasks(model: Any, *arguments: Any, **kwargs: Any) -> Any:
@@ -88,9 +95,16 @@ def _refusing_other_tasks(load_model: Callable[..., Any]) -> Callable[..., Any]:
         if isinstance(config, TCMConfig) and task not in (*_TASKS, "object-detection", None):
             kind, right = _kind_and_task(config)
             raise ValueError(f"{model} is {kind}, not for the task {task!r}: pipeline({right!r}, model=…)")
+        if task in _TASKS and isinstance(model, str) and is_exported(model) and not _has_weights(model):
+            return load_exported(model, _TASKS[task][0]._model_class)
         return load_model(model, *arguments, **kwargs)
 
     return of_our_tasks
+
+
+def _has_weights(folder: str) -> bool:
+    """Whether a folder holds weights of torch."""
+    return any(path for pattern in WEIGHT_FILES for path in Path(folder).glob(pattern))
 
 
 def _kind_and_task(config: TCMConfig) -> tuple[str, str]:

@@ -16,10 +16,12 @@ from transformers.pipelines.pt_utils import KeyDataset
 
 from ..images import load_image
 from ..instances import TextInstances
+from ..models.tcm.exported_tcm import ExportedModel
 from ..models.tcm.heads import head_class
 from ..models.tcm.modeling_tcm import TCMForTextDetection
 from ..models.tcm.post_processing_tcm import as_tensors, by_score, to_original_size
 from ..tiling import TileGrid, merge_levels
+from .exported_models import with_backend
 from .looks import coarser
 from .tiles import Tile, cut, each, merged_instances, merged_score_map
 
@@ -42,6 +44,9 @@ class TextDetectionPipeline(Pipeline):
     On a CPU a model whose weights are stored in half precision runs in bfloat16 where the processor computes with it
     (AVX512-BF16) and in float32 elsewhere; `dtype=` decides otherwise. A model given as an object is changed in place:
     it is moved to the device and the dtype of the pipeline and put into evaluation mode.
+
+    `pipeline(…, model=folder, backend="onnxruntime")` or `"openvino"` takes a folder that `transformers-tcm export`
+    wrote; it works without torch weights, on the processor.
 
     Raises:
         TypeError: for a model that is no text detector, and for an argument that neither the pipeline nor a call knows.
@@ -67,6 +72,12 @@ class TextDetectionPipeline(Pipeline):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # `pipeline` hands this on although only the loading of the files needs it.
         kwargs.pop("local_files_only", None)
+        backend = kwargs.pop("backend", None)
+        if args:
+            kwargs["model"], args = args[0], args[1:]
+        kwargs["model"] = with_backend(kwargs.get("model"), backend, self._model_class)
+        if isinstance(kwargs["model"], ExportedModel):
+            kwargs["device"] = "cpu"
         # `pipeline` says "auto" where its user did not say anything.
         dtype_is_free = kwargs.get("dtype") == "auto"
         super().__init__(*args, **kwargs)
@@ -85,6 +96,8 @@ class TextDetectionPipeline(Pipeline):
         return tuple(field.name for field in fields(head.decoding_class))
 
     def _prepare_model(self, dtype_is_free: bool) -> None:
+        if isinstance(self.model, ExportedModel):
+            return
         if dtype_is_free and self.device.type == "cpu" and self.dtype in (torch.float16, torch.bfloat16):
             self.model.to(fastest_cpu_dtype())
         self.model.to(memory_format=torch.channels_last)

@@ -147,7 +147,7 @@ class TCMDensePool(nn.Module):
 
     def positions(self, height: int, width: int) -> torch.Tensor:
         """Positional embedding (1 + height x width, D) of a grid of that size."""
-        if (height, width) == (self.grid, self.grid):
+        if not torch.compiler.is_compiling() and (height, width) == (self.grid, self.grid):
             return self.positional_embedding
         grid = self.positional_embedding[1:].unflatten(0, (1, self.grid, self.grid)).permute(0, 3, 1, 2)  # (1, D, g, g)
         resized = functional.interpolate(grid.float(), size=(height, width), mode="bilinear", align_corners=False)

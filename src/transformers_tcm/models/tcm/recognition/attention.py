@@ -51,7 +51,7 @@ class TCMAttentionDecoder(nn.Module):
             if classes is None:
                 previous = logits[-1].argmax(dim=1)
                 ended |= previous == self.end
-                if ended.all():
+                if not torch.compiler.is_compiling() and ended.all():
                     break
             elif step < classes.shape[1]:
                 previous = classes[:, step].masked_fill(classes[:, step] < 0, self.end)

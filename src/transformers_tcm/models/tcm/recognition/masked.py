@@ -142,7 +142,10 @@ class TCMSpatialDecoder(nn.Module):
         certain = torch.full((num_classes,), NONE, device=context.device).index_fill(0, first.new_tensor([self.end]), 0)
         classes = previous[:, None][:, :0]
         history = certain.expand(count * width, 0, -1)
-        while classes.shape[1] < self.max_length and not (classes.shape[1] and (previous == self.end).all()):
+        traced = torch.compiler.is_compiling()  # a graph takes all steps
+        while classes.shape[1] < self.max_length and (
+            traced or not classes.shape[1] or not (previous == self.end).all()
+        ):
             hidden, _ = self.step(hidden, previous, context, keys)
             log_probabilities = self.output(hidden).float().log_softmax(dim=-1)
             if classes.shape[1]:

@@ -1,0 +1,14 @@
+"""Graphs of OpenVINO from those of ONNX: torch's own way there lacks an operator."""
+
+from pathlib import Path
+
+__all__ = ["to_openvino"]
+
+
+def to_openvino(path: Path) -> Path:
+    """Write a graph of ONNX beside it as `NAME.xml` and `NAME.bin`, with weights in float32, and return the first."""
+    import openvino
+
+    converted = path.with_suffix(".xml")
+    openvino.save_model(openvino.convert_model(path), converted, compress_to_fp16=False)
+    return converted

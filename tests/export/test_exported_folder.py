@@ -1,0 +1,169 @@
+"""An exported folder: what is in it, and that it finds and reads as the weights do."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import pipeline
+from typer.testing import CliRunner
+
+from transformers_tcm import (
+    AutoModelForTextSpotting,
+    OnnxTextDetector,
+    OnnxTextSpotter,
+    TCMForTextDetection,
+    TCMImageProcessorPil,
+)
+from transformers_tcm.cli import app
+from transformers_tcm.export.graphs import parts_of, prepared
+from transformers_tcm.export.onnx_graphs import SIZES, TOLERANCE, largest_difference, need_packages
+from transformers_tcm.models.tcm.exported_tcm import ExportedTextSpotting, OnnxRuntimeGraph, load_exported
+from transformers_tcm.models.tcm.recognition.reading import PRINTABLE_ASCII
+
+
+@pytest.fixture(scope="module")
+def photo() -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 255, (96, 160, 3), np.uint8))
+
+
+@pytest.fixture(scope="module")
+def spotter(spotter_folder: Path) -> Any:
+    return AutoModelForTextSpotting.from_pretrained(spotter_folder).eval()
+
+
+def assert_same_words(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
+    assert len(found) == len(expected) > 0
+    for one, other in zip(found, expected, strict=True):
+        assert one.get("text") == other.get("text")
+        assert one["score"] == pytest.approx(other["score"], abs=1e-4)
+        assert np.allclose(one["polygon"], other["polygon"], atol=0.01)
+
+
+def test_folder_is_complete_and_has_no_weights(exported_folder):
+    assert {path.name for path in exported_folder.iterdir()} == {
+        "README.md",
+        "config.json",
+        "detector.onnx",
+        "language_model.onnx",
+        "modeling_tcm_hub.py",
+        "preprocessor_config.json",
+        "recognizer.onnx",
+    }
+    settings = json.loads((exported_folder / "preprocessor_config.json").read_text(encoding="utf-8"))
+    assert settings["head_type"] == "dbnet"
+    assert (settings["box_threshold"], settings["text_threshold"]) == (0.55, 0.0)
+    assert settings["charset"] == PRINTABLE_ASCII
+    card = (exported_folder / "README.md").read_text(encoding="utf-8")
+    assert card.startswith("---\nlicense: mit\n---\n\n# Tiny\n\n## Exported graphs\n\nONNX, opset 18")
+    assert card.endswith("## Use\n\nAs it is.\n")
+
+
+def test_graphs_state_their_opset_and_free_axes(exported_folder):
+    import onnx
+
+    graph = onnx.load(exported_folder / "detector.onnx")
+    assert [entry.version for entry in graph.opset_import if not entry.domain] == [18]
+    axes = {
+        entry.name: [axis.dim_param or axis.dim_value for axis in entry.type.tensor_type.shape.dim]
+        for entry in graph.graph.input
+    }
+    assert axes["pixel_values"][1] == 3
+    assert all(isinstance(axes["pixel_values"][axis], str) for axis in (0, 2, 3))
+    assert all(isinstance(size, str) for size in axes["pixel_mask"])
+
+
+def test_graphs_agree_with_torch_at_five_sizes(spotter, exported_folder):
+    assert len(SIZES) == 5
+    for part in parts_of(prepared(spotter)):
+        assert largest_difference(part, OnnxRuntimeGraph(exported_folder / f"{part.name}.onnx")) <= TOLERANCE
+
+
+def test_graphs_of_other_weights_are_told_apart(spotter, exported_folder):
+    other = prepared(spotter)
+    with torch.no_grad():
+        other.head.probability[-1].bias.add_(0.01)
+    detector = parts_of(other)[0]
+    assert largest_difference(detector, OnnxRuntimeGraph(exported_folder / "detector.onnx")) > TOLERANCE
+
+
+def test_export_leaves_the_model_as_it_is(spotter, spotter_folder):
+    before = {name: tensor.clone() for name, tensor in spotter.state_dict().items()}
+    assert prepared(spotter).config.fused
+    assert not spotter.config.fused
+    assert all(torch.equal(tensor, before[name]) for name, tensor in spotter.state_dict().items())
+
+
+def test_exported_spotter_gives_the_outputs_of_the_model(spotter, exported_folder, photo):
+    batch = TCMImageProcessorPil.from_pretrained(exported_folder)([photo, photo.rotate(180)])
+    inputs = {name: batch[name] for name in ("pixel_values", "pixel_mask", "decoding", "text_threshold")}
+    with torch.no_grad():
+        expected = spotter(**inputs, output_turn_votes=True)
+    found = load_exported(exported_folder, type(spotter))(**inputs, output_turn_votes=True)
+    assert len(found.counts) >= 2
+    for name in ("points", "counts", "char_logits", "sequences", "text_scores", "turn_votes", "score_map"):
+        assert torch.allclose(found[name].double(), expected[name].double(), atol=1e-3), name
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_pipeline_with_a_backend_reads_as_the_one_of_torch(backend, spotter_folder, exported_folder, photo):
+    pytest.importorskip(backend)
+    exported = pipeline("text-spotting", model=str(exported_folder), backend=backend)
+    assert isinstance(exported.model, ExportedTextSpotting)
+    assert exported.model.backend == backend
+    found, expected = exported(photo), pipeline("text-spotting", model=str(spotter_folder))(photo)
+    if backend == "onnxruntime":
+        assert_same_words(found, expected)
+    else:  # in the precision of the processor
+        assert np.allclose(found[0]["polygon"], expected[0]["polygon"], atol=1)
+
+
+def test_detector_class_needs_nothing_but_the_folder(spotter_folder, exported_folder, photo):
+    expected = pipeline("text-detection", model=str(spotter_folder))(photo)
+    assert_same_words(OnnxTextDetector(exported_folder)(photo), expected)
+    assert [len(found) for found in OnnxTextDetector(exported_folder, box_threshold=1.0)([photo, photo])] == [0, 0]
+
+
+def test_spotter_class_reads_with_and_without_language_model(spotter_folder, exported_folder, photo):
+    for settings in ({}, {"use_language_model": False}):
+        expected = pipeline("text-spotting", model=str(spotter_folder))(photo, **settings)
+        assert_same_words(OnnxTextSpotter(exported_folder)(photo, **settings), expected)
+
+
+def test_command_detects_with_an_exported_model(exported_folder, photo, tmp_path):
+    photo.save(tmp_path / "photo.png")
+    arguments = ["detect", str(tmp_path / "photo.png"), "--model", str(exported_folder), "--backend", "onnxruntime"]
+    result = CliRunner().invoke(app, [*arguments, "--output", str(tmp_path / "out")])
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "out" / "photo.json").read_text(encoding="utf-8"))["instances"]
+
+
+def test_backends_that_cannot_compute_a_model_name_the_remedy(spotter_folder, exported_folder):
+    with pytest.raises(ValueError, match="transformers-tcm export onnx --model"):
+        pipeline("text-spotting", model=str(spotter_folder), backend="onnxruntime")
+    with pytest.raises(ValueError, match="unknown `backend` 'tensorrt'; choose one of torch, onnxruntime, openvino"):
+        pipeline("text-spotting", model=str(exported_folder), backend="tensorrt")
+    with pytest.raises(ValueError, match="without weights; leave `backend` out"):
+        pipeline("text-spotting", model=str(exported_folder), backend="torch")
+    with pytest.raises(FileNotFoundError, match="holds no exported model"):
+        OnnxTextDetector(spotter_folder)
+
+
+def test_exported_model_neither_trains_nor_saves(exported_folder, tmp_path):
+    model = load_exported(exported_folder, TCMForTextDetection)
+    with pytest.raises(ValueError, match="cannot be trained"):
+        model.train()
+    with pytest.raises(ValueError, match="cannot be saved"):
+        model.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="neither hidden states"):
+        model(torch.zeros(1, 3, 32, 32), output_hidden_states=True)
+
+
+def test_missing_package_of_the_export_is_named_with_its_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ImportError, match=r"needs the package 'onnxscript': pip install 'transformers-tcm\[onnx\]'"):
+        need_packages("onnx", "onnxscript")
