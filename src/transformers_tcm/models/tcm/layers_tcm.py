@@ -1,10 +1,12 @@
 """Layers that the image encoder, heads and recognisers share."""
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 __all__ = ["TCMConvNorm", "TCMMultiheadAttention"]
 
@@ -67,5 +69,8 @@ class TCMMultiheadAttention(nn.MultiheadAttention):
             for states, weight, bias in projected
         )
         dropout = self.dropout if self.training else 0.0
-        attended = functional.scaled_dot_product_attention(queries, keys, values, dropout_p=dropout)
+        # On a CPU the gradients of the fused kernel take several times as long for few keys.
+        plain = queries.is_cpu and torch.is_grad_enabled()
+        with sdpa_kernel(SDPBackend.MATH) if plain else nullcontext():
+            attended = functional.scaled_dot_product_attention(queries, keys, values, dropout_p=dropout)
         return self.out_proj(attended.transpose(1, 2).flatten(2)), None  # (N, heads, T, d) -> (N, T, D)
