@@ -34,7 +34,7 @@ test: $(INSTALLED) ## run the fast tests
 	$(BIN)/python -m pytest -q -m "not slow" $(PYTEST_ARGS)
 
 test-slow: $(INSTALLED) ## run the slow tests of publishing, robustness and the examples
-	$(BIN)/python -m pytest -q -m slow tests/hub tests/robustness tests/examples $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -q -m slow tests/hub tests/robustness tests/examples tests/benchmarks $(PYTEST_ARGS)
 
 test-all: $(INSTALLED) ## run all tests of the package, then check-package
 	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
