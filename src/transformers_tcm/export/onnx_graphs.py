@@ -14,7 +14,7 @@ import torch
 from ..models.tcm.exported_tcm import DETECTOR, Graph
 from .graphs import Part, Tensors
 
-__all__ = ["OPSET", "SIZES", "TOLERANCE", "largest_difference", "need_packages", "write_onnx"]
+__all__ = ["OPSET", "SIZES", "TOLERANCE", "largest_difference", "need_packages", "silence", "write_onnx"]
 
 OPSET = 18
 # Largest difference of an output, or where its values exceed 1 of a share of the largest.
@@ -32,7 +32,7 @@ def write_onnx(part: Part, folder: Path) -> Path:
         ValueError: if torch cannot export it.
     """
     need_packages("onnx", "onnx", "onnxscript", "onnxruntime")
-    with _silence(), torch.no_grad():
+    with silence(), torch.no_grad():
         try:
             program = torch.onnx.export(
                 part.module,
@@ -62,9 +62,10 @@ def need_packages(extra: str, *names: str) -> None:
 
 
 @contextmanager
-def _silence() -> Iterator[None]:
+def silence() -> Iterator[None]:
     """No remarks of the exporter on operators of packages that are not there, nor on what will change in torch."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.onnx._internal")]
+    names = ("torch.onnx", "torch.onnx._internal", "onnxscript", "onnx_ir", "nncf", "")
+    loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     try:
         for logger in loggers:
