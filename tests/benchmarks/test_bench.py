@@ -49,7 +49,7 @@ def test_only_int8_is_calibrated_and_engines_are_backends(bench, monkeypatch, tm
 
     monkeypatch.setattr(bench, "own_system", own_system)
     for engine in bench.ENGINES:
-        system = bench.engine_system("text-detection", "model", engine, tmp_path, ["photo.jpg"])
-        assert system.rows == [f"model, {engine}"]
+        system = bench.engine_system("text-detection", "fasttcm-dbnet-tiny", engine, tmp_path, ["photo.jpg"])
+        assert system.rows == [f"fasttcm-dbnet-tiny, {engine}"]
     assert backends == ["torch", "onnxruntime", "onnxruntime", "openvino", "openvino"]
     assert [bool(photos) for _, _, photos in exports] == [False, True, False, True]

@@ -34,18 +34,21 @@ def write_onnx(part: Part, folder: Path) -> Path:
     need_packages("onnx", "onnx", "onnxscript", "onnxruntime")
     with silence(), torch.no_grad():
         try:
+            # First, because the exporter of ONNX would make constants of sizes where this refuses to.
+            traced = torch.export.export(part.module, (), part.inputs, dynamic_shapes=part.dynamic_shapes)
             program = torch.onnx.export(
-                part.module,
-                kwargs=part.inputs,
+                traced,
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=list(part.inputs),
                 output_names=part.outputs(),
-                dynamic_shapes=part.dynamic_shapes,
                 verbose=False,
             )
-        except torch.onnx.errors.OnnxExporterError as error:
-            raise ValueError(f"torch cannot export the {part.name} to ONNX: {str(error).splitlines()[0]}") from error
+        except (torch._dynamo.exc.UserError, torch.onnx.errors.OnnxExporterError) as error:
+            raise ValueError(
+                f"torch {torch.__version__} cannot export the {part.name} for any size: {str(error).splitlines()[0]}. "
+                "Use the checkpoint with torch, or report it with its config.json"
+            ) from error
         assert program is not None  # of the exporter by dynamo
         path = folder / f"{part.name}.onnx"
         program.save(path, external_data=False)
