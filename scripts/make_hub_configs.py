@@ -311,6 +311,118 @@ This is {spotter.title} in the form of this package. {spotter.form}
 """
 
 
+@dataclass
+class QueryRow:
+    """A row of the paper of a head of queries, which reads what it finds.
+
+    Args:
+        benchmark: which data set, a name of `BENCHMARKS`.
+        figures: what was published, detection and end-to-end hmean.
+        edges: shortest and longest edge of test images.
+        box_threshold: lowest score of a query.
+        training: length and rate of the last stage.
+        head_config: settings that differ from the head's defaults.
+    """
+
+    benchmark: str
+    figures: str
+    edges: tuple[int, int]
+    box_threshold: float
+    training: str
+    head_config: dict[str, Any] = field(default_factory=dict)
+
+
+LETTERS_AND_DIGITS = "abcdefghijklmnopqrstuvwxyz0123456789"
+QUERY_HEADS = {
+    "testr": [
+        QueryRow(
+            "totaltext",
+            "detection 86.94; end to end 73.25 without and 83.88 with the full lexicon",
+            (1600, 1824),
+            0.45,
+            "20,000 steps at 1e-5",
+        ),
+        QueryRow(
+            "ctw1500",
+            "detection 87.08; end to end 55.95 without and 81.51 with the full lexicon",
+            (1000, 1824),
+            0.7,
+            "200,000 steps at 1e-5",
+            {"max_length": 100},
+        ),
+        QueryRow(
+            "icdar2015",
+            "detection 90.00; end to end 65.27 without lexicon, 85.16, 79.36 and 73.57 with the strong, weak and "
+            "generic one",
+            (1440, 4000),
+            0.3,
+            "20,000 steps at 1e-5",
+        ),
+    ],
+    "deepsolo": [
+        QueryRow(
+            "totaltext",
+            "detection 87.3; end to end 79.7 without and 87.0 with the full lexicon (without TextOCR)",
+            (1000, 1892),
+            0.4,
+            "10,000 steps at 1e-5",
+            {"charset": LETTERS_AND_DIGITS},
+        ),
+        QueryRow(
+            "ctw1500",
+            "detection 88.9; end to end 64.2 without and 81.4 with the full lexicon",
+            (1000, 1200),
+            0.4,
+            "12,000 steps at 5e-5, a tenth of that from step 8,000",
+            {
+                "num_points": 50,
+                "point_weight": 0.5,
+                "proposal_curve_weight": 0.5,
+                "boundary_weight": 0.25,
+                "text_weight": 1.0,
+            },
+        ),
+        QueryRow(
+            "icdar2015",
+            "detection 90.0; end to end 86.8, 81.9 and 76.9 with the strong, weak, generic lexicon (without TextOCR)",
+            (1440, 4000),
+            0.3,
+            "3,000 steps at 1e-5",
+            {"charset": LETTERS_AND_DIGITS},
+        ),
+    ],
+}
+QUERY_DETAILS = """## Published figures
+
+Published figures; not reproduced here: {head.display_name} with ResNet-50 on {benchmark.title},
+{row.figures} ({head.paper}).
+They are those of the spotter without FastTCM, whose own figures are not known by data set.
+
+## Data
+
+{benchmark.title}: {benchmark.what}.
+
+## Recipe
+
+The published settings, as far as they are known; of the pretraining on synthetic text, the paper says more.
+
+| | |
+| --- | --- |
+| start | CLIP RN50, or the head of a released checkpoint (`transformers-tcm convert`); the text tower stays as it is |
+| last stage | {row.training}, batches of 8 |
+| optimiser | AdamW, weight decay 1e-4, gradients clipped at 0.1, image encoder at a tenth of the rate |
+| test images | shortest edge {row.edges[0]}, longest edge at most {row.edges[1]} |
+
+```bash
+cp hub_configs/{name}/preprocessor_config.json start/
+python examples/text-spotting/run_text_spotting.py examples/text-spotting/recipes/fasttcm_{head_type}_base.yaml \\
+    --model_name_or_path start --processor_overrides '{{}}' --train_images images --train_annotations labels \\
+    --output_dir {name}
+python scripts/push_to_hub.py hub_configs/{name} --weights {name} --repo-id org/{name}
+```
+"""
+
+
 def write(target: Path) -> None:
     """All folders, made anew."""
     for name in BUNDLED:
@@ -323,6 +435,9 @@ def write(target: Path) -> None:
     for name, spotter in SPOTTERS.items():
         for dataset in spotter.edges:
             write_spotter(target / f"fasttcm-{name}-{dataset}", spotter, dataset)
+    for head_type, rows in QUERY_HEADS.items():
+        for row in rows:
+            write_query_spotter(target / f"fasttcm-{head_type}-{row.benchmark}", head_type, row)
     for head_type in PUBLISHED_AP50:
         write_oriented(target / f"fasttcm-{head_type.replace('_', '-')}-dota", head_type)
 
@@ -353,6 +468,25 @@ def write_spotter(folder: Path, spotter: Spotter, dataset: str) -> None:
         name=folder.name,
         overrides=json.dumps(overrides),
     )
+    save(folder, config, processor, text)
+
+
+def write_query_spotter(folder: Path, head_type: str, row: QueryRow) -> None:
+    """As `write_spotter`, with a head that reads what it finds."""
+    benchmark, head = BENCHMARKS[row.benchmark], head_class(head_type)
+    config = TCMConfig.from_preset(
+        "base",
+        architectures=[TCMForTextSpotting.__name__],
+        num_context_tokens=benchmark.num_context_tokens,
+        head_type=head_type,
+        head_config=row.head_config,
+        score_map_loss_weight=2.0 if head_type == "testr" else 1.0,
+    )
+    shortest, longest = row.edges
+    size = {"shortest_edge": shortest, "longest_edge": longest}
+    decoding = {"box_threshold": row.box_threshold, "polygon": benchmark.polygon}
+    processor = TCMImageProcessor(size=size, text_threshold=0.0, **decoding).for_model(config)
+    text = QUERY_DETAILS.format(benchmark=benchmark, row=row, head=head, head_type=head_type, name=folder.name)
     save(folder, config, processor, text)
 
 

@@ -12,12 +12,15 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModel
 from transformers_tcm import (
     AutoModelForOrientedObjectDetection,
     AutoModelForTextDetection,
+    AutoModelForTextSpotting,
     TCMForOrientedObjectDetection,
     TCMForTextDetection,
     TCMForTextSpotting,
 )
+from transformers_tcm.models.tcm.heads import head_class
 
 ROOT = Path(__file__).parents[1]
+SPOTTING_DATASETS = ("ctw1500", "icdar2015", "totaltext")
 FOLDERS = sorted((ROOT / "hub_configs").iterdir())
 
 
@@ -41,6 +44,7 @@ def test_there_is_a_folder_for_every_model() -> None:
     }
     spotters = {f"fasttcm-abinetpp-{dataset}" for dataset in ("ctw1500", "icdar2015", "totaltext")}
     spotters |= {f"fasttcm-masktextspotter3-{dataset}" for dataset in ("icdar2015", "totaltext")}
+    spotters |= {f"fasttcm-{head}-{dataset}" for head in ("testr", "deepsolo") for dataset in SPOTTING_DATASETS}
     oriented = {f"fasttcm-rotated-{head}-dota" for head in ("fcos", "atss", "retinanet")}
     bundled = {"fasttcm-dbnet-tiny", "fasttcm-spotter-tiny"}
     assert {folder.name for folder in FOLDERS} == full_size | spotters | oriented | bundled
@@ -79,6 +83,31 @@ def test_full_size_models_have_the_published_sizes(dataset: str) -> None:
         with torch.device("meta"):
             model = AutoModel.from_config(config)
         assert sum(parameter.numel() for parameter in model.parameters()) == pytest.approx(114e6, rel=0.01)
+
+
+@pytest.mark.parametrize("dataset", SPOTTING_DATASETS)
+def test_full_size_spotters_have_the_heads_of_their_papers(dataset: str) -> None:
+    """The values of the released models without their image encoder, and the score map's columns in two projections."""
+    curved_lines = dataset == "ctw1500"
+    released = {
+        "testr": 49_605_801 if curved_lines else 49_586_601,
+        "deepsolo": 43_349_553 if curved_lines else 42_694_390,
+    }
+    for head, values in released.items():
+        folder = ROOT / "hub_configs" / f"fasttcm-{head}-{dataset}"
+        config, processor = AutoConfig.from_pretrained(folder), AutoImageProcessor.from_pretrained(folder)
+        with torch.device("meta"):
+            model = AutoModelForTextSpotting.from_config(config)
+        assert isinstance(model, TCMForTextSpotting)
+        # What a release holds besides: constants of the position of characters.
+        constants = 128 if head == "testr" else 0
+        score_map = 256 + 9 * 256
+        sizes = sum(parameter.numel() for parameter in model.head.parameters())
+        assert sizes == values - 23_561_152 - constants + score_map
+        assert processor.head_type == head
+        assert processor.polygon is (dataset != "icdar2015")
+        card = (folder / "README.md").read_text("utf-8")
+        assert "Published figures; not reproduced here" in card
 
 
 @pytest.mark.parametrize(
@@ -122,8 +151,12 @@ def test_settings_of_the_other_heads(name: str, settings: dict[str, float], deco
 def test_folder_builds(folder: Path) -> None:
     config = AutoConfig.from_pretrained(folder)
     is_oriented = folder.name.endswith("-dota")
-    auto = AutoModelForOrientedObjectDetection if is_oriented else AutoModelForTextDetection
-    expected = TCMForOrientedObjectDetection if is_oriented else TCMForTextDetection
+    if is_oriented:
+        auto, expected = AutoModelForOrientedObjectDetection, TCMForOrientedObjectDetection
+    elif head_class(config.head_type).reads:
+        auto, expected = AutoModelForTextSpotting, TCMForTextSpotting
+    else:
+        auto, expected = AutoModelForTextDetection, TCMForTextDetection
     with torch.device("meta"):
         assert isinstance(auto.from_config(config), expected)
         assert isinstance(AutoModel.from_config(config), expected)

@@ -181,11 +181,71 @@ def test_any_text_is_read_or_named(lines: list[str]) -> None:
 
 
 def test_quotes_are_put_only_where_they_are_needed() -> None:
-    assert [quoted(word) for word in ("OPEN", "a, b", '5" pipe', "2015", "1,5 EUR", "1,000")] == [
+    assert [quoted(word) for word in ("OPEN", "a, b", '5" pipe', "2015", "2,5 EUR", "1,000")] == [
         "OPEN",
         "a, b",
         '5" pipe',
         "2015",
-        "1,5 EUR",
+        "2,5 EUR",
         '"1,000"',
     ]
+
+
+@pytest.mark.parametrize("separator", [";", "; ", "\t", " ", "\uff0c"])
+def test_other_separators_than_commas_are_known(separator: str) -> None:
+    assert shapes(separator.join([*QUAD.split(","), "OPEN"])) == [(4, "OPEN")]
+    assert shapes(f"{QUAD}\tOPEN, 24 h\n") == [(4, "OPEN, 24 h")]
+
+
+@pytest.mark.parametrize("word", ["###\u200b", "\uff03\uff03\uff03", "###,", "### ;"])
+def test_marks_that_look_like_do_not_care_do_not_count(word: str) -> None:
+    assert TextInstances.from_icdar(f"{QUAD},{word}\n").ignored.tolist() == [True]
+
+
+def test_quotes_doubled_as_in_csv_are_single_ones() -> None:
+    assert shapes(f'{QUAD},"a ""b"" c"\n') == [(4, 'a "b" c')]
+
+
+def test_boxes_may_have_columns_and_words_that_begin_with_numbers() -> None:
+    assert shapes(f"{LTRB},Latin,OPEN\n{LTRB},None,###\n") == [(4, "OPEN"), (4, ILLEGIBLE)]
+    assert shapes(f"{LTRB},1,50\n{LTRB},OPEN\n") == [(4, "1,50"), (4, "OPEN")]
+    assert shapes(f"{LTRB},0.98,OPEN\n{LTRB},0.87,24 h\n") == [(4, "OPEN"), (4, "24 h")]
+
+
+def test_scripts_beyond_mlt_and_words_without_one_are_understood() -> None:
+    text = f"{QUAD},Cyrillic,\u041c\u0418\u0420\n{QUAD},Latin,OPEN\n{QUAD},###\n"
+    assert shapes(text) == [(4, "\u041c\u0418\u0420"), (4, "OPEN"), (4, ILLEGIBLE)]
+
+
+@pytest.mark.parametrize("column", ["0.98,{}", "{},0.98"])
+def test_scores_of_results_are_no_part_of_the_word(column: str) -> None:
+    text = "".join(f"{QUAD},{column.format(word)}\n" for word in ("OPEN", "SALE, NOW"))
+    assert shapes(text) == [(4, "OPEN"), (4, "SALE, NOW")]
+    assert "score" in parse_icdar(text).layout
+    assert shapes(f"{QUAD},0.9812\n{QUAD},0.5\n") == [(4, None), (4, None)]
+
+
+def test_difficulty_without_quotes_or_behind_the_word_is_understood() -> None:
+    for text in (f"{QUAD},0,OPEN\n{QUAD},1,SALE\n", f"{QUAD},OPEN,0\n{QUAD},SALE,1\n"):
+        instances = TextInstances.from_icdar(text)
+        assert instances.texts == ["OPEN", "SALE"]
+        assert instances.ignored.tolist() == [False, True]
+    assert shapes(f"{QUAD},1,5 EUR\n{QUAD},0,99 EUR\n") == [(4, "1,5 EUR"), (4, "0,99 EUR")]
+
+
+def test_files_joined_without_a_line_end_give_no_word_of_coordinates() -> None:
+    assert shapes(f"{QUAD},A\ufeff{QUAD},B\ufeff\n") == [(4, "A"), (4, "B")]
+    with pytest.raises(ValueError, match=r"line 1: a row of numbers in the word, as if two lines were joined"):
+        TextInstances.from_icdar(f"{QUAD},A{QUAD},B\n")
+
+
+def test_a_number_in_front_of_the_outline_is_an_error() -> None:
+    for outline in (QUAD, "60,40,150,36,152,70,62,75", line(ARC).strip()):
+        with pytest.raises(ValueError, match=r"line 1: a number such as an id stands in front of the outline"):
+            TextInstances.from_icdar(f"7,{outline},OPEN\n")
+
+
+def test_lines_of_numbers_between_words_are_written_so_that_they_are_read_back() -> None:
+    words = ["1,2,3,4,5,6,7", "A,0", "0.123", "0,A", "12\t50", "Latin,A"]
+    written = TextInstances([CORNERS] * len(words), texts=words).to_icdar()
+    assert TextInstances.from_icdar(written).texts == words

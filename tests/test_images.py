@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from transformers_tcm import images
@@ -162,13 +163,13 @@ def test_arrays() -> None:
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.zeros((3, 8, 9), np.uint8), r"shape \(3, 8, 9\) and dtype uint8: expected an image of shape \(H, W\)"),
+        (np.zeros((2, 8, 9), np.uint8), r"shape \(2, 8, 9\) and dtype uint8: expected an image of shape \(H, W\)"),
         (np.zeros(5, np.uint8), r"shape \(5,\)"),
         (np.zeros((2, 4, 5, 3), np.uint8), r"shape \(2, 4, 5, 3\)"),
         (np.zeros((0, 5, 3), np.uint8), "5 x 0 pixels; expected at least 1 x 1"),
         (np.array([[0.5, np.nan]]), r"floats in \[0, 1\] without NaN"),
         (np.array([[0.5, 200.0]]), r"floats in \[0, 1\] without NaN, got \[0.5, 200.0\]"),
-        (np.zeros((4, 4), np.int64), "dtype int64: expected uint8"),
+        (np.full((4, 4), 256), "dtype int64: expected uint8"),
         (np.broadcast_to(np.uint8(0), (20_000, 20_000)), "20000 x 20000 pixels; no more than"),
     ],
 )
@@ -310,3 +311,47 @@ def test_pictures_in_a_folder_are_all_that_can_be_read(tmp_path, gradient) -> No
     assert images.subfolders_with_images(tmp_path) == []
     (tmp_path / "folder.png" / "x.png").touch()
     assert images.subfolders_with_images(tmp_path) == [tmp_path / "folder.png"]
+
+
+def test_what_libraries_call_an_image_gives_the_same(tmp_path, gradient) -> None:
+    array = np.asarray(gradient)
+    half_read = io.BytesIO(png_bytes(gradient))
+    half_read.read(9)
+    tensor = torch.from_numpy(array.copy()).permute(2, 0, 1)
+    text = base64.b64encode(png_bytes(gradient))
+    path = tmp_path / "a b#1%.png"
+    gradient.save(path)
+    sources = [
+        *(
+            half_read,
+            text,
+            bytearray(text),
+            b"data:image/png;base64," + text,
+            f" data:image/png;base64,{text.decode()}\n",
+        ),
+        *(array.astype(np.int64), array.transpose(2, 0, 1), array.transpose(2, 0, 1) / 255, tensor, tensor / 255),
+        *(tensor.permute(1, 2, 0), (tensor / 255).to(torch.float64), f"file://{path}", f" {path}"),
+    ]
+    for source in sources:
+        assert np.array_equal(np.asarray(load_image(source)), array)
+    assert np.array_equal(np.asarray(load_image((tensor / 255).bfloat16())).shape, array.shape)
+
+
+def test_eight_bits_in_a_wide_mode_stay_as_bright(gradient) -> None:
+    grey = gradient.convert("L")
+    for image in (grey.convert("I"), grey.convert("LA").convert("La")):
+        assert np.array_equal(np.asarray(load_image(image))[..., 0], np.asarray(grey))
+
+
+@pytest.mark.parametrize(
+    ("source", "error", "message"),
+    [
+        (np.zeros((2, 8, 9, 3), np.uint8), ValueError, "a batch; give a list of its images"),
+        (io.StringIO("text"), TypeError, r'open as text; .*: open\(path, "rb"\)'),
+        (" ", ValueError, "the name of the image file is empty"),
+        (".", ValueError, r"is not a file; expected an image file; `transformers_tcm\.images\.list_images` gives"),
+    ],
+)
+def test_what_is_no_single_image_is_named_with_the_remedy(source, error, message) -> None:
+    with pytest.raises(error, match=message):
+        load_image(source)

@@ -185,7 +185,7 @@ def test_files(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"words.txt is empty"):
         Lexicon.from_file(path)
     path.write_bytes("Café".encode("latin-1"))
-    with pytest.raises(ValueError, match=r"words.txt is not UTF-8"):
+    with pytest.raises(ValueError, match=r"words.txt: not a UTF-8 text file .*; save it as UTF-8"):
         Lexicon.from_file(path)
     with pytest.raises(FileNotFoundError, match=r"missing\.txt"):
         Lexicon.from_file(tmp_path / "missing.txt")
@@ -305,3 +305,11 @@ def test_composed_and_decomposed_letters_are_one(listed: str, read: str) -> None
     lexicon.check_charset("CAFE\u0301")
     with pytest.raises(ValueError, match="cannot read"):
         lexicon.check_charset("CAFE")
+
+
+def test_unseen_blanks_around_words_are_no_part_of_them() -> None:
+    lexicon = Lexicon(["\ufeffEXIT", "OPEN\u200b"])
+    assert list(lexicon) == ["EXIT", "OPEN"]
+    assert lexicon.match("exit") == "EXIT"
+    with pytest.raises(TypeError, match="expected a list of words, got b'EXIT'"):
+        Lexicon(b"EXIT")

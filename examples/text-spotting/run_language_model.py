@@ -30,7 +30,10 @@ class LanguageArguments:
     """Which spotter gets a language model, and the words it learns."""
 
     model_name_or_path: str = field(
-        metadata={"help": "Spotter with a CTC or ABINet++ recogniser: a folder, a name on the Hub, or a bundled model."}
+        metadata={
+            "help": "Spotter with a CTC or ABINet++ recogniser, or with a DeepSolo head: a folder, a name on the Hub, "
+            "or a bundled model."
+        }
     )
     words: list[str] = field(metadata={"help": "Lists of words, a line `word` or `word<tab>frequency` for each."})
     words_weights: list[float] = field(
@@ -48,12 +51,15 @@ class LanguageArguments:
         """The spotter with a language model, and its image processor."""
         name = self.model_name_or_path
         config = TCMConfig.from_pretrained(name)
-        if config.recognizer is None:
+        if not config.is_spotter:
             raise ValueError(f"{self.model_name_or_path} is a detector; run_text_spotting.py trains a recogniser on it")
         settings = json.loads(self.language_model)
         model = TCMForTextSpotting.from_pretrained(name, config=config, dtype="float32")
-        if settings or model.recognizer.spelling is None:
-            config.recognizer = {**config.recognizer, "language_model": settings}
+        part, reader = ("head_config", model.head) if model.recognizer is None else ("recognizer", model.recognizer)
+        if settings or reader.spelling is None:
+            if not hasattr(reader.settings, "language_model"):
+                raise ValueError(f"{name} does not read by CTC, for which a language model weighs words")
+            setattr(config, part, {**getattr(config, part), "language_model": settings})
             model = TCMForTextSpotting.from_pretrained(name, config=config, dtype="float32")
         return model, TCMImageProcessor.from_pretrained(name)
 
@@ -130,9 +136,10 @@ def main() -> None:
     logging.basicConfig(format="%(message)s")
     set_seed(arguments.seed)
     model, image_processor = language.load()
-    language_model = model.recognizer.spelling.requires_grad_(True)
+    reader = model.recognizer or model.head
+    language_model = reader.spelling.requires_grad_(True)
     trainer = Trainer(
-        model=WordLikelihood(language_model, model.recognizer.settings.charset),
+        model=WordLikelihood(language_model, reader.settings.charset),
         args=arguments,
         data_collator=collate,
         train_dataset=DrawnWords(language.shares(), arguments.num_items, arguments.seed),

@@ -11,6 +11,7 @@ from transformers_tcm.data.collation import TextDetectionCollator
 from transformers_tcm.data.datasets import TextPhotos
 from transformers_tcm.data.photometric import PhotometricJitter
 from transformers_tcm.data.word_crops import MixedDataset, WordCollages, WordPhotos, load_word_crops
+from transformers_tcm.models.tcm.heads import head_class
 from transformers_tcm.training import PhotoArguments, freeze_detector, unreadable_words, words_of_rows
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ class SpotterArguments:
         default="{}",
         metadata={
             "help": 'JSON of configuration settings, such as {"recognizer": {"decoder": "attention"}}. A model without '
-            "recogniser gets the default one, a spotter keeps the settings that are not named."
+            "recogniser gets the default one, unless its head reads, a spotter keeps the settings that are not named."
         },
     )
     processor_overrides: str = field(
@@ -46,19 +47,23 @@ class SpotterArguments:
 
     def load(self) -> tuple[TCMForTextSpotting, TCMImageProcessor]:
         """The model and its image processor."""
-        overrides = {"recognizer": {}, **json.loads(self.config_overrides)}
-        processing = json.loads(self.processor_overrides)
-        if self.model_name_or_path is None:
+        overrides, processing = json.loads(self.config_overrides), json.loads(self.processor_overrides)
+        name = self.model_name_or_path
+        start = TCMConfig() if name is None else TCMConfig.from_pretrained(name)
+        reads = head_class(overrides.get("head_type", start.head_type)).reads
+        overrides = {"recognizer": None if reads else {}, **overrides}
+        if name is None:
             model = TCMForTextSpotting(TCMConfig.from_preset(self.preset, **overrides))
             image_processor = TCMImageProcessor(**processing)
         else:
-            name = self.model_name_or_path
             model = TCMForTextSpotting.from_pretrained(name, dtype="float32", **overrides)
             image_processor = TCMImageProcessor.from_pretrained(name, **processing)
         image_processor = image_processor.for_model(model.config)
         if image_processor.text_threshold is None:
             image_processor.text_threshold = 0.0  # that of a detector
         if self.freeze_detector:
+            if model.recognizer is None:
+                raise ValueError("--freeze_detector leaves nothing to train of a head that reads what it finds")
             freeze_detector(model)
         return model, image_processor
 
@@ -121,8 +126,12 @@ def training_words(data: Any) -> Iterator[str]:
 
 def report_unreadable_words(data: Any, model: TCMForTextSpotting) -> None:
     """Log how many words hold characters that the recogniser has no class for, before it is trained on them."""
-    if data is not None and model.config.recognizer is not None:
-        report = unreadable_words(training_words(data), model.config.recognizer_settings.charset)
+    if data is not None:
+        settings = model.config.reading_settings
+        words = training_words(data)
+        if getattr(settings, "folds_case", False):
+            words = map(str.lower, words)
+        report = unreadable_words(words, settings.charset)
         if report is not None:
             logger.warning("%s", report)
 

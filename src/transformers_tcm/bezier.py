@@ -12,7 +12,19 @@ import numpy as np
 
 from . import geometry
 
-__all__ = ["bernstein_basis", "bezier_points", "bezier_to_polygon", "fit_bezier", "outline_to_bezier", "split_sides"]
+__all__ = [
+    "CORNERS",
+    "bernstein_basis",
+    "bezier_points",
+    "bezier_to_polygon",
+    "fit_bezier",
+    "outline_to_bezier",
+    "short_sides",
+    "split_sides",
+]
+
+# Of the control points of a word, those at its corners.
+CORNERS = [0, 3, 4, 7]
 
 # What the outline between two vertices weighs in a fit, relative to the vertices. Vertices lie on the word's outline
 # and the chords between them inside of it, but without the chords a curve through few uneven vertices swings far out.
@@ -41,6 +53,14 @@ def bernstein_basis(t: np.ndarray) -> np.ndarray:
 def bezier_points(control_points: np.ndarray, t: np.ndarray) -> np.ndarray:
     """Points (…, T, 2) of cubic Bézier curves with control points (…, 4, 2) at parameters t (T,) in [0, 1]."""
     return bernstein_basis(t) @ np.asarray(control_points, dtype=np.float64)
+
+
+def short_sides(control_points: np.ndarray) -> np.ndarray:
+    """Length (N,) of the shorter two of the four sides of words (N, 8, 2), as the crow flies."""
+    corners = control_points[:, CORNERS]
+    sides = np.linalg.norm(np.roll(corners, -1, axis=1) - corners, axis=2)  # (N, 4): upper, right, lower, left
+    shorter: np.ndarray = sides.reshape(-1, 2, 2).mean(axis=1).min(axis=1)
+    return shorter
 
 
 def bezier_to_polygon(control_points: np.ndarray, num_points: int = 20) -> np.ndarray:

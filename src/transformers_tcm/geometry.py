@@ -17,6 +17,7 @@ __all__ = [
     "perimeter",
     "quad_along_word",
     "signed_area",
+    "sound_outline",
     "transform_points",
     "unclip_distance",
     "unclip_polygon",
@@ -116,6 +117,18 @@ def clip_polygon(polygon: np.ndarray, width: float, height: float) -> np.ndarray
         return None
     largest = max(pieces, key=lambda piece: piece.area)
     return order_clockwise(np.asarray(largest.exterior.coords[:-1], dtype=polygon.dtype))
+
+
+def sound_outline(outline: np.ndarray) -> np.ndarray:
+    """A predicted outline (K, 2) clockwise, or the enclosing quad (4, 2) of one that crosses itself.
+
+    A reversed outline starts at the other side's left end, so that the reading direction stays as predicted.
+    """
+    import shapely
+
+    if not shapely.is_valid(shapely.Polygon(outline)):
+        return min_area_quad(outline)
+    return outline if signed_area(outline) > 0 else outline[::-1]
 
 
 def transform_points(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:

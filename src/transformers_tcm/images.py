@@ -50,8 +50,10 @@ _HEIF_REMEDY = (
     "HEIC or HEIF, which Pillow reads with a plug-in: `pip install pillow-heif`, then in Python `import pillow_heif; "
     "pillow_heif.register_heif_opener()`; or convert the file to JPEG"
 )
+_NO_IMAGE = "not an image, or of a format that Pillow cannot read: convert it to PNG or JPEG first"
 # Two letters or more: "C:" is the drive of a path.
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):", re.IGNORECASE)
+_CHANNELS = (1, 3, 4)
 # Shorter texts are names of files.
 _SHORTEST_BASE64 = 64
 
@@ -121,8 +123,9 @@ def load_image(source: ImageSource, timeout: float | None = None) -> Image.Image
     Args:
         source: a path, an address (`http:`, `https:`, `file:`, `data:`), the bytes of an image file (also a
             `bytearray`, a `memoryview`, or base64 text), an open binary file, a `PIL.Image`, a dict with `bytes` or
-            `path` as `datasets` stores images, a row of a dataset with an `image`, or an array of shape (H, W),
-            (H, W, 1), (H, W, 3) or (H, W, 4) that is uint8, uint16, bool, or float in [0, 1].
+            `path` as `datasets` stores images, a row of a dataset with an `image`, or an array or torch tensor of
+            shape (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels C that is uint8, uint16, bool, float in [0, 1],
+            or of other integers in [0, 255].
         timeout: seconds to wait for a URL; `None` waits as long as the system does.
 
     Raises:
@@ -130,6 +133,8 @@ def load_image(source: ImageSource, timeout: float | None = None) -> Image.Image
         ValueError: naming the source, if it is empty, no image, damaged, too large, or an array of another kind.
         TypeError: if `source` is none of the above.
     """
+    if hasattr(source, "detach") and hasattr(source, "cpu"):
+        source = _array_of_tensor(source)
     if isinstance(source, np.ndarray):
         return _to_rgb(_from_array(source))
     if isinstance(source, Image.Image):
@@ -153,6 +158,10 @@ def _stored(row: Mapping[str, Any]) -> Any:
 
 def _open(source: Any, timeout: float | None) -> tuple[str, IO[bytes]]:
     """A name for messages, and the binary file."""
+    if isinstance(source, str) and not _is_file(source):
+        source = source.strip()
+        if not source:
+            raise ValueError("the name of the image file is empty")
     if isinstance(source, str) and (scheme := _SCHEME.match(source)) and not _is_file(source):
         return _open_address(source, scheme[1].lower(), timeout)
     if isinstance(source, str) and not _is_file(source) and (decoded := _from_base64(source)):
@@ -160,11 +169,30 @@ def _open(source: Any, timeout: float | None) -> tuple[str, IO[bytes]]:
     if isinstance(source, str | os.PathLike):
         return _open_path(Path(source))
     if isinstance(source, bytes | bytearray | memoryview):
-        return "the given bytes", io.BytesIO(bytes(source))
+        return "the given bytes", io.BytesIO(_without_text(bytes(source)))
     if hasattr(source, "read"):
-        # A copy, so that the caller's file stays open.
-        return str(getattr(source, "name", "the given file")), io.BytesIO(source.read())
+        return _copied(source)
     raise TypeError(f"expected a path, URL, bytes, PIL image or array as an image, got {type(source).__name__}")
+
+
+def _copied(file: Any) -> tuple[str, IO[bytes]]:
+    """The name and a copy of an open file, which stays open; from its start, as Pillow reads it."""
+    name = str(getattr(file, "name", "the given file"))
+    if hasattr(file, "seekable") and file.seekable():
+        file.seek(0)
+    content = file.read()
+    if not isinstance(content, bytes):
+        raise TypeError(f'{name}: open as text; an image is read from a binary file: open(path, "rb")')
+    return name, io.BytesIO(content)
+
+
+def _without_text(content: bytes) -> bytes:
+    """The bytes of a file, also where they are still base64 text or a `data:` URI."""
+    if content[:5].lower() == b"data:":
+        return _from_data_uri(content.decode("latin-1"))
+    # No file of an image begins like that, but for those of formats that hold no text for long.
+    looks_like_text = len(content) >= _SHORTEST_BASE64 and content[:_SHORTEST_BASE64].isascii()
+    return (looks_like_text and _decoded_base64(content)) or content
 
 
 def _open_address(address: str, scheme: str, timeout: float | None) -> tuple[str, IO[bytes]]:
@@ -176,7 +204,9 @@ def _open_address(address: str, scheme: str, timeout: float | None) -> tuple[str
         parts = urlsplit(address)
         if parts.netloc.lower() not in ("", "localhost"):
             raise ValueError(f"{_shortened(address)}: a file on another machine; expected file:///path")
-        return _open_path(Path(url2pathname(parts.path)))
+        # What follows "?" and "#" belongs to the name.
+        path = Path(address[len(scheme) + 1 :].removeprefix(f"//{parts.netloc}"))
+        return _open_path(path if _is_file(str(path)) else Path(url2pathname(parts.path)))
     if "://" in address:
         known = "http, https, file, data"
         raise ValueError(f"{_shortened(address)}: addresses of {scheme} cannot be read; expected one of {known}")
@@ -184,11 +214,12 @@ def _open_address(address: str, scheme: str, timeout: float | None) -> tuple[str
 
 
 def _open_path(path: Path) -> tuple[str, IO[bytes]]:
-    path = find_file(path) or path
+    path = find_file(path) or find_file(os.path.expanduser(path)) or path
     if not _exists(path):
         raise FileNotFoundError(f"no such image file: {_shortened(str(path))}")
     if not path.is_file():
-        raise ValueError(f"{str(path)!r} is not a file; expected an image file")
+        hint = "; `transformers_tcm.images.list_images` gives those of a folder" if path.is_dir() else ""
+        raise ValueError(f"{str(path)!r} is not a file; expected an image file{hint}")
     return str(path), path.open("rb")
 
 
@@ -268,7 +299,7 @@ def _decode(name: str, file: IO[bytes]) -> Image.Image:
         ) from error
     except UnidentifiedImageError as error:
         file.seek(0)
-        what = _HEIF_REMEDY if _is_heif(file.read(32)) else "not an image, or of a format that Pillow cannot read"
+        what = _HEIF_REMEDY if _is_heif(file.read(32)) else _NO_IMAGE
         raise ValueError(f"{name}: {what}") from error
     # Damaged data makes Pillow's decoders raise anything from SyntaxError to struct.error.
     except Exception as error:
@@ -303,6 +334,8 @@ def _check_size(width: int, height: int, name: str) -> None:
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     """8-bit RGB of any mode of Pillow's."""
+    if image.mode == "La":
+        image = image.convert("LA")
     if image.mode.startswith(("I", "F")):
         image = Image.fromarray(_to_bytes(image))
     if image.has_transparency_data:
@@ -320,6 +353,8 @@ def _to_bytes(image: Image.Image) -> np.ndarray:
         # TIFF has no rule for the range of floats; both uses are common.
         levels: np.ndarray = np.clip(np.rint(values * (255 if values.max() <= 1 else 1)), 0, 255)
         return levels.astype(np.uint8)
+    if image.mode == "I" and values.min() >= 0 and values.max() <= 255:
+        return values.astype(np.uint8)
     # Pillow widens 16-bit files of some formats to 32-bit integers.
     return _halve_depth(np.clip(values, 0, 65535))
 
@@ -329,10 +364,23 @@ def _halve_depth(values: np.ndarray) -> np.ndarray:
     return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
+def _array_of_tensor(tensor: Any) -> np.ndarray:
+    """Of torch, which this module does not import; numpy has no bfloat16."""
+    tensor = tensor.detach().cpu()
+    array: np.ndarray = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+    return array
+
+
 def _from_array(array: np.ndarray) -> Image.Image:
     name = f"array of shape {array.shape} and dtype {array.dtype}"
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
-        raise ValueError(f"{name}: expected an image of shape (H, W), (H, W, 1), (H, W, 3) or (H, W, 4)")
+    if array.ndim == 4:
+        raise ValueError(f"{name}: a batch; give a list of its images")
+    if array.ndim == 3 and array.shape[2] not in _CHANNELS and array.shape[0] in _CHANNELS:
+        array = array.transpose(1, 2, 0)  # (C, H, W) -> (H, W, C)
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in _CHANNELS):
+        raise ValueError(
+            f"{name}: expected an image of shape (H, W), or (H, W, C) or (C, H, W) with 1, 3 or 4 channels C"
+        )
     _check_size(array.shape[1], array.shape[0], name)
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
@@ -343,8 +391,11 @@ def _from_array(array: np.ndarray) -> Image.Image:
     elif np.issubdtype(array.dtype, np.floating):
         # Written such that NaN fails it.
         if not (array.min() >= 0 and array.max() <= 1):
-            raise ValueError(f"{name}: expected floats in [0, 1] without NaN, got [{array.min()}, {array.max()}]")
+            given = f"[{array.min()}, {array.max()}]"
+            raise ValueError(f"{name}: expected floats in [0, 1] without NaN, got {given}; those in [0, 255] as uint8")
         array = np.rint(array * 255).astype(np.uint8)
+    elif np.issubdtype(array.dtype, np.integer) and array.min() >= 0 and array.max() <= 255:
+        array = array.astype(np.uint8)
     elif array.dtype != np.uint8:
-        raise ValueError(f"{name}: expected uint8, uint16, bool, or float in [0, 1]")
+        raise ValueError(f"{name}: expected uint8, uint16, bool, float in [0, 1], or integers in [0, 255]")
     return Image.fromarray(np.ascontiguousarray(array))

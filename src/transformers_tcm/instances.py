@@ -10,7 +10,7 @@ import numpy as np
 from . import geometry
 from .coco import coco_ignored, coco_objects, coco_outline, coco_word
 from .dota import parse_dota, parse_yolo_obb
-from .icdar import ILLEGIBLE, parse_icdar, quoted
+from .icdar import ILLEGIBLE, icdar_line, parse_icdar
 
 __all__ = ["ILLEGIBLE", "Instances", "OrientedInstances", "TextInstances"]
 
@@ -207,9 +207,9 @@ class TextInstances(Instances):
                     f"the ICDAR format takes polygons of four points, not {len(polygon)}: use `to_json`, or "
                     "`geometry.min_area_quad` first"
                 )
-            word = quoted((word or "").replace("\r", " ").replace("\n", " "))
-            coordinates = ",".join(f"{value:.2f}".rstrip("0").rstrip(".") for value in polygon.reshape(-1))
-            lines.append(f"{coordinates},{ILLEGIBLE if ignore else word}\n")
+            word = ILLEGIBLE if ignore else (word or "").replace("\r", " ").replace("\n", " ")
+            coordinates = [f"{value:.2f}".rstrip("0").rstrip(".") for value in polygon.reshape(-1)]
+            lines.append(icdar_line(coordinates, word) + "\n")
         return "".join(lines)
 
 

@@ -15,10 +15,11 @@ import os
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from numbers import Integral
-from pathlib import Path
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
+
+from .text_files import read_text, stripped
 
 __all__ = [
     "DEFAULT_MAX_DISTANCE",
@@ -60,16 +61,16 @@ class Lexicon:
     """
 
     def __init__(self, words: Iterable[str | int] | Mapping[str | int, str | int]) -> None:
-        if isinstance(words, str) or not isinstance(words, Iterable):
+        if isinstance(words, str | bytes | bytearray) or not isinstance(words, Iterable):
             raise TypeError(f"expected a list of words, got {words!r}; `Lexicon.from_file` reads a file")
         pairs = words.items() if isinstance(words, Mapping) else ((word, word) for word in words)
         self._returned: dict[str, str] = {}
         for number, (compared, returned) in enumerate(pairs):
             if not _is_word(compared) or not _is_word(returned):
                 raise TypeError(f"expected strings, got {compared!r} -> {returned!r} as word {number} of the lexicon")
-            if not str(compared).strip():
+            if not stripped(str(compared)):
                 raise ValueError(f"word {number} of the lexicon is blank; leave it out")
-            self._returned.setdefault(_compared_form(str(compared)), str(returned).strip())
+            self._returned.setdefault(_compared_form(str(compared)), stripped(str(returned)))
         if not self._returned:
             raise ValueError("the lexicon is empty; give at least one word, or no lexicon at all")
         self._compared = list(self._returned)
@@ -88,12 +89,9 @@ class Lexicon:
             FileNotFoundError: if there is no such file.
             ValueError: if it holds no words, is not UTF-8, or a line is not a pair; the file is named.
         """
-        try:
-            text = Path(path).read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path} is not UTF-8 text; convert it first") from error
+        text = read_text(path)
         # Not `splitlines`, which takes rare characters of a word for the end of a line.
-        lines = [(number, line.strip()) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
+        lines = [(number, stripped(line)) for number, line in enumerate(text.split("\n"), start=1) if stripped(line)]
         if not lines:
             raise ValueError(f"the lexicon {path} is empty; expected one word a line")
         if not pairs:
@@ -202,7 +200,9 @@ def is_per_image(lexicon: LexiconArgument) -> bool:
     """Whether it is a list with a lexicon for each image, and not one lexicon for all."""
     if isinstance(lexicon, str | Mapping | Lexicon) or not isinstance(lexicon, Collection):
         return False
-    return any(not _is_word(entry) for entry in lexicon)
+    several = (Lexicon, Mapping, Iterable)
+    no_list = (str, bytes, bytearray)
+    return any(entry is None or (isinstance(entry, several) and not isinstance(entry, no_list)) for entry in lexicon)
 
 
 def lexicon_per_image(lexicon: LexiconArgument, images: int) -> list[Lexicon | None]:
@@ -234,7 +234,7 @@ def _is_word(value: object) -> bool:
 
 
 def _compared_form(word: str) -> str:
-    return unicodedata.normalize("NFC", word.strip().upper())
+    return unicodedata.normalize("NFC", stripped(word).upper())
 
 
 def checked_limit(rule: LexiconRule, max_distance: float | None) -> float | None:

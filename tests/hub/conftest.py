@@ -71,6 +71,19 @@ def detector(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session", params=["testr", "deepsolo"])
+def query_spotter(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a small spotter whose head reads what it finds, with random weights."""
+    folder = tmp_path_factory.mktemp(request.param)
+    torch.manual_seed(0)
+    head = {"hidden_size": 32, "num_heads": 2, "num_encoder_layers": 1, "num_decoder_layers": 1, "num_queries": 3}
+    settings = {**SETTINGS, "head_type": request.param, "head_config": {**head, "charset": "abc"}}
+    config = TCMConfig(**settings, fused=True)
+    TCMForTextSpotting(config).save_pretrained(folder)
+    TCMImageProcessor(size={"longest_edge": 160}, text_threshold=0.0).for_model(config).save_pretrained(folder)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def spotter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a small spotter with random weights."""

@@ -63,6 +63,27 @@ print(json.dumps({
 }))
 """
 
+PUSH_ONE = """
+import sys
+from transformers import AutoImageProcessor
+from transformers_tcm import AutoModelForTextSpotting
+
+found = sys.argv[1]
+model, processor = AutoModelForTextSpotting.from_pretrained(found), AutoImageProcessor.from_pretrained(found)
+model.push_to_hub("org/reads-itself", image_processor=processor)
+print("null")
+"""
+
+LOAD_ONE = """
+import json, sys
+import transformers_tcm
+from transformers import pipeline
+
+spotter = pipeline("text-spotting", model="org/reads-itself", dtype="float32")
+words = spotter(sys.argv[1])
+print(json.dumps([type(spotter.model.head).__name__, spotter.image_processor.charset, isinstance(words, list)]))
+"""
+
 REMOTE_CODE = """
 import json, sys
 sys.path += json.loads(sys.argv[1])
@@ -175,3 +196,13 @@ def test_without_the_package_remote_code_says_what_to_install(published: HubServ
 @pytest.mark.slow
 def test_with_the_package_remote_code_needs_no_import(published: HubServer, tmp_path: Path) -> None:
     assert run_client(published, tmp_path, REMOTE_CODE, "[]", token=None) == ["TCMForTextDetection", 0.41]
+
+
+def test_a_spotter_whose_head_reads_is_published_and_loaded(
+    hub: HubServer, query_spotter: Path, tmp_path: Path
+) -> None:
+    run_client(hub, tmp_path / "writer", PUSH_ONE, query_spotter)
+    photo = Path(__file__).parents[2] / "examples" / "images" / "street.jpg"
+    name, charset, listed = run_client(hub, tmp_path / "reader", LOAD_ONE, photo, token=None)
+    assert name.lower() in ("testrhead", "deepsolohead")
+    assert (charset, listed) == ("abc", True)

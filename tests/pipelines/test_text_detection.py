@@ -131,6 +131,9 @@ CONTAINERS: dict[str, Callable[[list[Image.Image]], Any]] = {
         "image", datasets.Image(decode=False)
     ),
     "torch stream": lambda images: Stream(images),
+    "slice of a dataset": lambda images: datasets.Dataset.from_dict({"image": images}).cast_column(
+        "image", datasets.Image()
+    )[:5],
     "rows": lambda images: [{"image": image} for image in images],
     "key of a dataset": lambda images: KeyDataset([{"photo": image} for image in images], "photo"),
     "streamed dataset": lambda images: (
@@ -151,6 +154,20 @@ def test_no_images_no_results(detector: TextDetectionPipeline) -> None:
     assert detector([]) == []
     assert detector(()) == []
     assert list(detector(image for image in ())) == []
+    assert detector(datasets.Dataset.from_dict({"image": []})) == []
+    assert detector(datasets.Dataset.from_dict({"image": []})["image"]) == []
+
+
+def test_a_batch_in_one_array_is_as_many_images(detector: TextDetectionPipeline) -> None:
+    one = np.asarray(PHOTOS[0])
+    tensor = torch.from_numpy(one.copy()).permute(2, 0, 1)
+    for batch in (np.stack([one, one]), torch.stack([tensor, tensor])):
+        assert detector(batch) == [detector(PHOTOS[0])] * 2
+
+
+def test_files_named_by_an_array_are_read(detector: TextDetectionPipeline, tmp_path: Path) -> None:
+    PHOTOS[0].save(tmp_path / "photo.png")
+    assert detector(np.array([str(tmp_path / "photo.png")])) == [detector(PHOTOS[0])]
 
 
 def test_a_batch_stacks_equal_shapes_and_pads_none(detector: TextDetectionPipeline) -> None:
@@ -208,6 +225,8 @@ def test_bad_input_and_bad_arguments(detector: TextDetectionPipeline, tmp_path: 
         detector(PHOTOS[0], treshold=0.5)
     with pytest.raises(ValueError, match="`box_threshold` is 2"):
         detector(PHOTOS[0], box_threshold=2)
+    with pytest.raises(ValueError, match="`coarse_edge` is -3; expected a number of pixels"):
+        detector(PHOTOS[0], coarse_edge=-3)
     with pytest.raises(TypeError, match="TCMModel is no text detector"):
         TextDetectionPipeline(model=TCMModel(CONFIG), image_processor=TCMImageProcessorPil())
     with pytest.raises(ValueError, match="image_processor="):

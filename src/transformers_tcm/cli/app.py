@@ -386,7 +386,9 @@ def _evaluate_oriented(
 
 @app.command()
 def convert(
-    source: Annotated[Path, typer.Argument(help="CLIP ResNet (OpenAI or open_clip) or a released TCM detector.")],
+    source: Annotated[
+        Path, typer.Argument(help="CLIP ResNet (OpenAI or open_clip), or a released TCM detector, TESTR or DeepSolo.")
+    ],
     output: Annotated[Path, typer.Argument(help="Folder for the converted model.")],
     config: Annotated[Path | None, typer.Option(help="JSON file with the settings that no tensor tells.")] = None,
     prompting: Annotated[
@@ -394,16 +396,19 @@ def convert(
         typer.Option(help="Source of the language prompt; fasttcm for CLIP unless given."),
     ] = None,
     kind: Annotated[
-        Literal["auto", "clip", "tcm", "oriented"], typer.Option(help="What SOURCE is; auto looks at its tensors.")
+        Literal["auto", "clip", "tcm", "oriented", "testr", "deepsolo"],
+        typer.Option(help="What SOURCE is; auto looks at its tensors."),
     ] = "auto",
     seed: Annotated[int, typer.Option(help="Of the parts that SOURCE lacks.")] = 0,
 ) -> None:
-    """Convert a checkpoint of CLIP, TCM or TCM for DOTA to a model of transformers.
+    """Convert a checkpoint of CLIP, TCM, TCM for DOTA, TESTR or DeepSolo to a model of transformers.
 
     \b
-    clip  the CLIP ResNet of OpenAI or open_clip: a detector to be trained, whose prompts, decoders and head are new
-    tcm   a released TCM detector with a DBNet, PAN or FCENet head: ready to find text
+    clip      the CLIP ResNet of OpenAI or open_clip: a detector to be trained, whose prompts, decoders and head are new
+    tcm       a released TCM detector with a DBNet, PAN or FCENet head: ready to find text
     oriented  a released TCM detector for DOTA: ready to find objects
+    testr     a released TESTR: a spotter to be trained, with its head; the image encoder and all else are new
+    deepsolo  a released DeepSolo: likewise
 
     Sizes come from the tensors. What they do not tell is in --config, such as {"text_heads": 8}: numbers of attention
     heads (attention_pool_heads, text_heads, decoder_heads), prompt, temperature, hidden_act, any other setting of
@@ -421,7 +426,8 @@ def convert(
         prepare_transformers()
         model = convert_checkpoint(source, output, config=config, prompting=prompting, kind=kind, seed=seed)
     millions = sum(parameter.numel() for parameter in model.parameters()) / 1e6
-    typer.echo(f"{output}: a {model.config.prompting} detector with {millions:.1f} million parameters")
+    kind_of_model = "spotter" if model.config.is_spotter else "detector"
+    typer.echo(f"{output}: a {model.config.prompting} {kind_of_model} with {millions:.1f} million parameters")
 
 
 app.command()(import_labels)

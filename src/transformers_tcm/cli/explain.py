@@ -8,7 +8,16 @@ from tqdm import tqdm
 
 from ..images import load_image
 from .result_files import refuse_to_replace, result_names
-from .support import complain, counted, find_images, load_pipeline, named_files, prepare_transformers, usage_errors
+from .support import (
+    complain,
+    counted,
+    find_images,
+    load_pipeline,
+    named_files,
+    prepare_transformers,
+    task_of,
+    usage_errors,
+)
 
 __all__ = ["context", "env", "explain"]
 
@@ -51,7 +60,9 @@ def explain(
             if not force:
                 refuse_to_replace(pictures.values())
             settings = {"size": size, "tile": tile, "output_score_maps": True}
-            detector = load_pipeline("text-detection", model, device, settings)
+            prepare_transformers()
+            task = "text-spotting" if task_of(model) == "spotting" else "text-detection"
+            detector = load_pipeline(task, model, device, settings)
             output.mkdir(parents=True, exist_ok=True)
     done = list[str]()
     # `None` shows the bar on a terminal only.

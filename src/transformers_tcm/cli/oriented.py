@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from ..images import load_image
 from ..instances import OrientedInstances
+from ..text_files import read_text
 from .decoding import parse_decoding
 from .support import complain, find_images, load_pipeline, usage_errors
 
@@ -249,4 +250,4 @@ def _label_names(annotations: Path) -> list[str]:
     from ..dota import parse_dota
 
     files = sorted(annotations.glob("*.txt"))
-    return sorted({one.name for file in files for one in parse_dota(file.read_text(encoding="utf-8-sig"))})
+    return sorted({one.name for file in files for one in parse_dota(read_text(file))})

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from ..geometry import min_area_quad
-from ..icdar import quoted
+from ..icdar import icdar_line
 from ..visualization.drawing import draw_text_instances
 
 __all__ = [
@@ -147,7 +147,7 @@ def _write_icdar(file: Path, detections: Detections) -> None:
         # After any other number of points few programs know where a word begins, and three are no form of any.
         corners = min_area_quad(polygon) if len(polygon) < 4 or ("text" in one and len(polygon) != 4) else polygon
         fields = [str(round(value)) for value in corners.ravel().tolist()]
-        lines.append(",".join([*fields, quoted(one["text"])] if "text" in one else fields))
+        lines.append(icdar_line(fields, one["text"]) if "text" in one else ",".join(fields))
     file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 

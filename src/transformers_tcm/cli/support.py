@@ -156,7 +156,7 @@ def load_pipeline(
     prepare_transformers()
     loaded: TextDetectionPipeline = pipeline(task, model=model, device=device, **settings)  # type: ignore[call-overload]
     if "lexicon" in settings:
-        settings["lexicon"].check_charset(loaded.model.config.recognizer_settings.charset)
+        settings["lexicon"].check_charset(loaded.model.config.reading_settings.charset)
     return loaded
 
 

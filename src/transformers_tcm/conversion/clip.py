@@ -13,7 +13,6 @@ from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 from .plan import Plan, Source, count, renamed_modules, shape_of
 
 __all__ = [
-    "UNUSED",
     "constants",
     "image_encoder_plan",
     "image_encoder_settings",
@@ -22,10 +21,16 @@ __all__ = [
     "settings",
     "text_tower_plan",
     "text_tower_settings",
+    "unused",
 ]
 
 # Scalars of the archive, and the temperature of CLIP's own contrastive training.
-UNUSED = ("input_resolution", "context_length", "vocab_size", "logit_scale")
+_UNUSED = ("input_resolution", "context_length", "vocab_size", "logit_scale")
+
+
+def unused(state_dict: Mapping[str, torch.Tensor]) -> Collection[str]:
+    """Names in the file that have no counterpart in a detector."""
+    return _UNUSED
 
 
 def settings(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:

@@ -28,7 +28,8 @@ _ALLOWED: list[Callable[..., object] | tuple[Callable[..., object], str]] = [
 def read_state_dict(path: str | Path) -> dict[str, torch.Tensor]:
     """Tensors by name of a TorchScript archive, a `torch.save` file or a safetensors file.
 
-    A state dict nested under `"state_dict"` is taken out, and the prefix `module.` of distributed training removed.
+    A state dict nested under `"state_dict"`, or under `"model"` (detectron2), is taken out, and the prefix `module.` of
+    distributed training removed.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -112,8 +113,9 @@ def _pickle_steps(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 def _tensors_of(loaded: Any, path: Path) -> dict[str, torch.Tensor]:
-    if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
-        loaded = loaded["state_dict"]
+    for name in ("state_dict", "model"):
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(name), Mapping):
+            loaded = loaded[name]
     if not isinstance(loaded, Mapping) or not loaded:
         raise ValueError(f"{path} holds a {type(loaded).__name__}; expected tensors by name")
     others = [str(name) for name, value in loaded.items() if not isinstance(value, torch.Tensor)]

@@ -22,18 +22,18 @@ from .plan import Plan, Source, count, renamed_modules, shape_of
 from .segmentation_heads import DBNET_COLOURS
 
 __all__ = [
-    "UNUSED",
     "constants",
     "head_of",
     "image_processor",
     "plan",
     "settings",
     "silence_language_prompt",
+    "unused",
     "with_joined_scales",
 ]
 
 # Built by the release, but never asked.
-UNUSED = tuple(f"prompt_generator.prompt_proj.{index}.{leaf}" for index in (0, 1, 3, 4) for leaf in ("weight", "bias"))
+_UNUSED = tuple(f"prompt_generator.prompt_proj.{index}.{leaf}" for index in (0, 1, 3, 4) for leaf in ("weight", "bias"))
 
 # What the release calls the classifier of each head.
 CLASSIFIERS = {"rotated_fcos": "conv_cls", "rotated_atss": "atss_cls", "rotated_retinanet": "retina_cls"}
@@ -42,6 +42,11 @@ TOWERS = {"class_tower": "cls_convs", "box_tower": "reg_convs"}
 ANCHORS = 9  # of RetinaNet at each location
 SCALES = "bbox_head.scales"
 IMAGE_ENCODER = "backbone.visual."
+
+
+def unused(state_dict: Mapping[str, torch.Tensor]) -> Collection[str]:
+    """Names in the file that have no counterpart in a detector: the language prompt, which is never asked."""
+    return _UNUSED
 
 
 def head_of(state_dict: Mapping[str, torch.Tensor]) -> str | None:

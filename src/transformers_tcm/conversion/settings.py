@@ -105,11 +105,11 @@ def build_config(inferred: Mapping[str, Any], overrides: Mapping[str, Any], cons
 
 def _clip_conventions(inferred: Mapping[str, Any]) -> dict[str, Any]:
     """CLIP's numbers of heads, which no tensor tells."""
-    vision, text = inferred["vision_config"], inferred["text_config"]
-    return {
-        "vision_config": {"num_attention_heads": max(vision["width"] * 32 // HEAD_SIZE, 1)},
-        "text_config": {"num_attention_heads": max(text["hidden_size"] // HEAD_SIZE, 1)},
-    }
+    heads = {"num_attention_heads": max(inferred["vision_config"]["width"] * 32 // HEAD_SIZE, 1)}
+    if "text_config" not in inferred:
+        return {"vision_config": heads}
+    text_heads = {"num_attention_heads": max(inferred["text_config"]["hidden_size"] // HEAD_SIZE, 1)}
+    return {"vision_config": heads, "text_config": text_heads}
 
 
 def _merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,9 +12,7 @@ from . import clip
 from .plan import Plan, Source, count, renamed_modules, shape_of
 from .segmentation_heads import RELEASED_HEADS, head_type_of
 
-__all__ = ["UNUSED", "constants", "image_processor", "plan", "prompting_plan", "prompting_settings", "settings"]
-
-UNUSED: tuple[str, ...] = ()
+__all__ = ["constants", "image_processor", "plan", "prompting_plan", "prompting_settings", "settings", "unused"]
 
 # Our decoder modules and theirs; the numbers are positions in sequences.
 DECODER_PARTS = {"query_proj": ("text_proj", 2), "memory_proj": ("memory_proj", 3), "output_proj": ("out_proj", 2)}
@@ -25,6 +23,11 @@ DECODER_LAYER = {
     "mlp.0": "mlp.0",
     "mlp.3": "mlp.3",
 }
+
+
+def unused(state_dict: Mapping[str, torch.Tensor]) -> Collection[str]:
+    """Names in the file that have no counterpart in a detector: none."""
+    return ()
 
 
 def settings(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:

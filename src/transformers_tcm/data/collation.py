@@ -37,7 +37,7 @@ class TextDetectionCollator:
             say so themselves (`WordCollages`) are always left out.
 
     Raises:
-        ValueError: for a detector without detection.
+        ValueError: for a model without recogniser that is to be trained without detection.
     """
 
     def __init__(self, config: "TCMConfig", train_detection: bool = True):
@@ -49,7 +49,8 @@ class TextDetectionCollator:
         self.train_detection = train_detection
         if not self.reads and not train_detection:
             raise ValueError(
-                "a detector has nothing to train without detection; give a configuration with `recognizer`"
+                "a model without recogniser has nothing to train without detection; give a configuration with "
+                "`recognizer`"
             )
 
     def __call__(self, items: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -66,6 +67,10 @@ class TextDetectionCollator:
         """
         size = _padded_size([item["pixel_values"] for item in items])
         train_detection = [self.train_detection and item.get("train_detection", True) for item in items]
+        if not (self.reads or all(train_detection)):
+            raise ValueError(
+                f"a model with the head {self.head.display_name} has no recogniser to train on words alone"
+            )
         valid_sizes = [_valid_size(item) for item in items]
         images = [label_instances(item["labels"]) for item in items]
         targets = [

@@ -16,8 +16,9 @@ from ..evaluation.protocols import (
     Judge,
     Protocols,
 )
+from ..text_files import read_text
 from .lexicon_files import FULL_LEXICON, LexiconFiles, PublishedLexicon, icdar_lexicons, read_lexicon
-from .loaders import load_icdar2015, load_jsonl, read_text
+from .loaders import load_icdar2015, load_jsonl
 from .readers import (
     load_art,
     load_coco_text,

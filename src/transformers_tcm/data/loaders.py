@@ -14,6 +14,7 @@ from PIL import Image
 from ..icdar import is_illegible
 from ..images import find_file, image_suffixes, list_images, subfolders_with_images
 from ..instances import TextInstances
+from ..text_files import read_text
 
 if TYPE_CHECKING:
     import datasets
@@ -25,7 +26,6 @@ __all__ = [
     "load_named_dataset",
     "photos_of",
     "read_json",
-    "read_text",
     "row_to_instances",
     "save_jsonl",
     "stream_dataset",
@@ -301,15 +301,6 @@ def _listed_names(names: str | os.PathLike[str] | Iterable[str], known: Mapping[
 
 def _composed(name: str) -> str:
     return unicodedata.normalize("NFC", name)
-
-
-def read_text(path: Path) -> str:
-    """UTF-8, with or without byte order marks, which joined files have at any line, and with any line ends."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: not a UTF-8 text file ({error})") from error
-    return text.replace("\r\n", "\n").replace("\r", "\n").replace("\n\ufeff", "\n")
 
 
 def _read_icdar(path: Path, image: Path) -> TextInstances:

@@ -18,6 +18,7 @@ from ..dota import DotaObject, parse_dota
 from ..images import list_images, load_image
 from ..instances import OrientedInstances
 from ..saving import atomic_write
+from ..text_files import read_text
 from .splitting import intersection_over_foreground, objects_in_window, patch_name, split_windows
 
 __all__ = ["PatchSettings", "read_task1", "split_images", "write_task1"]
@@ -110,7 +111,7 @@ def _split_image(path: Path, annotations: Path | None, output: Path, settings: P
 def _objects(path: Path, annotations: Path) -> list[DotaObject]:
     file = annotations / f"{path.stem}.txt"
     try:
-        return parse_dota(file.read_text(encoding="utf-8-sig"))
+        return parse_dota(read_text(file))
     except FileNotFoundError:
         raise FileNotFoundError(f"no annotation file for {path}: expected {file}") from None
     except ValueError as error:

@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 from ..geometry import quad_along_word, transform_points
 from ..images import load_image
 from ..instances import TextInstances
+from ..text_files import read_text
 from .datasets import process_for_model, use_one_thread
 from .photometric import PhotometricJitter
 from .picture_cache import decoded_pictures
@@ -64,7 +65,7 @@ def load_word_crops(
         images = labels.parent / "images" if (labels.parent / "images").is_dir() else labels.parent
     left_out = set(exclude)
     words = []
-    for number, line in enumerate(labels.read_text(encoding="utf-8-sig").split("\n"), start=1):
+    for number, line in enumerate(read_text(labels).split("\n"), start=1):
         if not line.strip():
             continue
         try:

@@ -178,7 +178,7 @@ def model_card(publication: Publication, details: CardDetails) -> ModelCard:
             details=details,
             summary=_summary(publication.config),
             settings_to_tell=_settings_to_tell(publication.config),
-            recognizer=publication.config.recognizer_settings,
+            reader=publication.config.reading_settings,
             settings=_thresholds(publication.image_processor),
             picture_file=PICTURE_FILE,
             licence=LICENCE,
@@ -217,6 +217,8 @@ def _summary(config: Any) -> str:
     if config.recognizer is not None:
         decoder = recognizer_class(config.recognizer_settings.decoder).display_name
         kind, reader = "text spotter", f", and a recogniser with {decoder} decoding on the same features"
+    elif config.is_spotter:
+        kind, reader = "text spotter", " that reads what it finds"
     vision = config.vision_config
     depths = "+".join(map(str, vision.depths))
     prompting = "" if config.prompting == "none" else "prompted with text, an instance-language score map, "

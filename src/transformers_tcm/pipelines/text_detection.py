@@ -278,6 +278,8 @@ class TextDetectionPipeline(Pipeline):
     ) -> tuple[list[Any], list[dict[str, Any]]]:
         """`_read` at full size and, where that is another look, at `coarse_edge`: outputs of both, and one result."""
         coarse_edge = post_processing.get("coarse_edge", self.image_processor.coarse_edge)
+        if not isinstance(coarse_edge, int) or coarse_edge < 0:
+            raise ValueError(f"`coarse_edge` is {coarse_edge!r}; expected a number of pixels, or 0 for no second look")
         settings = {name: value for name, value in post_processing.items() if name != "coarse_edge"}
         outputs, fine = self._read(images, batch, target_sizes, settings)
         # Tiles have an overview instead.
@@ -359,6 +361,12 @@ def as_pipeline_inputs(inputs: Any) -> Any:
     Raises:
         ValueError: for a dataset without a column "image".
     """
+    if getattr(inputs, "ndim", 0) == 4 or (isinstance(inputs, np.ndarray) and inputs.ndim == 1):
+        return list(inputs)  # a batch, or names of files
+    if isinstance(inputs, Mapping) and isinstance(inputs.get("image"), list):
+        return inputs["image"]  # rows of a dataset, as `dataset[:8]` gives them
+    if hasattr(inputs, "__len__") and not isinstance(inputs, np.ndarray | torch.Tensor | Mapping) and _is_empty(inputs):
+        return []
     names = getattr(inputs, "column_names", None)
     if isinstance(names, Mapping):
         raise ValueError(f"a dataset of several splits: choose one of {', '.join(map(repr, names))}")
@@ -374,6 +382,11 @@ def as_pipeline_inputs(inputs: Any) -> Any:
         return _Items(inputs)  # such as a column of a dataset, which decodes an image when it is asked for it
     # The base class knows generators only.
     return (image for image in inputs)
+
+
+def _is_empty(inputs: Any) -> bool:
+    """Whether it holds no images; an empty text or file is one that cannot be read."""
+    return not isinstance(inputs, str | bytes | bytearray | memoryview) and len(inputs) == 0
 
 
 class _Items(Dataset[Any]):

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import nn
 
 from ..models.tcm.modeling_tcm import TCMModel, TCMPreTrainedModel
@@ -30,8 +31,9 @@ def parameter_groups(
     """Groups for a torch optimizer; frozen parameters are left out.
 
     Only the weights of linear and convolutional layers decay: norms, biases, embeddings and prompts do not. The image
-    encoder learns at `image_encoder_scale` times the rate. There are always four groups, also empty ones, so that the
-    state of an optimizer can be loaded whatever the settings.
+    encoder learns at `image_encoder_scale` times the rate, what the head's `rate_scales` name at theirs. There are
+    always four groups, and two more for each of these, also empty ones, so that the state of an optimizer can be loaded
+    whatever the settings.
 
     Args:
         model: a TCM model.
@@ -43,21 +45,34 @@ def parameter_groups(
     if image_encoder_scale is None:
         image_encoder_scale = 0.1 if model.config.clip_pretrained else 1.0
     in_encoder = {id(parameter) for parameter in _base_model(model).backbone.parameters()}
-    layers = (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)
-    decaying = {id(module.weight) for module in model.modules() if isinstance(module, layers)}
-    groups: dict[tuple[bool, bool], dict[str, Any]] = {
-        (encoder, decays): {
+    decaying = {id(weight) for module in model.modules() for weight in _decaying_weights(module)}
+    scales = getattr(getattr(model, "head", None), "rate_scales", {})
+    places = {"image encoder": image_encoder_scale, "rest": 1.0, **scales}
+    groups: dict[tuple[str, bool], dict[str, Any]] = {
+        (place, decays): {
             "params": [],
-            "lr": learning_rate * (image_encoder_scale if encoder else 1.0),
+            "lr": learning_rate * scale,
             "weight_decay": weight_decay if decays else 0.0,
         }
-        for encoder in (True, False)
+        for place, scale in places.items()
         for decays in (True, False)
     }
-    for parameter in model.parameters():
+    for name, parameter in model.named_parameters():
         if parameter.requires_grad:
-            groups[id(parameter) in in_encoder, id(parameter) in decaying]["params"].append(parameter)
+            module = name.rpartition(".")[0]
+            slower = [end for end in scales if module.startswith("head.") and module.endswith(end)]
+            place = "image encoder" if id(parameter) in in_encoder else (slower or ["rest"])[0]
+            groups[place, id(parameter) in decaying]["params"].append(parameter)
     return list(groups.values())
+
+
+def _decaying_weights(module: nn.Module) -> list[torch.Tensor]:
+    """The weights of a module itself that decay."""
+    if isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
+        return [module.weight]
+    # Queries, keys and values of one size are projected by one matrix, which is no module.
+    projections = module.in_proj_weight if isinstance(module, nn.MultiheadAttention) else None
+    return [] if projections is None else [projections]
 
 
 def _base_model(model: TCMPreTrainedModel) -> TCMModel:

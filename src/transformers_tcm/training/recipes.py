@@ -21,6 +21,7 @@ from ..data.loaders import load_icdar2015, load_jsonl, load_named_dataset, row_t
 from ..data.rendering.rows import RenderedRows
 from ..data.word_crops import load_word_crops
 from ..images import load_image
+from ..text_files import read_text
 
 __all__ = [
     "PhotoArguments",
@@ -68,13 +69,13 @@ def parse_recipe(*argument_classes: type, arguments: Sequence[str] | None = None
 def recipe_file(arguments: Sequence[str] | None = None) -> str | None:
     """The file that `parse_recipe` takes settings from; `None` if the arguments begin with none."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    return arguments[0] if arguments and arguments[0].endswith((".yaml", ".yml", ".json")) else None
+    return arguments[0] if arguments and arguments[0].lower().endswith((".yaml", ".yml", ".json")) else None
 
 
 def _read_recipe(path: Path) -> dict[str, Any]:
     """Settings of a YAML or JSON file."""
-    text = path.read_text(encoding="utf-8")
-    if path.suffix == ".json":
+    text = read_text(path)
+    if path.suffix.lower() == ".json":
         settings: dict[str, Any] = json.loads(text)
     else:
         import yaml

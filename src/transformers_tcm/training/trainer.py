@@ -19,6 +19,7 @@ from ..models.tcm.modeling_tcm import TCMDetector
 from .ema import ExponentialMovingAverage
 from .hub import HubTrainer
 from .interruption import StopRequest, last_checkpoint
+from .loss_terms import LossTerms
 from .parameter_groups import freeze_text_encoder, parameter_groups
 from .scoring import BatchScores, score_batch, summarize
 from .screen import TrainingBar
@@ -113,7 +114,8 @@ class TCMTrainer(HubTrainer):
     - With `ema_decay`, evaluation, `save_model` and `push_to_hub` use the averaged weights; checkpoints hold both.
     - With `push_to_hub`, complete repositories go to the Hub, see `transformers_tcm.hub.publishing`, and are
       waited for.
-    - Logs `images_per_second` with the loss: of all processes, data loading included, evaluations and saving not.
+    - Logs with the loss its terms, see `LossTerms`, and `images_per_second`: of all processes, data loading included,
+      evaluations and saving not.
     - SIGTERM and SIGINT take effect when the step is complete and saved, unless `save_strategy` is "no". A run that is
       resumed from any checkpoint takes the steps it would have taken without the break, to the last bit.
 
@@ -142,7 +144,7 @@ class TCMTrainer(HubTrainer):
         collator = data_collator or TextDetectionCollator(model.config)
         super().__init__(model, args, collator, processing_class=image_processor, **kwargs)
         self.ema = ExponentialMovingAverage(model, args.ema_decay) if args.ema_decay else None
-        self.throughput, self.stop = Throughput(), StopRequest()
+        self.throughput, self.stop, self.loss_terms = Throughput(), StopRequest(), LossTerms()
         self.time_limit = TimeLimit(args.max_seconds, args.max_steps)
         self.add_callback(_AfterSteps(self))
         if self.pop_callback(ProgressCallback) is not None:  # there is another one in a notebook, or none
@@ -154,6 +156,14 @@ class TCMTrainer(HubTrainer):
             self.optimizer = create_optimizer(self.model, self.args)
         return self.optimizer
 
+    def compute_loss(
+        self, model: nn.Module, inputs: Any, return_outputs: bool = False, *args: Any, **kwargs: Any
+    ) -> Any:
+        """See `Trainer.compute_loss`; keeps the terms of the loss for the log."""
+        loss, outputs = super().compute_loss(model, inputs, True, *args, **kwargs)
+        self.loss_terms.add(outputs.get("loss_dict"))
+        return (loss, outputs) if return_outputs else loss
+
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """See `Trainer.train`; "last" as a checkpoint is that of `TCMTrainingArguments`."""
         if resume_from_checkpoint == "last":
@@ -162,8 +172,9 @@ class TCMTrainer(HubTrainer):
             return super().train(resume_from_checkpoint, *args, **kwargs)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """See `Trainer.log`; adds the throughput to the loss."""
+        """See `Trainer.log`; adds the terms and the throughput to the loss."""
         if "loss" in logs:
+            logs.update(self.loss_terms.take(self.accelerator.gather))
             logs["images_per_second"] = round(self.throughput.take(), 3)
         super().log(logs, start_time)
 

@@ -294,3 +294,13 @@ def test_words_that_look_like_something_else_are_told(tmp_path: Path, text: str,
     findings = check_photos([LabelledPhoto(tmp_path / "a.png", tmp_path / "a.txt", words)]).findings
     assert [(finding.kind, finding.line) for finding in findings] == ([("odd-word", 1)] if odd else [])
     assert all(odd in finding.message for finding in findings)
+
+
+def test_words_that_are_all_scores_or_marks_are_told(tmp_path: Path) -> None:
+    photo = tmp_path / "1.png"
+    PIL.Image.new("RGB", (200, 100)).save(photo)
+    quad = np.array([[10, 10], [90, 10], [90, 40], [10, 40]])
+    for texts, told in ((("0.91", "0.5"), 2), (("0", "1"), 2), (("0.91", "SALE"), 0), (("SALE,0.98",), 1)):
+        words = [LabelledWord(row, None, moved(quad, 0, 45 * row), text) for row, text in enumerate(texts)]
+        report = check_photos([LabelledPhoto(photo, photo, words)])
+        assert [finding.kind for finding in report.findings] == ["odd-word"] * told

@@ -20,6 +20,7 @@ from transformers_tcm import (
 )
 from transformers_tcm.data.collation import TextDetectionCollator
 from transformers_tcm.data.datasets import process_for_model
+from transformers_tcm.models.tcm.attention_tcm import AttentionInterface
 from transformers_tcm.models.tcm.heads import HEADS, head_class
 from transformers_tcm.models.tcm.modeling_tcm import TCMDetector
 from transformers_tcm.models.tcm.recognition import RECOGNIZERS
@@ -83,6 +84,22 @@ def test_losses_gradients_saving(case: tuple[str, str, bool, str | None], tmp_pa
         )
         for first, second in parts:
             torch.testing.assert_close(first, second, msg=name)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: "-".join(map(str, case)))
+def test_all_layers_attend_by_the_chosen_implementation(case: tuple[str, str, bool, str | None]) -> None:
+    model = made(*case).eval()
+    pixels = batch(model.config)["pixel_values"]
+    with torch.no_grad():
+        expected = model(pixels).head_output
+        model.set_attn_implementation("eager")
+        found = model(pixels).head_output
+    for module in model.modules():
+        assert isinstance(module, AttentionInterface) or not isinstance(module, torch.nn.MultiheadAttention)
+        if isinstance(module, AttentionInterface):
+            assert module.config._attn_implementation == "eager"
+    for name in expected:
+        torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-4, msg=name)
 
 
 @pytest.mark.parametrize("head", [head for head in HEADS if head_class(head).reads])

@@ -722,3 +722,13 @@ def test_pictures_are_not_enlarged_beyond_the_limit() -> None:
     for name, value in (("max_scale", 0), ("coarse_edge", -1)):
         with pytest.raises(ValueError, match=f"`{name}` is {value}"):
             processor(np.zeros((40, 100, 3), np.uint8), **{name: value})
+
+
+def test_settings_of_the_head_are_checked_when_they_are_changed_at_loading(processor, tmp_path):
+    processor.save_pretrained(tmp_path)
+    changed = type(processor).from_pretrained(tmp_path, box_threshold=0.8, size={"longest_edge": 96})
+    assert changed.box_threshold == 0.8
+    assert changed.size == SizeDict(longest_edge=96)
+    assert type(processor).from_pretrained(tmp_path).box_threshold == processor.box_threshold
+    with pytest.raises(ValueError, match="box_threshold"):
+        type(processor).from_pretrained(tmp_path, box_threshold=2.0)

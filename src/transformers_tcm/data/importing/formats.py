@@ -4,6 +4,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Literal, get_args
 
+from ...text_files import decoded
 from .cvat import read_cvat
 from .exports import ExportedPhoto, ignoring
 from .label_studio import read_label_studio
@@ -50,7 +51,7 @@ def read_export(
 
 def _detect(source: Path) -> LabelFormat:
     with source.open("rb") as file:
-        start = file.read(4096).decode("utf-8-sig", errors="replace")
+        start = decoded(file.read(4096), errors="replace")
     if start.lstrip().startswith("<"):
         return "cvat"
     # JSON has a tab only between its tokens, never in front of a bracket at the end of a path.

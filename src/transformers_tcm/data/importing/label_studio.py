@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
 
+from ...text_files import read_text
 from .exports import ExportedPhoto, ExportedWord, rectangle, text_field_of, word_or_none
 
 __all__ = ["read_label_studio"]
@@ -36,7 +37,7 @@ def read_label_studio(source: Path, text_field: str | None = None) -> list[Expor
         ValueError: if the file is no JSON, or no list of tasks with annotations.
     """
     try:
-        tasks = json.loads(source.read_text(encoding="utf-8-sig"))
+        tasks = json.loads(read_text(source))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{source}: no JSON ({error})") from error
     tasks = [tasks] if isinstance(tasks, dict) else tasks

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ...text_files import decoded, read_text
 from .exports import ExportedPhoto, ExportedWord, flag, word_or_none
 
 __all__ = ["read_paddleocr"]
@@ -28,10 +29,7 @@ def read_paddleocr(source: Path) -> list[ExportedPhoto]:
     Raises:
         ValueError: if no line is of this form.
     """
-    try:
-        lines = source.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{source}: not a UTF-8 text file ({error})") from error
+    lines = read_text(source).split("\n")
     fields = [(number, *line.partition("\t")) for number, line in enumerate(lines, start=1) if line.strip()]
     if not any(labels.lstrip().startswith("[") for *_, labels in fields):
         raise ValueError(
@@ -46,7 +44,7 @@ def _confirmed(states: Path) -> set[str] | None:
     """Folder and name of the photos with state 1; `None` without the file."""
     if not states.is_file():
         return None
-    fields = [line.partition("\t") for line in states.read_text(encoding="utf-8-sig", errors="replace").split("\n")]
+    fields = [line.partition("\t") for line in decoded(states.read_bytes(), errors="replace").split("\n")]
     return {_folder_and_name(name) for name, _, state in fields if state.strip() == "1"}
 
 

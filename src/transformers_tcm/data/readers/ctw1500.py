@@ -14,8 +14,9 @@ import numpy as np
 from ...icdar import is_illegible
 from ...images import find_file
 from ...instances import TextInstances
+from ...text_files import read_text
 from ..importing.cvat import parse_xml
-from ..loaders import build_dataset, read_text
+from ..loaders import build_dataset
 
 if TYPE_CHECKING:
     import datasets

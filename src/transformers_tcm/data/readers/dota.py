@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ...dota import DOTA_V1_CLASSES
 from ...instances import OrientedInstances
+from ...text_files import read_text
 from ..objects import build_object_dataset, images_with_labels
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def load_dota(
     paths, annotated = [], []
     for path, file in images_with_labels(Path(images), Path(annotations), ".txt"):
         try:
-            objects = OrientedInstances.from_dota(file.read_text(encoding="utf-8-sig"), label2id)
+            objects = OrientedInstances.from_dota(read_text(file), label2id)
         except ValueError as error:
             raise ValueError(f"{file}: {error}") from error
         if with_empty or len(objects):

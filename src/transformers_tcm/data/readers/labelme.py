@@ -10,6 +10,7 @@ import numpy as np
 from ...icdar import is_illegible
 from ...images import find_file
 from ...instances import TextInstances
+from ...text_files import read_text
 from ..loaders import build_dataset
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def load_labelme(
 
 
 def _read(file: Path, word_label: str | None, ignore: str) -> tuple[Path, TextInstances]:
-    content = json.loads(file.read_text(encoding="utf-8-sig"))
+    content = json.loads(read_text(file))
     if not isinstance(content, dict) or not {"imagePath", "shapes"} <= content.keys():
         raise ValueError('expected an object with "imagePath" and "shapes"')
     # labelme on Windows writes backslashes.

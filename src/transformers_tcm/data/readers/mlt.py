@@ -14,7 +14,8 @@ import numpy as np
 from ...icdar import SCRIPTS, is_illegible
 from ...images import find_file
 from ...instances import TextInstances
-from ..loaders import build_dataset, photos_of, read_text
+from ...text_files import read_text
+from ..loaders import build_dataset, photos_of
 
 if TYPE_CHECKING:
     import datasets

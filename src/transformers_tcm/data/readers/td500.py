@@ -15,8 +15,9 @@ import numpy as np
 
 from ...images import find_file
 from ...instances import TextInstances
+from ...text_files import read_text
 from ..importing.exports import rectangle
-from ..loaders import build_dataset, photos_of, read_text
+from ..loaders import build_dataset, photos_of
 
 if TYPE_CHECKING:
     import datasets

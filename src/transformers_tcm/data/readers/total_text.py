@@ -14,6 +14,7 @@ import numpy as np
 
 from ...images import find_file
 from ...instances import ILLEGIBLE, TextInstances
+from ...text_files import read_text
 from ..loaders import build_dataset, photos_of
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def _read_table(file: Path) -> tuple[list[np.ndarray], list[str | None]]:
 def _read_lines(file: Path) -> tuple[list[np.ndarray], list[str | None]]:
     """Outlines and words of a text file."""
     words: list[tuple[int, str]] = []
-    for number, line in enumerate(file.read_text(encoding="utf-8-sig").split("\n"), start=1):
+    for number, line in enumerate(read_text(file).split("\n"), start=1):
         if line.startswith("x:") or not words:
             words += [(number, line.strip())] if line.strip() else []
         else:

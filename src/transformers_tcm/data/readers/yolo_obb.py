@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...images import load_image
 from ...instances import OrientedInstances
+from ...text_files import read_text
 from ..objects import build_object_dataset, images_with_labels
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def load_yolo_obb(path: str | os.PathLike[str], split: str = "train") -> "datase
     for image, labels in images_with_labels(images, root.joinpath(*parts), ".txt"):
         width, height = load_image(image).size
         try:
-            objects = OrientedInstances.from_yolo_obb(labels.read_text(encoding="utf-8-sig"), width, height)
+            objects = OrientedInstances.from_yolo_obb(read_text(labels), width, height)
         except ValueError as error:
             raise ValueError(f"{labels}: {error}") from error
         if len(objects) and max(objects.labels) >= len(ordered):  # type: ignore[arg-type]
@@ -56,7 +57,7 @@ def load_yolo_obb(path: str | os.PathLike[str], split: str = "train") -> "datase
 def _settings(file: Path, split: str) -> dict[str, Any]:
     import yaml
 
-    settings = yaml.safe_load(file.read_text(encoding="utf-8"))
+    settings = yaml.safe_load(read_text(file))
     missing = [name for name in (split, "names") if not isinstance(settings, dict) or not settings.get(name)]
     if missing:
         raise ValueError(f"{file} has no entry {missing[0]!r}; expected `path`, {split!r} and `names`")

@@ -21,6 +21,8 @@ SMALLEST_AREA = 1.0
 # Pixels: labelling tools round, and rectangles turned by hand stand out a little.
 OUTSIDE_TOLERANCE = 1.0
 _NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]+)?")
+_MARK = re.compile(r"[01]|0?\.[0-9]+|[01]\.[0-9]+")
+_FEWEST_MARKS = 2
 # So many numbers in a row are rarely one word; 1,000,000 has three.
 _COORDINATES = 4
 # Intersection over union from which two outlines are one place.
@@ -160,6 +162,7 @@ def _texts(photos: list[LabelledPhoto]) -> list[Finding]:
         for photo, word in counted
         if word.text and (message := _oddity(word.text))
     ]
+    findings += [finding for photo in photos for finding in _marks_alone(photo)]
     some_known = any(word.text and word.text.strip() for _, word in counted)
     for photo, word in counted:
         if word.text is not None and not word.text.strip():
@@ -169,6 +172,19 @@ def _texts(photos: list[LabelledPhoto]) -> list[Finding]:
             message = "no word is given; a spotter cannot be trained or measured on it"
             findings.append(Finding("missing-word", photo.labels, message, word.line, photo, word))
     return findings
+
+
+def _marks_alone(photo: LabelledPhoto) -> list[Finding]:
+    """Words of a photo all of which are between 0 and 1, as a column of scores or of marks is."""
+    words = [word for word in photo.words if word.text and not word.ignore]
+    if len(words) < _FEWEST_MARKS or not all(_MARK.fullmatch((word.text or "").strip()) for word in words):
+        return []
+    return [
+        Finding(
+            "odd-word", photo.labels, f"{word.text!r} is a mark or a score, as all here are", word.line, photo, word
+        )
+        for word in words
+    ]
 
 
 def _oddity(text: str) -> str | None:
@@ -183,6 +199,8 @@ def _oddity(text: str) -> str | None:
         return f"{text[:60]!r} begins with the name of a script"
     if len(fields) > 1 and numbers == 1 and 0 <= float(fields[0]) <= 1:
         return f"{text[:60]!r} begins with a mark or a score"
+    if len(fields) > 1 and _MARK.fullmatch(fields[-1]):
+        return f"{text[:60]!r} ends with a mark or a score"
     return f"{text[:60]!r} has blanks around it" if text.strip() and text != text.strip() else None
 
 

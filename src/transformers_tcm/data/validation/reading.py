@@ -9,6 +9,7 @@ import numpy as np
 
 from ...icdar import is_illegible, parse_icdar
 from ...images import find_file, list_images
+from ...text_files import read_text
 from .findings import Finding, LabelledPhoto, LabelledWord
 
 __all__ = ["read_icdar2015_labels", "read_jsonl_labels"]
@@ -57,7 +58,7 @@ def _orphans(annotations: Path, photos: list[Path]) -> list[Finding]:
 
 def _included(photos: list[Path], listing: Path, images: Path) -> tuple[list[Path], list[Finding]]:
     """The photos of a list, and what the list has beyond them."""
-    names = [line.strip() for line in listing.read_text("utf-8-sig").splitlines()]
+    names = [line.strip() for line in read_text(listing).split("\n")]
     known = {name for path in photos for name in (path.name, path.stem)}
     findings = [
         Finding("missing-photo", listing, f"{name} is not in {images}", number)
@@ -170,15 +171,13 @@ def _read_word(line: int, number: int, points: Any, text: Any, ignore: Any) -> L
 
 
 def _read_lines(path: Path, findings: list[Finding], photo: LabelledPhoto | None = None) -> list[str]:
-    """The lines of a UTF-8 file, with or without a byte order mark; none if it cannot be read."""
+    """The lines of a text file; none if it cannot be read."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = f"not a UTF-8 text file ({error})" if isinstance(error, UnicodeDecodeError) else str(error)
-        findings.append(Finding("unreadable-labels", path, reason, photo=photo))
+        # Not `splitlines`, which takes rare characters of a word for the end of a line.
+        return read_text(path).split("\n")
+    except (OSError, ValueError) as error:
+        findings.append(Finding("unreadable-labels", path, str(error).removeprefix(f"{path}: "), photo=photo))
         return []
-    # Not `splitlines`, which takes rare characters of a word for the end of a line.
-    return [line.removeprefix("\ufeff") for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
 
 
 def _shortened(value: Any, longest: int = 80) -> str:

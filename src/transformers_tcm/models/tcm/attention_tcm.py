@@ -10,7 +10,7 @@ from torch.nn import functional
 from transformers import PreTrainedConfig
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-__all__ = ["TCMAttention", "follow_attention_of", "key_mask", "reduced_tokens"]
+__all__ = ["AttentionInterface", "TCMAttention", "additive_mask", "follow_attention_of", "key_mask", "reduced_tokens"]
 
 
 def eager_attention_forward(
@@ -36,8 +36,13 @@ def key_mask(valid: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | N
     """Additive mask (B, 1, 1, S) from valid keys (B, S) bool, `None` where all keys are valid by construction."""
     if valid is None:
         return None
-    mask = torch.zeros(valid.shape, dtype=dtype, device=valid.device)
-    return mask.masked_fill(~valid, torch.finfo(dtype).min)[:, None, None, :]  # (B, S) -> (B, 1, 1, S)
+    return additive_mask(valid, dtype)[:, None, None, :]  # (B, S) -> (B, 1, 1, S)
+
+
+def additive_mask(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """What is added to the logits of the weights: nothing where something is visible (bool), else the least number."""
+    mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
+    return mask.masked_fill(~visible, torch.finfo(dtype).min)
 
 
 def reduced_tokens(
@@ -69,20 +74,56 @@ def _averaged(maps: torch.Tensor, ratio: int) -> torch.Tensor:
     return functional.avg_pool2d(maps, ratio, ceil_mode=True, count_include_pad=False)
 
 
-class TCMAttention(nn.Module):
+class AttentionInterface:
+    """What a layer with `head_dim` and `dropout` needs to attend by the implementation that its model chose.
+
+    Attributes:
+        config: any configuration that carries the chosen implementation; parts that are built without one get it with
+            `follow_attention_of`, and are computed by "sdpa" until then.
+    """
+
+    config: PreTrainedConfig | None = None
+    is_causal = False
+    training: bool
+    head_dim: int
+    dropout: float
+
+    def attend(
+        self,
+        queries: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        attention_mask: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Projected (B, T, D), (B, S, D) and (B, S, D) under an additive mask (B, 1, 1 or T, S): (B, T, D), and the
+        weights (B, heads, T, S) of implementations that have them."""
+        implementation = "sdpa" if self.config is None else self.config._attn_implementation
+        attention = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
+        attended, weights = attention(
+            self,
+            *(self._split_heads(states) for states in (queries, keys, values)),
+            attention_mask,
+            scaling=self.head_dim**-0.5,
+            dropout=self.dropout if self.training else 0.0,
+            is_causal=False,
+        )
+        return attended.flatten(2), weights  # (B, T, heads, d) -> (B, T, D)
+
+    def _split_heads(self, states: torch.Tensor) -> torch.Tensor:
+        return states.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, T, D) -> (B, heads, T, d)
+
+
+class TCMAttention(AttentionInterface, nn.Module):
     """Queries attend to keys and values of the same width.
 
     Args:
-        config: any configuration that carries the chosen attention implementation; parts that are built without one
-            get it with `follow_attention_of`, and are computed by "sdpa" until then.
+        config: see `AttentionInterface`.
         hidden_size: width of queries, keys and values.
         num_heads: attention heads.
         bias: whether the query, key and value projections have one; the output projection always does.
         output_size: width of the result, by default `hidden_size`.
         dropout: share of the weights that are left out in training.
     """
-
-    is_causal = False
 
     def __init__(
         self,
@@ -106,26 +147,12 @@ class TCMAttention(nn.Module):
         self, queries: torch.Tensor, memory: torch.Tensor, attention_mask: torch.Tensor | None = None
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """(B, T, D) attending to (B, S, D) under an additive mask (B, 1, 1, S): (B, T, D_out) and any weights."""
-        implementation = "sdpa" if self.config is None else self.config._attn_implementation
-        attend = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager_attention_forward)
-        attended, weights = attend(
-            self,
-            self._split_heads(self.q_proj(queries)),
-            self._split_heads(self.k_proj(memory)),
-            self._split_heads(self.v_proj(memory)),
-            attention_mask,
-            scaling=self.head_dim**-0.5,
-            dropout=self.dropout if self.training else 0.0,
-            is_causal=False,
-        )
-        return self.out_proj(attended.flatten(2)), weights  # (B, T, heads, d) -> (B, T, D)
-
-    def _split_heads(self, states: torch.Tensor) -> torch.Tensor:
-        return states.unflatten(-1, (-1, self.head_dim)).transpose(1, 2)  # (B, T, D) -> (B, heads, T, d)
+        attended, weights = self.attend(self.q_proj(queries), self.k_proj(memory), self.v_proj(memory), attention_mask)
+        return self.out_proj(attended), weights
 
 
 def follow_attention_of(config: PreTrainedConfig, part: nn.Module) -> None:
     """Let the attention layers of a part that knows no configuration use the implementation that a model chose."""
     for module in part.modules():
-        if isinstance(module, TCMAttention):
+        if isinstance(module, AttentionInterface):
             module.config = config

@@ -203,6 +203,8 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
         if self.text_config is None:
             # The text tower of CLIP RN50 projects to 1024 dimensions, transformers' default (ViT-B/32) to 512.
             self.text_config = {"projection_dim": 1024}
+        if self.recognizer is not None and head_class(self.head_type).reads:
+            raise ValueError(f"the head {self.head_type!r} reads what it finds; leave `recognizer` out")
         if self.recognizer_settings is not None:
             settings = asdict(self.recognizer_settings).items()
             # Lists, as they come back from JSON.
@@ -325,6 +327,11 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
             return settings
         except TypeError as error:
             raise ValueError(f"`recognizer` does not fit: {error}") from error
+
+    @property
+    def reading_settings(self) -> Any:
+        """Settings of what reads, with a `charset`: the recogniser or a head that reads; `None` for a detector."""
+        return self.head_settings if head_class(self.head_type).reads else self.recognizer_settings
 
     @property
     def is_spotter(self) -> bool:

@@ -148,13 +148,22 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
         for name, value in asdict(_decoding(decoding_class, decoding)).items():
             setattr(self, name, value)
 
+    @classmethod
+    def from_dict(cls, image_processor_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """See `ImageProcessingMixin.from_dict`. The settings of the head are changed before the processor is made, as
+        its own are, so that they are checked; the base class sets what it does not know on a finished one."""
+        head_type = kwargs.get("head_type") or image_processor_dict.get("head_type") or cls.head_type
+        names = [field.name for field in fields(head_class(head_type).decoding_class)]
+        decoding = {name: kwargs.pop(name) for name in names if name in kwargs}
+        return super().from_dict({**image_processor_dict, **decoding}, **kwargs)
+
     def for_model(self, config: TCMConfig) -> "TCMBaseImageProcessor":
         """This processor if it fits a model, else a copy with the model's head and charset.
 
         Decoding settings that the head shares with the former one stay, the others are those that fit its settings; for
         another task all of them are, since a name may mean something else there.
         """
-        head, settings = head_class(config.head_type), config.recognizer_settings
+        head, settings = head_class(config.head_type), config.reading_settings
         charset = None if settings is None or settings.charset == PRINTABLE_ASCII else settings.charset
         if (self.head_type, self.charset) == (config.head_type, charset):
             return self
@@ -212,7 +221,12 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
         return features
 
     def uncalibrated(self, text_threshold: float) -> float:
-        """The score that a spotter itself gives a word which is reported with that of `text_threshold`."""
+        """The score that a spotter itself gives a word which is reported with that of `text_threshold`.
+
+        Raises:
+            ValueError: for what is no number between 0 and 1.
+        """
+        _check_probabilities(text_threshold=text_threshold)
         if self.score_calibration is None:
             return text_threshold
         given, reported = zip(*self.score_calibration, strict=True)

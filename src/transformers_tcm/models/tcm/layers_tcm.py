@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from .attention_tcm import AttentionInterface
+
 __all__ = ["TCMConvNorm", "TCMMultiheadAttention", "sizes_tensor"]
 
 
@@ -74,10 +76,11 @@ class TCMConvNorm(nn.Sequential):
         super()._load_from_state_dict(*args, **kwargs)
 
 
-class TCMMultiheadAttention(nn.MultiheadAttention):
-    """The layer of torch, with `batch_first` and without masks, whose output projection is called as a module.
+class TCMMultiheadAttention(AttentionInterface, nn.MultiheadAttention):
+    """The layer of torch, with `batch_first` and without masks, which attends by the model's implementation.
 
-    torch reads the weights of that module directly, which are not there while they are offloaded by a `device_map`.
+    Its output projection is called as a module: torch reads the weights of that directly, which are not there while
+    they are offloaded by a `device_map`.
     """
 
     def forward(  # type: ignore[override]
@@ -87,14 +90,8 @@ class TCMMultiheadAttention(nn.MultiheadAttention):
         assert self.in_proj_weight is not None  # keys and values are as wide as queries
         biases = self.in_proj_bias.chunk(3)
         projected = zip((query, key, value), self.in_proj_weight.chunk(3), biases, strict=True)
-        # (N, T, D) -> (N, heads, T, d)
-        queries, keys, values = (
-            functional.linear(states, weight, bias).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-            for states, weight, bias in projected
-        )
-        dropout = self.dropout if self.training else 0.0
-        attended = functional.scaled_dot_product_attention(queries, keys, values, dropout_p=dropout)
-        return self.out_proj(attended.transpose(1, 2).flatten(2)), None  # (N, heads, T, d) -> (N, T, D)
+        attended, _ = self.attend(*(functional.linear(states, weight, bias) for states, weight, bias in projected))
+        return self.out_proj(attended), None
 
 
 def sizes_tensor(

@@ -24,7 +24,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.utils import ModelOutput, can_return_tuple, logging
 
 from ...saving import WEIGHT_FILES, atomic_write
-from .attention_tcm import TCMAttention, key_mask, reduced_tokens
+from .attention_tcm import TCMAttention, follow_attention_of, key_mask, reduced_tokens
 from .backends import fastest_cpu_dtype
 from .configuration_tcm import TCMConfig
 from .heads import head_class
@@ -564,6 +564,7 @@ class TCMDetector(TCMPreTrainedModel):
         head = head_class(config.head_type)
         self._check_head(head)
         self.head = head(config.head_settings, [*channels, last + config.num_score_maps], config.num_labels or 1)
+        follow_attention_of(config, self.head)
         # Loading in float16 leaves these in float32, and no device map takes the head apart.
         self._keep_in_fp32_modules = [f"head.{name}" for name in head.keep_in_float32]
         self._no_split_modules = [*self._no_split_modules, head.__name__]

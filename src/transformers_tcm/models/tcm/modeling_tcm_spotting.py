@@ -306,7 +306,10 @@ class TCMForTextSpotting(TCMForTextDetection):
         self, char_logits: torch.Tensor, use_language_model: bool, text_threshold: float
     ) -> list[WordReading]:
         if self.recognizer is None:
-            readings: list[WordReading] = self.head.read(char_logits, self.head.settings)  # type: ignore[operator]
+            language_model = self.head.language_model if use_language_model else None
+            readings: list[WordReading] = self.head.read(  # type: ignore[operator]
+                char_logits, self.head.settings, language_model, text_threshold
+            )
             return readings
         return self.recognizer.decode(char_logits, use_language_model, text_threshold)
 

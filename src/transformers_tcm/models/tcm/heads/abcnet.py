@@ -19,7 +19,7 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from .... import geometry
-from ....bezier import bezier_points
+from ....bezier import CORNERS, bezier_points, short_sides
 from ....instances import TextInstances
 from ..recognition.proposals import words_to_bezier
 from .base import DecodingSettings, DetectionHead, HeadInputs, Regions, check_range, split_by_image, stacked
@@ -34,7 +34,6 @@ SMOOTH_L1_BETA = 1 / 9
 # Boxes end at most this far from their location, as a logarithm of strides: beyond any image, short of an overflow.
 MAX_LOG_DISTANCE = 8.0
 MIN_AREA = 1.0
-CORNERS = [0, 3, 4, 7]
 POINTS_PER_SIDE = 10
 
 
@@ -263,7 +262,7 @@ class ABCNetHead(DetectionHead):
         import cv2
 
         curves, usable = words_to_bezier(instances.polygons, instances.texts or [None] * len(instances))
-        usable &= ~instances.ignored & (_short_sides(curves) >= settings.min_short_side)
+        usable &= ~instances.ignored & (short_sides(curves) >= settings.min_short_side)
         text_map, text_mask = np.zeros(size, np.uint8), np.ones(size, np.uint8)
         for polygon, used in zip(instances.polygons, usable, strict=True):
             cv2.fillPoly(text_map if used else text_mask, [polygon.astype(np.int32)], int(used))
@@ -347,13 +346,6 @@ def _centerness(x: torch.Tensor, y: torch.Tensor, boxes: torch.Tensor) -> torch.
     return (sides.amin(dim=1) / sides.amax(dim=1)).prod(dim=0).sqrt()
 
 
-def _short_sides(control_points: np.ndarray) -> np.ndarray:
-    """Length (N,) of the shorter two of the four sides of words (N, 8, 2), as the crow flies."""
-    corners = control_points[:, CORNERS]
-    sides = np.linalg.norm(np.roll(corners, -1, axis=1) - corners, axis=2)  # (N, 4): upper, right, lower, left
-    return sides.reshape(-1, 2, 2).mean(axis=1).min(axis=1)
-
-
 def _assign(boxes: np.ndarray, usable: np.ndarray, height: int, width: int, settings: ABCNetConfig) -> np.ndarray:
     """The word (L,) that each location is to find, -1 for none.
 
@@ -408,26 +400,15 @@ def _distinct_words(
     Takes scores (N,), boxes (N, 4) and control points (N, 8, 2), gives scores (M,) and control points (M, 8, 2).
     """
     sound = np.flatnonzero(np.isfinite(control_points).all(axis=(1, 2)))
-    large = sound[_short_sides(control_points[sound]) >= decoding.min_size]
+    large = sound[short_sides(control_points[sound]) >= decoding.min_size]
     kept = large[nms(boxes[large], scores[large], decoding.nms_threshold)]
     return scores[kept], control_points[kept]
 
 
 def _outlines(control_points: np.ndarray, polygon: bool) -> list[np.ndarray]:
     """Clockwise outlines of words (N, 8, 2); the enclosing quad of one that crosses itself."""
-    import shapely
-
     outlines = control_points[:, CORNERS]
     if polygon:
         sides = bezier_points(control_points.reshape(-1, 2, 4, 2), np.linspace(0, 1, POINTS_PER_SIDE))
         outlines = sides.reshape(-1, 2 * POINTS_PER_SIDE, 2).astype(np.float32)
-    simple = shapely.is_valid(shapely.polygons(outlines))
-    return [
-        _clockwise(outline) if is_simple else geometry.min_area_quad(outline)
-        for outline, is_simple in zip(outlines, simple, strict=True)
-    ]
-
-
-def _clockwise(outline: np.ndarray) -> np.ndarray:
-    """A reversed outline starts at the other side's left end, so that the reading direction stays as predicted."""
-    return outline if geometry.signed_area(outline) > 0 else outline[::-1]
+    return [geometry.sound_outline(outline) for outline in outlines]

@@ -12,6 +12,7 @@ from torch import nn
 from transformers.utils import ModelOutput
 
 from ....instances import TextInstances
+from ..recognition.language_model import CharacterLanguageModel
 
 __all__ = [
     "DecodingSettings",
@@ -172,7 +173,9 @@ class DetectionHead(nn.Module, ABC):
         paper: the paper.
         task: `"text"` or `"oriented"`.
         default_labels: names of the classes of a model that is given none.
-        reads: whether it also reads what it finds; it then has a static method `read(char_logits, settings)`.
+        reads: whether it also reads what it finds; it then has a static method `read(char_logits, settings,
+            language_model, text_threshold)`, the last two as in `Recognizer.decode`.
+        rate_scales: learning rates of some of its modules relative to the others', by the ends of their names.
         score_map_loss: form of the auxiliary loss that goes with it: `"bce"`, `"dice"` or `"masked_bce"`.
         score_map_input: what is concatenated to C5: the `"cosine"` or the `"logits"` of the score map.
         keep_in_float32: names of layers whose activations or statistics exceed the reach of float16.
@@ -191,6 +194,7 @@ class DetectionHead(nn.Module, ABC):
     task: ClassVar[str] = "text"
     default_labels: ClassVar[tuple[str, ...]] = ("text",)
     reads: ClassVar[bool] = False
+    rate_scales: ClassVar[dict[str, float]] = {}
     score_map_loss: ClassVar[str]
     score_map_input: ClassVar[str] = "cosine"
     keep_in_float32: ClassVar[tuple[str, ...]] = ()
@@ -198,6 +202,13 @@ class DetectionHead(nn.Module, ABC):
     def __init__(self, settings: Any, in_channels: Sequence[int], num_classes: int = 1):
         super().__init__()
         self.settings = settings
+        # Of a head that reads, where its settings have one.
+        self.language_model: CharacterLanguageModel | None = None
+
+    @property
+    def spelling(self) -> nn.Module | None:
+        """Of a head that reads, the part that learns from words without pictures; see `Recognizer.spelling`."""
+        return self.language_model
 
     def init_weights(self) -> None:
         """Weights that start other than those of every convolution and norm; set with `transformers.initialization`."""

@@ -5,7 +5,8 @@ Reference: Ye et al., "DeepSolo: Let Transformer Decoder with Explicit Points So
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from transformers.utils import ModelOutput
 
 from ....bezier import bernstein_basis, bezier_points
 from ....instances import TextInstances
+from ..recognition.language_model import CharacterLanguageModel, LanguageModelConfig
 from ..recognition.reading import WordReading, ctc_steps, read_words
 from .base import DecodingSettings, HeadInputs, Maps, Regions, check_range
 from .deformable import (
@@ -40,24 +42,10 @@ __all__ = ["DeepSoloConfig", "DeepSoloDecoding", "DeepSoloHead", "DeepSoloOutput
 @strict
 @dataclass(frozen=True)
 class DeepSoloConfig(DeformableConfig):
-    """Settings of the DeepSolo head; the defaults are the paper's, except for the charset.
+    """Settings of the DeepSolo head, those of `DeformableConfig` and more; the defaults are the paper's, except for the
+    charset. Characters start with the `prior_probability` too.
 
     Args:
-        hidden_size: width of the transformer, a multiple of 32 and of `num_heads`.
-        num_encoder_layers: layers of the encoder.
-        num_decoder_layers: layers of the decoder.
-        num_heads: attention heads.
-        mlp_size: hidden width of the MLPs.
-        finest_level: 3 or 4, the finest stage of the image encoder that is looked at, at stride 8 or 16.
-        num_levels: feature levels; those beyond the stages each halve the one before.
-        encoder_points: points that each head of the encoder looks at on each level.
-        decoder_points: the same of the decoder.
-        num_queries: most words of an image.
-        dropout: probability of dropping a value in training.
-        charset: characters that are read.
-        fold_case: whether texts are lower-cased; by default where the charset has no upper case.
-        min_short_side: words with a shorter side (pixels of the network's input) are ignored in training.
-        prior_probability: score that everything starts with, characters too.
         num_points: points of a word, and the steps of its CTC.
         boundary: whether the edges of words are predicted, which outlines need; `False` is for labels of centre lines.
         class_weight: weight of the focal loss.
@@ -66,6 +54,8 @@ class DeepSoloConfig(DeformableConfig):
         text_weight: weight of the characters' CTC loss.
         proposal_class_weight: weight of the proposals' focal loss.
         proposal_curve_weight: weight of the proposed centre curves' L1 loss.
+        language_model: settings of a language model that weighs how likely words are spelled, see
+            `LanguageModelConfig`; `None` for none.
     """
 
     num_points: int = 25
@@ -76,9 +66,12 @@ class DeepSoloConfig(DeformableConfig):
     text_weight: float | int = 0.5
     proposal_class_weight: float | int = 1.0
     proposal_curve_weight: float | int = 1.0
+    language_model: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.language_model is not None:
+            object.__setattr__(self, "language_model", asdict(LanguageModelConfig(**self.language_model)))
         check_range(self, num_points=(4, None))
 
 
@@ -126,18 +119,6 @@ class DeepSoloHead(DeformableHead):
     decoding_class = DeepSoloDecoding
     display_name = "DeepSolo"
     paper = "Ye et al., DeepSolo: Let Transformer Decoder with Explicit Points Solo for Text Spotting, CVPR 2023"
-    presets = {
-        "tiny": {
-            "hidden_size": 128,
-            "num_encoder_layers": 2,
-            "num_decoder_layers": 3,
-            "num_heads": 4,
-            "mlp_size": 256,
-            "num_queries": 60,
-        },
-        "small": {"num_encoder_layers": 3, "num_decoder_layers": 4, "mlp_size": 512},
-        "base": {},
-    }
     settings: DeepSoloConfig
 
     def __init__(self, settings: DeepSoloConfig, in_channels: Sequence[int], num_classes: int = 1):
@@ -151,6 +132,9 @@ class DeepSoloHead(DeformableHead):
         self.class_head, self.point_head = nn.Linear(size, 1), MLP(size, size, 2, 3)
         self.boundary_head = MLP(size, size, 4, 3) if settings.boundary else None
         self.text_head = nn.Linear(size, settings.num_classes)
+        if settings.language_model is not None:
+            language = LanguageModelConfig(**settings.language_model)
+            self.language_model = CharacterLanguageModel(language, settings.charset)
 
     @property
     def word_targets(self) -> tuple[str, ...]:
@@ -302,9 +286,14 @@ class DeepSoloHead(DeformableHead):
         return query_regions(kept, sides, last_layer(maps, "text_logits", kept), len(valid_sizes), decoding)
 
     @staticmethod
-    def read(char_logits: torch.Tensor, settings: DeepSoloConfig) -> list[WordReading]:
+    def read(
+        char_logits: torch.Tensor,
+        settings: DeepSoloConfig,
+        language_model: CharacterLanguageModel | None = None,
+        text_threshold: float = 0.0,
+    ) -> list[WordReading]:
         """Words of logits (N, T, C): a character is what a run of equal points says, and blanks separate them."""
-        return read_words(char_logits[:, None], settings.charset, ctc_steps)
+        return read_words(char_logits[:, None], settings.charset, ctc_steps, language_model, text_threshold)
 
 
 def word_geometry(curves: np.ndarray, valid_size: tuple[int, int], num_points: int) -> dict[str, np.ndarray]:

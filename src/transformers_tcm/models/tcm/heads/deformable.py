@@ -20,12 +20,11 @@ from torch.nn import functional
 from transformers import initialization as init
 
 from .... import geometry
-from ....bezier import bernstein_basis
+from ....bezier import bernstein_basis, short_sides
 from ....instances import TextInstances
 from ..layers_tcm import TCMMultiheadAttention, sizes_tensor
 from ..recognition.proposals import words_to_bezier
 from ..recognition.reading import PRINTABLE_ASCII
-from ..recognition.sampling import quads_to_bezier
 from .base import DecodingSettings, DetectionHead, HeadInputs, Labels, Maps, Regions, check_range, stacked
 from .matching import Words, text_classes, words_of
 
@@ -59,7 +58,6 @@ TEMPERATURE = 10000.0
 EPSILON = 1e-6
 # Coordinates closer to 0 and 1 than this have the same logit.
 CLOSEST = 1e-5
-CORNERS = [0, 3, 4, 7]
 MIN_AREA = 1.0
 # Proposals end this far from the border of the image, as a fraction of its size.
 BORDER = 0.01
@@ -68,7 +66,25 @@ BORDER = 0.01
 @strict
 @dataclass(frozen=True)
 class DeformableConfig:
-    """Settings that all heads on a two-stage deformable DETR share; each head says what they are."""
+    """Settings that all heads on a two-stage deformable DETR share.
+
+    Args:
+        hidden_size: width of the transformer, a multiple of 32 and of `num_heads`.
+        num_encoder_layers: layers of the encoder.
+        num_decoder_layers: layers of the decoder.
+        num_heads: attention heads.
+        mlp_size: hidden width of the MLPs.
+        finest_level: 3 or 4, the finest stage of the image encoder that is looked at, at stride 8 or 16.
+        num_levels: feature levels; those beyond the stages each halve the one before.
+        encoder_points: points that each head of the encoder looks at on each level.
+        decoder_points: the same of the decoder.
+        num_queries: most words of an image.
+        dropout: probability of dropping a value in training.
+        charset: characters that are read.
+        fold_case: whether texts are lower-cased; by default where the charset has no upper case.
+        min_short_side: words with a shorter side (pixels of the network's input) are ignored in training.
+        prior_probability: score that everything starts with.
+    """
 
     hidden_size: int = 256
     num_encoder_layers: int = 6
@@ -530,6 +546,18 @@ class DeformableHead(DetectionHead):
 
     reads = True
     score_map_loss = "dice"
+    presets = {
+        "tiny": {
+            "hidden_size": 128,
+            "num_encoder_layers": 2,
+            "num_decoder_layers": 3,
+            "num_heads": 4,
+            "mlp_size": 256,
+            "num_queries": 60,
+        },
+        "small": {"num_encoder_layers": 3, "num_decoder_layers": 4, "mlp_size": 512},
+        "base": {},
+    }
     settings: DeformableConfig
 
     def __init__(self, settings: DeformableConfig, in_channels: Sequence[int], num_coordinates: int):
@@ -682,13 +710,6 @@ def spotting_targets(
     return targets, curves[fitted]
 
 
-def short_sides(control_points: Any) -> np.ndarray:
-    """Length (N,) of the shorter two of the four sides of words (N, 8, 2), as the crow flies."""
-    corners = control_points[:, CORNERS]
-    sides = np.linalg.norm(np.roll(corners, -1, axis=1) - corners, axis=2)  # (N, 4): upper, right, lower, left
-    return sides.reshape(-1, 2, 2).mean(axis=1).min(axis=1)
-
-
 class Kept(NamedTuple):
     """The M queries of a batch that are words.
 
@@ -741,13 +762,12 @@ def query_regions(
     control_points = fit_sides(sides)
     finite = np.isfinite(sides).all(axis=(1, 2, 3))
     large = finite & (short_sides(np.where(finite[:, None, None], control_points, 0)) >= decoding.min_size)
-    outlines, curves, kept_words = [], [], []
+    outlines, kept_words = [], []
     for word in np.flatnonzero(large):
         outline = sides[word].reshape(-1, 2) if decoding.polygon else sides[word][:, [0, -1]].reshape(4, 2)
-        outline, curve = _sound_outline(outline, control_points[word])
+        outline = geometry.sound_outline(outline)
         if geometry.signed_area(outline) >= MIN_AREA:
             outlines.append(outline)
-            curves.append(curve)
             kept_words.append(word)
     words = np.array(kept_words, dtype=np.int64)
     splits = np.searchsorted(kept.images[words], np.arange(1, num_images))
@@ -755,7 +775,7 @@ def query_regions(
     regions = Regions.from_outlines(
         [[outlines[index] for index in indices] for indices in per_image],
         np.split(kept.scores[words], splits),
-        control_points=np.split(np.array(curves, np.float32).reshape(-1, 8, 2), splits),
+        control_points=np.split(control_points[words], splits),
     )
     regions.char_logits = torch.from_numpy(char_logits[words])
     return regions
@@ -767,14 +787,3 @@ def fit_sides(sides: np.ndarray) -> np.ndarray:
     ends = sides[:, :, [0, -1]].astype(np.float64)
     inner = np.linalg.pinv(basis[:, 1:3]) @ (sides - basis[:, [0, 3]] @ ends)
     return np.concatenate([ends[:, :, :1], inner, ends[:, :, 1:]], axis=2).reshape(-1, 8, 2).astype(np.float32)
-
-
-def _sound_outline(outline: np.ndarray, control_points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """A clockwise outline (K, 2) that does not cross itself, and the curves (8, 2) that go with it."""
-    import shapely
-
-    if not shapely.is_valid(shapely.Polygon(outline)):
-        quad = geometry.min_area_quad(outline)
-        return quad, quads_to_bezier(torch.from_numpy(quad)).numpy()
-    # A reversed outline starts at the other side's left end, so that the reading direction stays as predicted.
-    return (outline, control_points) if geometry.signed_area(outline) > 0 else (outline[::-1], control_points[::-1])

@@ -16,6 +16,7 @@ from transformers.utils import ModelOutput
 
 from ....bezier import bezier_points
 from ....instances import TextInstances
+from ..recognition.language_model import CharacterLanguageModel
 from ..recognition.reading import UNKNOWN_CHARACTER, WordReading
 from .base import DecodingSettings, HeadInputs, Maps, Regions, check_range
 from .boxes import generalized_box_iou
@@ -53,24 +54,9 @@ def _check_curve(curve: str) -> None:
 @strict
 @dataclass(frozen=True)
 class TESTRConfig(DeformableConfig):
-    """Settings of the TESTR head; the defaults are the paper's.
+    """Settings of the TESTR head, those of `DeformableConfig` and more; the defaults are the paper's.
 
     Args:
-        hidden_size: width of the transformer, a multiple of 32 and of `num_heads`.
-        num_encoder_layers: layers of the encoder.
-        num_decoder_layers: layers of the decoder.
-        num_heads: attention heads.
-        mlp_size: hidden width of the MLPs.
-        finest_level: 3 or 4, the finest stage of the image encoder that is looked at, at stride 8 or 16.
-        num_levels: feature levels; those beyond the stages each halve the one before.
-        encoder_points: points that each head of the encoder looks at on each level.
-        decoder_points: the same of the decoder.
-        num_queries: most words of an image.
-        dropout: probability of dropping a value in training.
-        charset: characters that are read.
-        fold_case: whether texts are lower-cased; by default where the charset has no upper case.
-        min_short_side: words with a shorter side (pixels of the network's input) are ignored in training.
-        prior_probability: score that everything starts with.
         curve: `"polygon"`, 16 points of the outline, or `"bezier"`, the 8 control points of two curves.
         max_length: most characters of a word.
         class_weight: weight of the focal loss.
@@ -161,21 +147,10 @@ class TESTRHead(DeformableHead):
     """Encoder that proposes boxes, decoder of two streams without refinement of the boxes."""
 
     config_class = TESTRConfig
+    rate_scales = {"sampling_offsets": 0.1}
     decoding_class = TESTRDecoding
     display_name = "TESTR"
     paper = "Zhang et al., Text Spotting Transformers, CVPR 2022"
-    presets = {
-        "tiny": {
-            "hidden_size": 128,
-            "num_encoder_layers": 2,
-            "num_decoder_layers": 3,
-            "num_heads": 4,
-            "mlp_size": 256,
-            "num_queries": 60,
-        },
-        "small": {"num_encoder_layers": 3, "num_decoder_layers": 4, "mlp_size": 512},
-        "base": {},
-    }
     settings: TESTRConfig
 
     def __init__(self, settings: TESTRConfig, in_channels: Sequence[int], num_classes: int = 1):
@@ -339,8 +314,16 @@ class TESTRHead(DeformableHead):
         return query_regions(kept, sides, last_layer(maps, "text_logits", kept), len(valid_sizes), decoding)
 
     @staticmethod
-    def read(char_logits: torch.Tensor, settings: TESTRConfig) -> list[WordReading]:
-        """Words of logits (N, T, C): what each slot says that is not padding, wherever padding stands."""
+    def read(
+        char_logits: torch.Tensor,
+        settings: TESTRConfig,
+        language_model: CharacterLanguageModel | None = None,
+        text_threshold: float = 0.0,
+    ) -> list[WordReading]:
+        """Words of logits (N, T, C): what each slot says that is not padding, wherever padding stands.
+
+        Slots are no CTC, so there is nothing for a language model to search.
+        """
         probabilities = char_logits.detach().float().softmax(dim=-1).cpu().numpy()
         characters, readings = settings.charset + UNKNOWN_CHARACTER, []
         for slots in probabilities:

@@ -15,6 +15,7 @@ from huggingface_hub.dataclasses import strict
 from torch import nn
 from torch.nn import functional
 
+from ..attention_tcm import AttentionInterface, additive_mask
 from ..heads.base import check_range
 from ..heads.deformable import sine_features
 from .encoder import SequenceConfig, SequenceRecognizer, map_convs
@@ -107,23 +108,20 @@ class ABINetConfig(SequenceConfig):
             )
 
 
-class TCMWordAttention(nn.Module):
+class TCMWordAttention(AttentionInterface, nn.Module):
     """Multi-head attention of queries (N, T, E) to a memory (N, S, E)."""
 
     def __init__(self, size: int, num_heads: int):
         super().__init__()
-        self.num_heads = num_heads
+        self.head_dim, self.dropout = size // num_heads, 0.0
         self.query, self.key, self.value = (nn.Linear(size, size) for _ in range(3))
         self.output = nn.Linear(size, size)
 
     def forward(self, queries: torch.Tensor, memory: torch.Tensor, visible: torch.Tensor | None = None) -> torch.Tensor:
         """`visible` (N, 1, T, S) says which places of the memory each query may look at, all of them without it."""
-        query, key, value = (
-            states.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # (N, T, E) -> (N, heads, T, E / heads)
-            for states in (self.query(queries), self.key(memory), self.value(memory))
-        )
-        attended = functional.scaled_dot_product_attention(query, key, value, attn_mask=visible)
-        return self.output(attended.transpose(1, 2).flatten(2))
+        mask = None if visible is None else additive_mask(visible, queries.dtype)
+        attended, _ = self.attend(self.query(queries), self.key(memory), self.value(memory), mask)
+        return self.output(attended)
 
 
 class TCMPostNormLayer(nn.Module):

@@ -1,0 +1,133 @@
+"""Training of heads that read what they find: rates, decay, the loss falls, words are learned by heart."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from tiny_settings import SETTINGS
+from torch import nn
+from training_fakes import Photos, training_arguments
+
+from transformers_tcm import TCMConfig, TCMForTextSpotting, TCMImageProcessor, TextInstances
+from transformers_tcm.data.collation import TextDetectionCollator
+from transformers_tcm.data.datasets import process_for_model
+from transformers_tcm.training import TCMTrainer, parameter_groups
+
+HEADS = ["testr", "deepsolo"]
+HEAD_CONFIG: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_heads": 2,
+    "num_encoder_layers": 1,
+    "num_decoder_layers": 2,
+    "num_queries": 6,
+    "dropout": 0.0,
+    "charset": "abc",
+}
+
+
+def spotter(head: str, **changes: Any) -> TCMForTextSpotting:
+    torch.manual_seed(0)
+    settings = {**SETTINGS, "head_type": head, "head_config": {**HEAD_CONFIG, **changes}}
+    return TCMForTextSpotting(TCMConfig(**settings))
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_matrices_of_attention_decay_and_offsets_learn_at_the_rate_of_the_paper(head: str) -> None:
+    model = spotter(head)
+    groups = parameter_groups(model, 1.0, 0.1)
+    rates = {id(parameter): group["lr"] for group in groups for parameter in group["params"]}
+    decays = {id(parameter): group["weight_decay"] for group in groups for parameter in group["params"]}
+    assert len(rates) == sum(len(group["params"]) for group in groups) == len(list(model.parameters()))
+    attention = [module for module in model.modules() if isinstance(module, nn.MultiheadAttention)]
+    assert attention
+    for module in attention:
+        assert decays[id(module.in_proj_weight)] == decays[id(module.out_proj.weight)] == 0.1
+        assert decays[id(module.in_proj_bias)] == 0
+    assert decays[id(model.head.point_embedding)] == decays[id(model.head.level_embedding)] == 0
+    for name, parameter in model.head.named_parameters():
+        slow = head == "testr" and "sampling_offsets" in name
+        assert rates[id(parameter)] == (0.1 if slow else 1.0), name
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_the_loss_falls_and_is_logged_by_layer(head: str, tmp_path: Path) -> None:
+    """Within 20 steps, with gradients clipped as the papers do."""
+    model = spotter(head)
+    arguments = training_arguments(
+        tmp_path, max_steps=20, learning_rate=2e-3, max_grad_norm=0.1, save_strategy="no", logging_steps=5
+    )
+    data = Photos(40, distinct=4)
+    trainer = TCMTrainer(model, arguments, image_processor=Photos.processor, train_dataset=data)
+    trainer.train()
+    log = [entry for entry in trainer.state.log_history if "loss" in entry]
+    assert len(log) == 4
+    assert log[-1]["loss"] < 0.9 * log[0]["loss"]
+    terms = {"loss_class", "loss_points", "loss_text", "loss_layer_0", "loss_proposal_class", "loss_score_map"}
+    assert terms <= set(log[-1])
+    parts = sum(value for name, value in log[-1].items() if name.startswith("loss_"))
+    assert parts == pytest.approx(log[-1]["loss"], rel=1e-3)
+
+
+def test_words_alone_teach_a_head_that_reads_nothing() -> None:
+    item = {**Photos(1)[0], "train_detection": False}
+    with pytest.raises(ValueError, match="no recogniser to train on words alone"):
+        TextDetectionCollator(spotter("testr").config)([item])
+
+
+def _photo(seed: int) -> tuple[np.ndarray, TextInstances]:
+    """Two words in black on a bright ground."""
+    rng = np.random.default_rng(seed)
+    image = rng.integers(200, 256, (96, 128, 3), dtype=np.uint8)
+    words, texts = [], [["exit", "sale"], ["bar", "taxi"], ["open", "park"], ["shop", "bus"]][seed]
+    for row, text in enumerate(texts):
+        x, y = int(rng.integers(4, 30)), 34 + 44 * row
+        (width, height), below = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, 1.0, 2)
+        cv2.putText(image, text, (x, y), cv2.FONT_HERSHEY_SIMPLEX, 1.0, (0, 0, 0), 2)
+        top, bottom = y - height - 2, y + below
+        words.append(np.float32([[x, top], [x + width, top], [x + width, bottom], [x, bottom]]))
+    return image, TextInstances(words, texts=texts)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", HEADS)
+def test_words_of_four_photos_are_learned_by_heart(head: str) -> None:
+    """At most six minutes of two threads: all words are read exactly."""
+    torch.manual_seed(0)
+    settings: dict[str, Any] = {
+        "hidden_size": 64,
+        "num_heads": 4,
+        "num_encoder_layers": 1,
+        "num_decoder_layers": 2,
+        "mlp_size": 128,
+        "num_queries": 12,
+        "dropout": 0.0,
+        "charset": "abcdefghijklmnopqrstuvwxyz",
+    }
+    vision = {"width": 16, "depths": [1, 1, 1, 1], "projection_dim": 16, "num_attention_heads": 4}
+    config = TCMConfig(**{**SETTINGS, "vision_config": vision, "head_type": head, "head_config": settings})
+    model = TCMForTextSpotting(config).train()
+    photos, words = zip(*(_photo(seed) for seed in range(4)), strict=True)
+    processor = TCMImageProcessor(do_resize=False, text_threshold=0.0).for_model(config)
+    items = [process_for_model(processor, *pair) for pair in zip(photos, words, strict=True)]
+    batch = TextDetectionCollator(config)(items)
+    optimizer = torch.optim.AdamW(parameter_groups(model, 1e-3, 1e-4, image_encoder_scale=1.0))
+    deadline = time.monotonic() + 330
+    read: list[list[str]] = []
+    expected = [sorted(one.texts or []) for one in words]
+    while time.monotonic() < deadline and read != expected:
+        model.train()
+        for _ in range(50):
+            loss = model(**batch).loss
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+        model.eval()
+        with torch.no_grad():
+            outputs = model(batch["pixel_values"], batch.get("pixel_mask"))
+        read = [sorted(found["texts"]) for found in processor.post_process_text_spotting(outputs)]
+    assert read == expected
