@@ -52,6 +52,7 @@ def test_fastest_type_is_that_of_the_processor(monkeypatch):
 
 def test_text_tower_and_norms_are_computed_once(monkeypatch):
     model = made().optimize_for_inference(dtype=None)
+    probabilities(model)
     monkeypatch.setattr(model.model.text_encoder, "forward", None)
     monkeypatch.setattr(TCMConvNorm, "_fold", None)
     assert probabilities(model).isfinite().all()
