@@ -622,8 +622,8 @@ class TCMDetector(TCMPreTrainedModel):
 
         Evaluation mode, in which the text embedding that does not depend on the image (FastTCM) is kept after the first
         call; batch norms are folded into their convolutions once; convolutions see channels last. All weights stay, so
-        that the model can still be saved. In float32 outputs change by less than 1e-5; in bfloat16 probabilities by less than
-        0.05, and by less than 0.005 on average.
+        that the model can still be saved. In float32 outputs change by less than 1e-5; in bfloat16 probabilities by
+        less than 0.05, and by less than 0.005 on average.
 
         Args:
             dtype: `"fastest"` is bfloat16 on processors with instructions for it (AVX512-BF16) and float32 on others,
