@@ -12,11 +12,8 @@ measured are not repeated; one that was broken off starts anew, since all get th
 
 import argparse
 import json
-import os
-import shlex
 import shutil
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -26,6 +23,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from running import run_logged
 from transformers import pipeline
 
 from transformers_tcm import (
@@ -98,13 +96,9 @@ def train(head: str, options: argparse.Namespace, further: Sequence[str]) -> Non
     folder = options.output_dir / head
     shutil.rmtree(folder, ignore_errors=True)  # of a training that was broken off
     write_start(head, options.encoder, folder / "start")
-    command = training_command(folder, options, further)
-    print(shlex.join(command), flush=True)
-    environment = {**os.environ, "OMP_NUM_THREADS": str(options.threads)}
-    with (folder / "log.txt").open("w") as log:
-        done = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=environment)
-    if done.returncode:
-        sys.exit(f"error: the training of {head} failed with exit code {done.returncode}, see {folder / 'log.txt'}")
+    run_logged(
+        training_command(folder, options, further), folder / "log.txt", options.threads, f"the training of {head}"
+    )
 
 
 def detections(folder: Path, rows: Any, edge: int, polygon: bool) -> Iterator[tuple[TextInstances, float]]:

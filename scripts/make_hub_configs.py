@@ -1,4 +1,5 @@
-"""Write `hub_configs/`: everything of a published model's repository except its weights.
+"""Write `hub_configs/`: everything of a published model's repository except its weights, its recipes, and
+docs/reproduce.md.
 
     python scripts/make_hub_configs.py            # writes the folder
     python scripts/make_hub_configs.py --check    # says which files are not current; exit code 1 if there are any
@@ -8,13 +9,14 @@ their heads, have for their benchmarks.
 """
 
 import argparse
-import json
 import shutil
 import sys
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from recipe_files import commands_of, reproduction, write_recipes
 
 from transformers_tcm import (
     TCMConfig,
@@ -28,6 +30,7 @@ from transformers_tcm.hub.model_card import CardDetails, Publication, model_card
 from transformers_tcm.models.tcm.heads import head_class
 
 TARGET = Path(__file__).parents[1] / "hub_configs"
+PAGE = TARGET.with_name("docs") / "reproduce.md"
 BUNDLED = ["fasttcm-dbnet-tiny", "fasttcm-spotter-tiny"]
 TEXT_THRESHOLD = 0.5
 
@@ -156,12 +159,7 @@ The published settings, as far as they are known:
 | image encoder | 0.3 of the learning rate |
 | length | 12 epochs, 4 patches on each device, a warm-up of 500 steps |
 
-```bash
-python examples/oriented-object-detection/run_oriented_detection.py \\
-    examples/oriented-object-detection/recipes/{head_type}.yaml --model_name_or_path start \\
-    --train_images patches/images --train_annotations patches/labelTxt --output_dir {name}
-python scripts/push_to_hub.py hub_configs/{name} --weights {name} --repo-id org/{name}
-```
+{commands}
 
 ## Results
 
@@ -193,13 +191,7 @@ The published settings, as far as they are known:
 | learned context | {benchmark.num_context_tokens} tokens |
 | test images | shortest edge {recipe.edges[0]}, longest edge at most {recipe.edges[1]} |
 
-```bash
-cp hub_configs/{name}/preprocessor_config.json start/
-python examples/text-detection/run_text_detection.py examples/text-detection/recipes/fasttcm_dbnet_base.yaml \\
-    --model_name_or_path start --processor_overrides '{{}}' --train_images images --train_annotations labels \\
-    --output_dir {name}
-python scripts/push_to_hub.py hub_configs/{name} --weights {name} --repo-id org/{name}
-```
+{commands}
 
 The thresholds above are not the published ones, which were tuned on the test set. Choose them on photos that are kept
 out of the training.
@@ -283,6 +275,20 @@ SPOTTERS = {
         polygon=True,
     ),
 }
+_ABCNET = Spotter(
+    "ABCNet",
+    "abcnet",
+    {"decoder": "attention"},
+    {
+        "start": "ABCNet's released weights, which have another image encoder; CLIP RN50 here",
+        "length": "5,000 steps on Total-Text, 5,500 on ICDAR 2015, 120,000 on CTW1500",
+        "optimiser": "SGD, 1e-3",
+    },
+    "Its recogniser is that with attention; the batch and the sizes of test images are not on record, and are those\n"
+    "of ABINet++ here.",
+    SPOTTERS["abinetpp"].edges,
+)
+SPOTTERS["abcnet"] = _ABCNET
 SPOTTER_DETAILS = """## Data
 
 {benchmark.title}: {benchmark.what}.
@@ -297,13 +303,7 @@ image encoder and the score map:
 {rows}
 | test images | shortest edge {edges[0]}, longest edge at most {edges[1]} |
 
-```bash
-cp hub_configs/{name}/preprocessor_config.json start/
-python examples/text-spotting/run_text_spotting.py --model_name_or_path start \\
-    --config_overrides '{overrides}' \\
-    --train_images images --train_annotations labels --output_dir {name}
-python scripts/push_to_hub.py hub_configs/{name} --weights {name} --repo-id org/{name}
-```
+{commands}
 
 ## Form
 
@@ -413,13 +413,7 @@ The published settings, as far as they are known; of the pretraining on syntheti
 | optimiser | AdamW, weight decay 1e-4, gradients clipped at 0.1, image encoder at a tenth of the rate |
 | test images | shortest edge {row.edges[0]}, longest edge at most {row.edges[1]} |
 
-```bash
-cp hub_configs/{name}/preprocessor_config.json start/
-python examples/text-spotting/run_text_spotting.py examples/text-spotting/recipes/fasttcm_{head_type}_base.yaml \\
-    --model_name_or_path start --processor_overrides '{{}}' --train_images images --train_annotations labels \\
-    --output_dir {name}
-python scripts/push_to_hub.py hub_configs/{name} --weights {name} --repo-id org/{name}
-```
+{commands}
 """
 
 
@@ -440,6 +434,7 @@ def write(target: Path) -> None:
             write_query_spotter(target / f"fasttcm-{head_type}-{row.benchmark}", head_type, row)
     for head_type in PUBLISHED_AP50:
         write_oriented(target / f"fasttcm-{head_type.replace('_', '-')}-dota", head_type)
+    write_recipes(target)
 
 
 def write_spotter(folder: Path, spotter: Spotter, dataset: str) -> None:
@@ -465,8 +460,7 @@ def write_spotter(folder: Path, spotter: Spotter, dataset: str) -> None:
         spotter=spotter,
         rows="\n".join(f"| {name} | {value} |" for name, value in spotter.recipe.items()),
         edges=edges,
-        name=folder.name,
-        overrides=json.dumps(overrides),
+        commands=commands_of(folder.name),
     )
     save(folder, config, processor, text)
 
@@ -486,7 +480,7 @@ def write_query_spotter(folder: Path, head_type: str, row: QueryRow) -> None:
     size = {"shortest_edge": shortest, "longest_edge": longest}
     decoding = {"box_threshold": row.box_threshold, "polygon": benchmark.polygon}
     processor = TCMImageProcessor(size=size, text_threshold=0.0, **decoding).for_model(config)
-    text = QUERY_DETAILS.format(benchmark=benchmark, row=row, head=head, head_type=head_type, name=folder.name)
+    text = QUERY_DETAILS.format(benchmark=benchmark, row=row, head=head, commands=commands_of(folder.name))
     save(folder, config, processor, text)
 
 
@@ -505,7 +499,7 @@ def write_full_size(folder: Path, prompting: str, head: str, dataset: str) -> No
     processor = TCMImageProcessor(size={"shortest_edge": shortest, "longest_edge": longest}).for_model(config)
     settings = {**processor.to_dict(), "polygon": benchmark.polygon, **HEADS[head].thresholds}
     processor = TCMImageProcessor.from_dict(settings)
-    text = DETAILS.format(benchmark=benchmark, recipe=recipe, name=folder.name)
+    text = DETAILS.format(benchmark=benchmark, recipe=recipe, commands=commands_of(folder.name))
     save(folder, config, processor, text)
 
 
@@ -524,8 +518,7 @@ def write_oriented(folder: Path, head_type: str) -> None:
     config.save_pretrained(folder)
     processor.save_pretrained(folder)
     text = ORIENTED_DETAILS.format(
-        head_type=head_type,
-        name=folder.name,
+        commands=commands_of(folder.name),
         ap50=PUBLISHED_AP50[head_type],
         display_name=head_class(head_type).display_name,
     )
@@ -539,7 +532,9 @@ def differences(target: Path) -> list[str]:
         write(Path(folder))
         fresh = {path.relative_to(folder): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
     there = {path.relative_to(target): path.read_bytes() for path in target.rglob("*") if path.is_file()}
-    return sorted(str(name) for name in fresh.keys() | there.keys() if fresh.get(name) != there.get(name))
+    stale = sorted(str(name) for name in fresh.keys() | there.keys() if fresh.get(name) != there.get(name))
+    is_current = PAGE.is_file() and PAGE.read_text(encoding="utf-8") == reproduction()
+    return stale if is_current else [*stale, str(PAGE.name)]
 
 
 def main() -> None:
@@ -547,6 +542,7 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="write nothing")
     if not parser.parse_args().check:
         write(TARGET)
+        PAGE.write_text(reproduction(), encoding="utf-8")
     elif stale := differences(TARGET):
         sys.exit(f"not current, run scripts/make_hub_configs.py: {', '.join(stale)}")
 

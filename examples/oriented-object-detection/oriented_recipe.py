@@ -15,11 +15,11 @@ from transformers_tcm.data.object_datasets import AerialPatches, OrientedImages
 from transformers_tcm.data.objects import class_names
 from transformers_tcm.data.readers import load_dota, load_yolo_obb
 from transformers_tcm.dota import DOTA_V1_CLASSES
-from transformers_tcm.training import TCMTrainingArguments
+from transformers_tcm.training import StartArguments, TCMTrainingArguments
 
 
 @dataclass
-class ModelArguments:
+class ModelArguments(StartArguments):
     """Which model to train."""
 
     model_name_or_path: str | None = field(
@@ -44,6 +44,9 @@ class ModelArguments:
         """The model for classes of these names, and its image processor."""
         labels = dict(enumerate(names))
         overrides: dict[str, Any] = json.loads(self.processor_overrides)
+        if self.starts_anew(self.model_name_or_path):
+            settings = {"id2label": labels, **json.loads(self.config_overrides)}
+            return self.named_model(TCMForOrientedObjectDetection, settings, overrides)
         if self.model_name_or_path is None:
             settings = {"head_type": self.head_type, "prompting": self.prompting, **json.loads(self.config_overrides)}
             config = TCMConfig.from_preset(self.preset, id2label=labels, **settings)

@@ -11,11 +11,11 @@ from transformers_tcm import (
     TCMImageProcessor,
     bundled_model_path,
 )
-from transformers_tcm.training import load_initial_weights
+from transformers_tcm.training import StartArguments, load_initial_weights
 
 
 @dataclass
-class ModelArguments:
+class ModelArguments(StartArguments):
     """Which model to train."""
 
     model_name_or_path: str | None = field(
@@ -54,6 +54,11 @@ class ModelArguments:
     def load(self) -> tuple[TCMForTextDetection, TCMImageProcessor]:
         """A new model of a preset, or a checkpoint, and its image processor."""
         overrides = json.loads(self.processor_overrides)
+        if self.starts_anew(self.model_name_or_path):
+            settings = json.loads(self.config_overrides)
+            model, image_processor = self.named_model(TCMForTextDetection, settings, overrides)
+            self._balanced(model.config)
+            return model, image_processor
         if self.model_name_or_path is None:
             config = TCMConfig.from_preset(self.preset, **json.loads(self.config_overrides))
             model = TCMForTextDetection(self._balanced(config))

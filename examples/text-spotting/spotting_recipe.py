@@ -12,13 +12,19 @@ from transformers_tcm.data.datasets import TextPhotos
 from transformers_tcm.data.photometric import PhotometricJitter
 from transformers_tcm.data.word_crops import MixedDataset, WordCollages, WordPhotos, load_word_crops
 from transformers_tcm.models.tcm.heads import head_class
-from transformers_tcm.training import PhotoArguments, freeze_detector, unreadable_words, words_of_rows
+from transformers_tcm.training import (
+    PhotoArguments,
+    StartArguments,
+    freeze_detector,
+    unreadable_words,
+    words_of_rows,
+)
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
-class SpotterArguments:
+class SpotterArguments(StartArguments):
     """Which model to train, and what of it."""
 
     model_name_or_path: str | None = field(
@@ -49,6 +55,8 @@ class SpotterArguments:
         """The model and its image processor."""
         overrides, processing = json.loads(self.config_overrides), json.loads(self.processor_overrides)
         name = self.model_name_or_path
+        if self.starts_anew(name):
+            return self._prepared(*self.named_model(TCMForTextSpotting, overrides, processing))
         start = TCMConfig() if name is None else TCMConfig.from_pretrained(name)
         reads = head_class(overrides.get("head_type", start.head_type)).reads
         overrides = {"recognizer": None if reads else {}, **overrides}
@@ -58,7 +66,12 @@ class SpotterArguments:
         else:
             model = TCMForTextSpotting.from_pretrained(name, dtype="float32", **overrides)
             image_processor = TCMImageProcessor.from_pretrained(name, **processing)
-        image_processor = image_processor.for_model(model.config)
+        return self._prepared(model, image_processor.for_model(model.config))
+
+    def _prepared(
+        self, model: TCMForTextSpotting, image_processor: TCMImageProcessor
+    ) -> tuple[TCMForTextSpotting, TCMImageProcessor]:
+        """Both, ready to be trained."""
         if image_processor.text_threshold is None:
             image_processor.text_threshold = 0.0  # that of a detector
         if self.freeze_detector:

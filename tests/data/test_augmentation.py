@@ -200,6 +200,15 @@ def test_word_height_stays_within_the_scale_range() -> None:
     assert np.ptp(moved.polygons[0][:, 1]) == pytest.approx(40, abs=0.01)
 
 
+@pytest.mark.parametrize(("edges", "expected"), [((60, 1000), 0.5), ((1000, 60), 0.25), (None, 1.0)])
+def test_scales_are_relative_to_the_base_edges(edges: tuple[int, int] | None, expected: float) -> None:
+    """Of a photo of 120 x 240 pixels: shorter side 60, or longer side 60, or its own size."""
+    word = TextInstances([rectangle(100, 50, 40, 20)], texts=["word"])
+    augmentation = replace(STILL, base_edges=edges)
+    _, moved = augmentation(np.zeros((120, 240, 3), np.uint8), word, np.random.default_rng(0))
+    np.testing.assert_allclose(np.ptp(moved.polygons[0], axis=0), np.array([40, 20]) * expected, atol=1e-3)
+
+
 def test_small_images_are_padded_with_zeros() -> None:
     image = np.full((20, 30, 3), 255, np.uint8)
     for instances in (TextInstances([]), TextInstances([rectangle(5, 5, 10, 4)])):
@@ -259,6 +268,7 @@ def test_the_generator_decides_everything() -> None:
     [
         ({"crop_size": (0, 5)}, "`crop_size` is"),
         ({"scale_range": (2, 1)}, "`scale_range` is"),
+        ({"base_edges": (0, 9)}, "`base_edges` is"),
         ({"word_height_range": (0, 9)}, "`word_height_range` is"),
         ({"flip_probability": 1.5}, "`flip_probability` is 1.5"),
     ],

@@ -14,7 +14,7 @@ from transformers_tcm.data.known_datasets import (
     load_text_dataset,
     missing_parts,
 )
-from transformers_tcm.data.loaders import text_features
+from transformers_tcm.data.loaders import text_features, with_random_access
 
 
 def test_every_split_of_every_set_has_a_fixture() -> None:
@@ -97,3 +97,13 @@ def test_the_wrong_orientation_of_a_photo_of_total_text_is_left_out(tmp_path: Pa
     assert upright["image"].size == (40, 60)
     assert stored["image"].size == (60, 40)
     assert np.asarray(stored["image"])[20, 5].min() > 200
+
+
+def test_streamed_photos_can_be_drawn_at_random(tmp_path: Path) -> None:
+    unpack(tmp_path, "synthtext", "train")
+    streamed = load_text_dataset("synthtext", tmp_path)
+    table = with_random_access(streamed)
+    assert table.features == text_features()
+    assert [row["texts"] for row in table] == [row["texts"] for row in streamed]
+    assert table[1]["image"].size == (1000, 500)
+    assert with_random_access(table) is table

@@ -3,20 +3,25 @@
 Reference: Radford et al., "Learning Transferable Visual Models From Natural Language Supervision" (CLIP), 2021.
 """
 
+import os
 from collections.abc import Collection, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
-from .plan import Plan, Source, count, renamed_modules, shape_of
+from ..models.tcm.modeling_tcm import TCMDetector
+from .loading import read_state_dict
+from .plan import Plan, Source, count, remap_state_dict, renamed_modules, shape_of
 
 __all__ = [
     "constants",
     "image_encoder_plan",
     "image_encoder_settings",
     "image_processor",
+    "load_clip",
     "plan",
     "settings",
     "text_tower_plan",
@@ -44,6 +49,29 @@ def settings(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:
         "text_config": text_tower_settings(state_dict, ""),
         "clip_pretrained": True,
     }
+
+
+def load_clip(model: TCMDetector, source: str | os.PathLike[str]) -> None:
+    """Start image encoder and text tower of a new model from CLIP; prompts, decoders, head and recogniser stay new.
+
+    It then counts as `clip_pretrained`: in training the text tower is frozen, and the image encoder learns at a tenth
+    of the rate.
+
+    Args:
+        model: of the sizes of the file, in place.
+        source: as for `transformers_tcm.conversion.convert_checkpoint`: OpenAI's or open_clip's file.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it cannot be read, holds no CLIP ResNet, or one of other sizes; naming the tensors.
+    """
+    state_dict = read_state_dict(Path(source))
+    if "visual.attnpool.c_proj.weight" not in state_dict:
+        raise ValueError(f"{source} holds no CLIP ResNet, which RN50 is: {len(state_dict)} tensors of another model")
+    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    converted = remap_state_dict(plan(shapes, state_dict), state_dict, shapes, unused(state_dict))
+    model.load_state_dict(converted, strict=False)
+    model.config.clip_pretrained = True
 
 
 def constants(state_dict: Mapping[str, torch.Tensor]) -> dict[str, Any]:

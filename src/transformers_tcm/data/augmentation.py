@@ -31,6 +31,8 @@ class TextAugmentation:
     Args:
         crop_size: height and width of the result in pixels.
         scale_range: the scale is drawn uniformly from this range.
+        base_edges: if given, scale 1 is where the photo's shorter side has the first, or, if that is smaller, its
+            longer side the second number of pixels; otherwise it is the photo's own size.
         word_height_range: if given, the scale is instead drawn such that the height (shorter side) of a random legible
             word becomes log-uniform in this range of pixels, within `scale_range`.
         aspect_jitter: largest relative change of the ratio of width to height; 0 keeps it.
@@ -47,6 +49,7 @@ class TextAugmentation:
 
     crop_size: tuple[int, int] = (640, 640)
     scale_range: tuple[float, float] = (0.5, 3.0)
+    base_edges: tuple[int, int] | None = None
     word_height_range: tuple[float, float] | None = None
     aspect_jitter: float = 0.0
     rotation: float = 10.0
@@ -63,6 +66,8 @@ class TextAugmentation:
             bounds = getattr(self, name)
             if bounds is not None and not 0 < bounds[0] <= bounds[1]:
                 raise ValueError(f"`{name}` is {bounds}; expected (low, high) with 0 < low <= high")
+        if self.base_edges is not None and min(self.base_edges) < 1:
+            raise ValueError(f"`base_edges` is {self.base_edges}; expected positive numbers of pixels")
         for name in ("turn_probability", "flip_probability", "text_crop_probability"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"`{name}` is {getattr(self, name)}; expected a probability in [0, 1]")
@@ -103,9 +108,13 @@ class TextAugmentation:
     def _draw_view(self, instances: TextInstances, width: int, height: int, rng: np.random.Generator) -> "_View":
         """A random window of an image of this size, around a random legible word if there is one."""
         legible = ~instances.ignored
+        scales = np.array(self.scale_range)
+        if self.base_edges is not None:
+            shortest, longest = self.base_edges
+            scales = scales * min(shortest / min(width, height), longest / max(width, height))
         anchor = int(rng.choice(np.flatnonzero(legible))) if legible.any() else None
         linear = self._draw_linear(rng)
-        linear = linear * self._draw_scale(instances, anchor, linear, rng)
+        linear = linear * self._draw_scale(instances, anchor, linear, scales, rng)
         canvas = _moved_boxes([np.array([[0, 0], [width, 0], [width, height], [0, height]])], linear)[0]
         boxes = _moved_boxes(instances.polygons, linear)
         around = boxes[anchor] if anchor is not None and rng.random() < self.text_crop_probability else None
@@ -123,10 +132,15 @@ class TextAugmentation:
         return rotation @ np.diag([mirror * stretch, 1 / stretch])
 
     def _draw_scale(
-        self, instances: TextInstances, anchor: int | None, linear: np.ndarray, rng: np.random.Generator
+        self,
+        instances: TextInstances,
+        anchor: int | None,
+        linear: np.ndarray,
+        scales: np.ndarray,
+        rng: np.random.Generator,
     ) -> float:
-        """The scale, no larger than the window takes for the word `anchor`."""
-        low, high = self.scale_range
+        """The scale within `scales`, no larger than the window takes for the word `anchor`."""
+        low, high = scales
         if anchor is None:
             return rng.uniform(low, high)
         word = instances.polygons[anchor]

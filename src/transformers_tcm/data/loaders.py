@@ -30,6 +30,7 @@ __all__ = [
     "save_jsonl",
     "stream_dataset",
     "text_features",
+    "with_random_access",
 ]
 
 
@@ -235,6 +236,21 @@ def stream_dataset(rows: Callable[[], Iterator[tuple[Path, TextInstances]]]) -> 
     return datasets.IterableDataset.from_generator(
         lambda: (_row(path, instances) for path, instances in rows()), features=features
     )
+
+
+def with_random_access(rows: "datasets.Dataset | datasets.IterableDataset") -> "datasets.Dataset":
+    """Rows as they are, streamed ones out of a table that is written to the cache of `datasets` first.
+
+    The table holds the paths of the photos, not their pixels.
+    """
+    import datasets
+
+    if isinstance(rows, datasets.Dataset):
+        return rows
+    paths = rows.cast_column("image", datasets.Image(decode=False))
+    table = datasets.Dataset.from_generator(lambda: iter(paths), features=text_features())
+    assert isinstance(table, datasets.Dataset)
+    return table
 
 
 def _row(path: Path, instances: TextInstances, as_stored: Collection[str] = ()) -> dict[str, Any]:

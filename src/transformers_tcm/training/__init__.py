@@ -16,6 +16,7 @@ from .recipes import (
 from .run_folder import RunFolder
 from .scoring import BatchScores, score_batch, score_photos, summarize
 from .screen import describe_run
+from .start import StartArguments
 from .throughput import Throughput
 from .time_limit import TimeLimit
 from .trainer import TCMTrainer, TCMTrainingArguments, create_optimizer, create_scheduler
@@ -25,6 +26,7 @@ __all__ = [
     "ExponentialMovingAverage",
     "PhotoArguments",
     "RunFolder",
+    "StartArguments",
     "StopRequest",
     "TCMTrainer",
     "TCMTrainingArguments",

@@ -17,7 +17,9 @@ from transformers import HfArgumentParser, IntervalStrategy, TrainingArguments
 from ..data.augmentation import TextAugmentation
 from ..data.copy_paste import CopyPaste, cut_words, patches_of_words
 from ..data.datasets import DecodedRows, RandomTextCrops, StreamedTextCrops
-from ..data.loaders import load_icdar2015, load_jsonl, load_named_dataset, row_to_instances
+from ..data.known_datasets import load_text_dataset
+from ..data.loaders import load_icdar2015, load_jsonl, load_named_dataset, row_to_instances, with_random_access
+from ..data.photometric import PhotometricJitter
 from ..data.rendering.rows import RenderedRows
 from ..data.word_crops import load_word_crops
 from ..images import load_image
@@ -34,6 +36,20 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
+
+# What `--smoke` makes of a recipe: two steps that show whether the recipe and its data work.
+_SMOKE: dict[str, Any] = {
+    "max_steps": 2,
+    "epochs": None,
+    "crop_size": 96,
+    "per_device_train_batch_size": 2,
+    "gradient_accumulation_steps": 1,
+    "dataloader_num_workers": 0,
+    "bf16": False,
+    "warmup_steps": 0,
+    "logging_steps": 1,
+    "save_strategy": "no",
+}
 
 # Of a recipe, what means nothing, and is refused by torch or transformers, without processes that load the data.
 _OF_WORKERS = ("dataloader_persistent_workers", "dataloader_prefetch_factor")
@@ -57,6 +73,10 @@ def parse_recipe(*argument_classes: type, arguments: Sequence[str] | None = None
     given = {override[2:].split("=")[0].replace("-", "_") for override in overrides if override.startswith("--")}
     from_recipe: list[str] = []
     settings = _read_recipe(Path(recipe))
+    if "--smoke" in overrides:
+        settings = {
+            name: value for name, value in (settings | _known(_SMOKE, argument_classes)).items() if value is not None
+        }
     if _workers(overrides, settings) == 0:
         settings = {name: value for name, value in settings.items() if name not in _OF_WORKERS}
     for name, value in settings.items():
@@ -64,6 +84,12 @@ def parse_recipe(*argument_classes: type, arguments: Sequence[str] | None = None
             values = value if isinstance(value, list) else [json.dumps(value) if isinstance(value, dict) else value]
             from_recipe += [f"--{name}", *map(str, values)]
     return parser.parse_args_into_dataclasses(from_recipe + overrides)
+
+
+def _known(settings: Mapping[str, Any], argument_classes: Iterable[type]) -> dict[str, Any]:
+    """The settings that one of the classes has."""
+    names = {name for one in argument_classes for name in getattr(one, "__dataclass_fields__", ())}
+    return {name: value for name, value in settings.items() if name in names}
 
 
 def recipe_file(arguments: Sequence[str] | None = None) -> str | None:
@@ -175,6 +201,14 @@ class PhotoArguments:
     dataset_config_name: str | None = field(default=None, metadata={"help": "Its configuration."})
     train_split: str = field(default="train", metadata={"help": "Its part to train on."})
     eval_split: str | None = field(default=None, metadata={"help": "Its part to evaluate on."})
+    train_sets: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "Public data sets of `transformers-tcm datasets`, after those, such as total-text or mlt2017:val; "
+            "their part is train unless named."
+        },
+    )
+    data_root: str | None = field(default=None, metadata={"help": "Folder with a subfolder for each of them."})
     streaming: bool = field(
         default=False, metadata={"help": "Read its photos as they are needed, as the only source, in another order."}
     )
@@ -211,6 +245,15 @@ class PhotoArguments:
     word_height_range: list[float] | None = field(
         default=None, metadata={"help": "Draw the scale such that a word's height falls in this range of pixels."}
     )
+    base_edges: list[int] | None = field(
+        default=None,
+        metadata={"help": "Shorter and longest side of photos that are not enlarged, in pixels. Default: as they are."},
+    )
+    aspect_jitter: float = field(default=0.0, metadata={"help": "Largest change of the ratio of width to height."})
+    photometric: str | None = field(
+        default=None,
+        metadata={"help": 'JSON of a `PhotometricJitter` for the crops, such as {"blur_probability": 0.0}.'},
+    )
     rotation: float = field(default=10.0, metadata={"help": "Largest rotation in degrees."})
     turn_probability: float = field(default=0.0, metadata={"help": "Share of crops turned by 90, 180 or 270 degrees."})
     flip_probability: float = field(default=0.5, metadata={"help": "Share of mirrored crops."})
@@ -246,7 +289,8 @@ class PhotoArguments:
     @property
     def has_photos(self) -> bool:
         """Whether there are photos to train on, rendered ones included."""
-        return bool(self.train_images or self.train_jsonl or self.dataset_name or self.train_rendered)
+        sources = (self.train_images, self.train_jsonl, self.dataset_name, self.train_sets, self.train_rendered)
+        return any(map(bool, sources))
 
     def training_crops(self, image_processor: Any, length: int, seed: int) -> RandomTextCrops | StreamedTextCrops:
         """Augmented crops of the training photos; those that are evaluated on are left out.
@@ -274,10 +318,14 @@ class PhotoArguments:
         return load_named_dataset(self.dataset_name, self.train_split, self.dataset_config_name, streaming=True)
 
     def _augmentation(self, sources: list[Any]) -> TextAugmentation:
-        heights = self.word_height_range
+        heights, edges = self.word_height_range, self.base_edges
+        jitter = PhotometricJitter(**json.loads(self.photometric or "{}"))
         return TextAugmentation(
             crop_size=(self.crop_size, self.crop_size),
             scale_range=(self.min_scale, self.max_scale),
+            base_edges=(edges[0], edges[1]) if edges else None,
+            aspect_jitter=self.aspect_jitter,
+            photometric=jitter,
             word_height_range=(heights[0], heights[1]) if heights else None,
             rotation=self.rotation,
             turn_probability=self.turn_probability,
@@ -300,19 +348,28 @@ class PhotoArguments:
         if self.dataset_name is not None:
             rows = self._share_of(load_named_dataset(self.dataset_name, self.train_split, self.dataset_config_name))
             sources.append(self._decoded(rows, False))
+        sources += [self._public(name) for name in self.train_sets]
         if self.train_rendered is not None:
             sources.append(RenderedRows(**json.loads(self.train_rendered)))
         if not sources:
             raise ValueError(
-                "nothing to train on: give --train_images and --train_annotations, --train_jsonl, --dataset_name or "
-                "--train_rendered"
+                "nothing to train on: give --train_images and --train_annotations, --train_jsonl, --dataset_name, "
+                "--train_sets or --train_rendered"
             )
-        if self.few_shot < 1 and not (self.train_images or self.dataset_name or self.jsonl_photos):
+        if self.few_shot < 1 and not (self.train_images or self.dataset_name or self.train_sets or self.jsonl_photos):
             raise ValueError(
                 "--few_shot takes a share of the --train_images folders, and there is none; where the JSON-lines files "
                 "hold photos, not rendered scenes, add --jsonl_photos true"
             )
         return sources
+
+    def _public(self, name: str) -> Any:
+        """The share of a public data set, `name` or `name:split`."""
+        if self.data_root is None:
+            raise ValueError("--train_sets are public data sets: say with --data_root where they lie")
+        known, _, split = name.partition(":")
+        rows = with_random_access(load_text_dataset(known, self.data_root, split or "train"))
+        return self._decoded(self._share_of(rows), False)
 
     def _decoded(self, rows: Any, in_memory: bool) -> Any:
         """Rows with decoded photos, where these are to be kept."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
 from tqdm.auto import tqdm
 from transformers import Trainer, TrainerCallback, TrainingArguments, get_scheduler
 from transformers.trainer import TRAINER_STATE_NAME
@@ -20,6 +21,7 @@ from .ema import ExponentialMovingAverage
 from .hub import HubTrainer
 from .interruption import StopRequest, last_checkpoint
 from .loss_terms import LossTerms
+from .optimizers import OPTIMIZERS
 from .parameter_groups import freeze_text_encoder, parameter_groups
 from .scoring import BatchScores, score_batch, summarize
 from .screen import TrainingBar
@@ -40,9 +42,12 @@ class TCMTrainingArguments(TrainingArguments):
             CLIP (`config.clip_pretrained`), else 1.
         ema_decay: decay of the moving average of the weights, 0 for none. Evaluated and saved are the averages.
         max_seconds: end after so many seconds, the learning rate where it would be after `max_steps`; see `TimeLimit`.
+        optimizer: one of `OPTIMIZERS`, in place of what `optim` names.
+        lr_milestones: shares of `max_steps` after each of which the learning rate falls to a tenth, in place of what
+            `lr_scheduler_type` names.
 
     Raises:
-        ValueError: if `max_seconds` is not positive.
+        ValueError: if `max_seconds` is not positive, the optimizer is unknown, or a milestone is no share.
     """
 
     image_encoder_scale: float | None = field(
@@ -58,8 +63,19 @@ class TCMTrainingArguments(TrainingArguments):
         default=None,
         metadata={"help": "End after so many seconds, with the learning rate at the end of its schedule by then."},
     )
+    optimizer: str | None = field(default=None, metadata={"help": f"{', '.join(OPTIMIZERS)}, in place of --optim."})
+    lr_milestones: list[float] = field(
+        default_factory=list,
+        metadata={"help": "Shares of the steps after which the learning rate falls to a tenth; no other schedule."},
+    )
 
     def __post_init__(self) -> None:
+        if self.optimizer is not None and self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"no optimizer {self.optimizer!r} here; there are {', '.join(OPTIMIZERS)}, or use --optim")
+        if not all(0 < share <= 1 for share in self.lr_milestones):
+            raise ValueError(
+                f"--lr_milestones are shares of the steps, above 0 and at most 1; got {self.lr_milestones}"
+            )
         if self.max_seconds is not None and self.max_seconds <= 0:
             raise ValueError(f"--max_seconds has to be positive, got {self.max_seconds}")
         self.remove_unused_columns = False
@@ -84,6 +100,8 @@ class TCMTrainingArguments(TrainingArguments):
 def create_optimizer(model: TCMDetector, arguments: TCMTrainingArguments) -> torch.optim.Optimizer:
     """The optimizer that the arguments name, with the rates and decays of `parameter_groups`."""
     rates = (arguments.learning_rate, arguments.weight_decay, arguments.image_encoder_scale)
+    if arguments.optimizer is not None:
+        return OPTIMIZERS[arguments.optimizer](parameter_groups(model, *rates), lr=arguments.learning_rate)
     optimizer_class, settings = Trainer.get_optimizer_cls_and_kwargs(arguments, model)
     optimizer: torch.optim.Optimizer = optimizer_class(parameter_groups(model, *rates), **settings)
     return optimizer
@@ -92,11 +110,18 @@ def create_optimizer(model: TCMDetector, arguments: TCMTrainingArguments) -> tor
 def create_scheduler(optimizer: torch.optim.Optimizer, arguments: TCMTrainingArguments) -> Any:
     """The schedule of the learning rate that the arguments name, over `max_steps` optimizer steps."""
     schedule: Any = arguments.lr_scheduler_kwargs
+    steps = arguments.max_steps
+    warmup = arguments.get_warmup_steps(steps)
+    if arguments.lr_milestones:
+        places = [round(share * steps) for share in arguments.lr_milestones]
+        return LambdaLR(
+            optimizer, lambda step: min(1.0, step / max(warmup, 1)) * 0.1 ** sum(step >= place for place in places)
+        )
     return get_scheduler(
         arguments.lr_scheduler_type,
         optimizer,
-        num_warmup_steps=arguments.get_warmup_steps(arguments.max_steps),
-        num_training_steps=arguments.max_steps,
+        num_warmup_steps=warmup,
+        num_training_steps=steps,
         scheduler_specific_kwargs=schedule,
     )
 
@@ -155,6 +180,12 @@ class TCMTrainer(HubTrainer):
         if self.optimizer is None:
             self.optimizer = create_optimizer(self.model, self.args)
         return self.optimizer
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> Any:
+        """See `create_scheduler`; there are `max_steps`."""
+        if self.lr_scheduler is None and self.args.lr_milestones:
+            self.lr_scheduler = create_scheduler(optimizer or self.create_optimizer(), self.args)
+        return self.lr_scheduler or super().create_scheduler(num_training_steps, optimizer)
 
     def compute_loss(
         self, model: nn.Module, inputs: Any, return_outputs: bool = False, *args: Any, **kwargs: Any

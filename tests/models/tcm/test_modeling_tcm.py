@@ -63,7 +63,15 @@ def test_losses_and_gradients_are_finite(small_detector: Make, variant: str, ins
 
 @pytest.mark.parametrize(
     "settings",
-    [{}, {"prompting": "tcm"}, {"prompting": "none"}, {"learnable_logit_scale": True}, {"text_refiner": False}],
+    [
+        {},
+        {"prompting": "tcm"},
+        {"prompting": "none"},
+        {"learnable_logit_scale": True},
+        {"text_refiner": False},
+        {"visual_prompt": False},
+        {"matching": False},
+    ],
 )
 def test_every_trained_parameter_gets_a_gradient(small_detector: Make, settings: dict) -> None:
     model = small_detector(**settings).train()

@@ -149,6 +149,8 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
         learnable_logit_scale (`bool`, *optional*, defaults to `False`): scale the score map itself by a learned exp(s),
             which starts at 1 / tau, in place of the fixed temperature.
         text_refiner (`bool`, *optional*, defaults to `True`): refine the text embedding from the visual context.
+        visual_prompt (`bool`, *optional*, defaults to `True`): add a visual prompt to the local embeddings.
+        matching (`bool`, *optional*, defaults to `True`): bimodal similarity matching of text and image, of FastTCM.
         normalized_matching (`bool`, *optional*, defaults to `False`): normalise both embeddings before they are summed
             in the bimodal similarity matching; the paper's formula does not.
         residual_scale (`float`, *optional*, defaults to 1e-3): initial scale of the visual prompt and of the
@@ -184,6 +186,8 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
     temperature: float | int = 0.07
     learnable_logit_scale: bool = False
     text_refiner: bool = True
+    visual_prompt: bool = True
+    matching: bool = True
     normalized_matching: bool = False
     residual_scale: float | int = 1e-3
     score_map_loss_weight: float | int = 1.0
@@ -246,6 +250,17 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
         head_type = overrides.get("head_type", cls.head_type)
         head_config = head_class(head_type).presets.get(name)
         return cls(**{**_PRESETS[name], "head_config": head_config, **overrides})
+
+    def resized(self, name: str) -> "TCMConfig":
+        """The same model in the size of a preset: prompts, head and recogniser stay what they are.
+
+        Raises:
+            ValueError: for an unknown name.
+        """
+        sizes = type(self).from_preset(name, head_type=self.head_type).to_dict()
+        head = {**(self.head_config or {}), **(head_class(self.head_type).presets.get(name) or {})}
+        parts = ("vision_config", "text_config", "decoder_hidden_size", "decoder_num_layers", "decoder_num_heads")
+        return type(self).from_dict({**self.to_dict(), **{part: sizes[part] for part in parts}, "head_config": head})
 
     def save_pretrained(self, save_directory: str | os.PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> None:
         """Save `config.json`, and beside it the line of code by which `trust_remote_code=True` finds this package.

@@ -386,8 +386,8 @@ class TCMModel(TCMPreTrainedModel):
 
     def _add_prompting(self, config: TCMConfig) -> None:
         joint = config.projection_dim
-        self.visual_prompt_generator = TCMPromptDecoder(config)
-        self.visual_scale = nn.Parameter(torch.empty(()))
+        self.visual_prompt_generator = TCMPromptDecoder(config) if config.visual_prompt else None
+        self.visual_scale = nn.Parameter(torch.empty(())) if config.visual_prompt else None
         self.text_refiner = TCMPromptDecoder(config) if config.text_refiner else None
         self.text_scale = nn.Parameter(torch.empty(joint)) if config.text_refiner else None
         self.logit_scale = nn.Parameter(torch.empty(())) if config.learnable_logit_scale else None
@@ -467,6 +467,15 @@ class TCMModel(TCMPreTrainedModel):
         refined = self.text_refiner(text, context, memory_mask=mask)
         return refined._replace(queries=text + self.text_scale * refined.queries)
 
+    def _prompt_locally(
+        self, local: torch.Tensor, text: torch.Tensor, grid: torch.Size, valid: torch.Tensor | None
+    ) -> DecodedQueries:
+        """Local embeddings (B, hw, C) with the visual prompt that the text (B, K, C) makes."""
+        if self.visual_prompt_generator is None:
+            return DecodedQueries(local)
+        prompt = self.visual_prompt_generator(local, text, grid=grid, valid=valid)
+        return prompt._replace(queries=local + self.visual_scale * prompt.queries)
+
     @can_return_tuple
     def forward(
         self,
@@ -512,22 +521,23 @@ class TCMModel(TCMPreTrainedModel):
 
     def _prompt(self, vision: TCMVisionOutput, pixel_mask: torch.Tensor | None) -> dict[str, Any]:
         """Score map, embeddings and weights of the decoders, as fields of the output."""
-        assert self.visual_prompt_generator is not None  # only prompting "none" is without
-        assert vision.local_embedding is not None  # nor are there embeddings
+        assert vision.local_embedding is not None  # only prompting "none" is without
         assert vision.global_embedding is not None
         valid = None if pixel_mask is None else pixel_mask[:, ::STRIDE, ::STRIDE].bool().flatten(1)  # (B, hw)
         local = vision.local_embedding.flatten(2).transpose(1, 2)  # (B, C, h, w) -> (B, hw, C)
         prompted, language_prompt = self._prompted_text_embedding(vision.global_embedding)
         text = prompted.to(local.dtype)
-        text = text if self.config.prompting == "tcm" else self._match(text, vision.global_embedding)
+        if self.config.prompting == "fasttcm" and self.config.matching:
+            text = self._match(text, vision.global_embedding)
+        elif len(text) < len(local):
+            text = text.expand(len(local), -1, -1)  # (1, K, C) -> (B, K, C)
         grid = vision.local_embedding.shape[-2:]
-        visual_prompt = self.visual_prompt_generator(local, text, grid=grid, valid=valid)
-        prompted_local = local + self.visual_scale * visual_prompt.queries
+        visual_prompt = self._prompt_locally(local, text, grid, valid)
         refined = self._refine(text, vision.global_embedding, local, valid)
         # In float32, because the epsilon of a norm is zero in half precision.
         directions = [
             functional.normalize(values.float(), dim=-1).to(values.dtype)
-            for values in (prompted_local, refined.queries)
+            for values in (visual_prompt.queries, refined.queries)
         ]
         cosine = directions[0] @ directions[1].transpose(1, 2)
         score_map = cosine.transpose(1, 2).unflatten(2, grid)  # (B, hw, K) -> (B, K, h, w)

@@ -1,0 +1,1 @@
+from transformers_tcm import *  # noqa: F403 (pip install transformers-tcm)
