@@ -35,7 +35,8 @@ def quantize_onnx(path: Path, photos: Sequence[Any], inputs: Callable[[Any], Arr
     """
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-    class Photos(CalibrationDataReader):
+    # Without types, and not installed everywhere.
+    class Photos(CalibrationDataReader):  # type: ignore[misc, unused-ignore]
         def __init__(self) -> None:
             self.remaining: Iterator[Any] = iter(photos)
 
