@@ -21,7 +21,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-all test-hf bench check-package lint format clean
+.PHONY: help install demo test test-slow test-all test-hf bench check-package docs lint format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
@@ -36,7 +36,7 @@ test: $(INSTALLED) ## run the fast tests
 	$(BIN)/python -m pytest -q -m "not slow" $(PYTEST_ARGS)
 
 test-slow: $(INSTALLED) ## run the slow tests of publishing, robustness and the examples
-	$(BIN)/python -m pytest -q -m slow tests/hub tests/robustness tests/examples $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -q -m slow tests/hub tests/robustness tests/examples tests/benchmarks $(PYTEST_ARGS)
 
 test-all: $(INSTALLED) ## run all tests of the package, then check-package
 	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
@@ -52,6 +52,10 @@ check-package: $(INSTALLED) ## build wheel and sdist, use them in empty environm
 test-hf: $(INSTALLED) ## run the common tests of transformers on the models
 	$(BIN)/python scripts/run_transformers_common_tests.py --pip-args="$(PIP_ARGS)" $(PYTEST_ARGS)
 
+docs: $(INSTALLED) ## build the documentation site into `site`; warnings, such as dead links, are errors
+	$(BIN)/python -m pip install -q $(PIP_ARGS) $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e ".[docs]"
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
 lint: $(INSTALLED) ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -62,7 +66,7 @@ format: $(INSTALLED) ## apply the style
 	$(BIN)/ruff format .
 
 clean: ## remove what the other targets wrote, except for the virtual environment
-	rm -rf build dist demo_output .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist site demo_output .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find src tests scripts examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(INSTALLED): setup.cfg pyproject.toml $(CONSTRAINTS)

@@ -2,6 +2,7 @@
 
     python benchmarks/training_speed.py [--preset tiny] [--batch-size 16] [--crop-size 320] [--rounds 3] [--steps 4]
     python benchmarks/training_speed.py --models abcnet+ctc testr deepsolo     # spotters in bfloat16
+    python benchmarks/training_speed.py --threads 1 --processor-time           # where other work runs beside it
 
 The ways, or the models, take turns within each round. Printed are the medians over all rounds and the ratio to the
 first.
@@ -10,6 +11,7 @@ first.
 import argparse
 import statistics
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -42,7 +44,9 @@ def labelled_batch(model: TCMForTextDetection, batch_size: int, crop_size: int) 
     return TextDetectionCollator(model.config)([item] * batch_size)
 
 
-def time_steps(name: str, way: str, preset: str, batch_size: int, crop_size: int, steps: int) -> list[float]:
+def time_steps(
+    name: str, way: str, preset: str, batch_size: int, crop_size: int, steps: int, clock: Callable[[], float]
+) -> list[float]:
     """Seconds per crop of each step after the first two."""
     model = build(name, preset)
     if "channels_last" in way:
@@ -51,13 +55,13 @@ def time_steps(name: str, way: str, preset: str, batch_size: int, crop_size: int
     batch = labelled_batch(model, batch_size, crop_size)
     seconds = []
     for _ in range(steps + 2):
-        start = time.perf_counter()
+        start = clock()
         with torch.autocast("cpu", torch.bfloat16, enabled="bfloat16" in way):
             loss = model(**batch).loss
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        seconds.append((time.perf_counter() - start) / batch_size)
+        seconds.append((clock() - start) / batch_size)
     return seconds[2:]
 
 
@@ -69,13 +73,18 @@ def main() -> None:
     parser.add_argument("--crop-size", type=int, default=320)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--processor-time", action="store_true", help="seconds of the processor, not of the clock")
     arguments = parser.parse_args()
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    clock = time.process_time if arguments.processor_time else time.perf_counter
     sizes = (arguments.preset, arguments.batch_size, arguments.crop_size, arguments.steps)
     ways = WAYS if len(arguments.models) == 1 else ["bfloat16 channels_last"]
     seconds: dict[tuple[str, str], list[float]] = {(name, way): [] for name in arguments.models for way in ways}
     for _ in range(arguments.rounds):
         for name, way in seconds:
-            seconds[name, way] += time_steps(name, way, *sizes)
+            seconds[name, way] += time_steps(name, way, *sizes, clock)
     reference = statistics.median(next(iter(seconds.values())))
     for (name, way), values in seconds.items():
         median = statistics.median(values)

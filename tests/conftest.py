@@ -15,7 +15,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "2")
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
-pytest_plugins = ["clip_fixtures"]
+pytest_plugins = ["clip_fixtures", "docs_pages"]
 
 
 @pytest.fixture(scope="session")

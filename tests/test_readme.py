@@ -1,64 +1,32 @@
 """The README and the pages it leads to: every code block runs, with small stand-ins where it names photos, labels or
-weights of the reader, and every link leads somewhere."""
+weights of the reader. Links are in `docs/test_pages.py`."""
 
 import json
-import os
 import re
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import PIL.Image
 import pytest
 import torch
+from docs_pages import ROOT, blocks_of, commands_of
 from public_data_sets import unpack, unpack_lexicons
 
 from transformers_tcm.data.loaders import load_jsonl
 
-ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # Those whose blocks run here; the others have tests of their own.
 PAGES = ["README.md", *(f"docs/{name}.md" for name in ("using", "training", "measuring", "converting"))]
-BLOCKS = [
-    block
-    for page in PAGES
-    for block in re.findall(
-        r"^```(\w+)\n(.*?)^```", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
-    )
-]
+BLOCKS = [block for page in PAGES for block in blocks_of(page) if block.language]
 
 
 def blocks(language: str) -> list[str]:
-    return [code for name, code in BLOCKS if name == language]
+    return [block.code for block in BLOCKS if block.language == language]
 
 
 def commands() -> list[str]:
-    """The shell commands, a line each, without comments."""
-    lines = "\n".join(blocks("bash")).replace("\\\n", " ").splitlines()
-    return [line.split(" #")[0].strip() for line in lines if line.strip()]
-
-
-@pytest.fixture
-def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with a photo, and six labelled photos of which one is in `val.txt`."""
-    street = PIL.Image.open(ROOT / "examples" / "images" / "street.jpg")
-    street.save(tmp_path / "photo.jpg")
-    (tmp_path / "images").mkdir()
-    (tmp_path / "labels").mkdir()
-    instances = json.loads((ROOT / "examples" / "images" / "street.jsonl").read_text(encoding="utf-8"))
-    for index in range(6):
-        street.resize((640, 426)).save(tmp_path / "images" / f"{index}.jpg")
-        lines = [
-            ",".join(f"{value / 2:.1f}" for point in polygon for value in point) + f",{word}"
-            for polygon, word in zip(instances["polygons"], instances["texts"], strict=True)
-        ]
-        (tmp_path / "labels" / f"gt_{index}.txt").write_text("\n".join(lines), encoding="utf-8")
-    (tmp_path / "val.txt").write_text("5.jpg\n", encoding="utf-8")
-    (tmp_path / "examples").symlink_to(ROOT / "examples")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    return tmp_path
+    return commands_of("\n".join(blocks("bash")))
 
 
 def run(command: str) -> str:
@@ -74,7 +42,7 @@ def one_command(start: str) -> str:
 
 def test_no_block_is_left_out() -> None:
     """The kinds of blocks, and of commands, that the tests below run; what installs is run by `make check-package`."""
-    assert {language for language, _ in BLOCKS} == {"bash", "python", "json"}
+    assert {block.language for block in BLOCKS} == {"bash", "python", "json"}
     starts = ("python3 -m venv", "source", "pip install", "make install", "printf", "python examples/")
     starts += tuple(f"transformers-tcm {name}" for name in ("spot", "detect", "explain", "evaluate", "convert"))
     assert all(command.startswith(starts) for command in commands())
@@ -83,29 +51,6 @@ def test_no_block_is_left_out() -> None:
 def test_the_readme_is_short_and_has_one_table_of_figures() -> None:
     assert len(README.splitlines()) < 160
     assert len(re.findall(r"^\| .*precision.*recall", README, re.MULTILINE)) == 1
-
-
-def anchors(page: Path) -> set[str]:
-    """What GitHub calls the headings of a page."""
-    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in headings}
-
-
-@pytest.mark.parametrize(
-    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda path: path.name
-)
-def test_links_lead_somewhere(page: Path) -> None:
-    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
-    for target in re.findall(r"\]\(([^)\s]+)\)", text):
-        if not target.startswith("http"):
-            file, _, anchor = target.partition("#")
-            linked = page.parent / file if file else page
-            assert linked.exists(), target
-            assert not anchor or anchor in anchors(linked), target
-
-
-def test_every_page_is_linked_from_the_readme() -> None:
-    assert {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")} <= set(re.findall(r"\]\(([^)\s]+)\)", README))
 
 
 @pytest.mark.parametrize("code", blocks("python"))
@@ -120,12 +65,13 @@ def test_json_block_is_a_line_of_labels(reader: Path) -> None:
     assert load_jsonl(reader / "labels.jsonl")[0]["texts"] == ["SALE"]
 
 
-@pytest.mark.parametrize("target", ["make demo", "make test", "make lint"])
+@pytest.mark.parametrize("target", ["make demo", "make test", "make lint", "make docs"])
 def test_make_targets_exist(target: str) -> None:
     """What they would run: they install into a virtual environment, which this test must not do."""
     assert f"`{target}`" in README
     plan = subprocess.run([*target.split(), "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     expected = {"make demo": "transformers-tcm spot", "make test": "-m pytest", "make lint": "ruff check"}
+    expected["make docs"] = "mkdocs build --strict"
     assert expected[target] in plan
     assert "--force" in plan or target != "make demo"  # so that it can be repeated
 

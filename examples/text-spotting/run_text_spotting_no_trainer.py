@@ -134,7 +134,7 @@ def train(
                 with ema.applied(model, synchronize=True):
                     run.log_evaluation(step, evaluate(), model)
             run.end_step(step, stop)
-            if time_is_up:
+            if time_is_up or step == arguments.max_steps:  # a stream does not end
                 break
             throughput.start()
     if not run.load_best(model):

@@ -78,7 +78,9 @@ def test_explain_reports_photos_that_cannot_be_read(photos: Path, model: Path) -
     Path("broken.png").write_text("no image")
     result = run("explain", "broken.png", "a", "--model", model, "--output", "out")
     assert result.exit_code == 1
-    assert result.stderr == "error: broken.png: not an image, or of a format that Pillow cannot read\n"
+    assert result.stderr == (
+        "error: broken.png: not an image, or of a format that Pillow cannot read: convert it to PNG or JPEG first\n"
+    )
     assert result.stdout == "score maps of 1 of 2 images; results in out: street_score_map.png\n"
     assert run("explain", "a", "--model", "nowhere").exit_code == 2
 

@@ -80,7 +80,9 @@ def test_a_detector_gets_no_words() -> None:
 
 
 def test_a_detector_has_nothing_else_to_train() -> None:
-    with pytest.raises(ValueError, match="a detector has nothing to train without detection; give a configuration"):
+    with pytest.raises(
+        ValueError, match="a model without recogniser has nothing to train without detection; give a configuration"
+    ):
         TextDetectionCollator(TCMConfig.from_preset("tiny"), train_detection=False)
 
 

@@ -12,13 +12,14 @@ from types import ModuleType
 from typing import Any
 
 import cv2
+import datasets
 import numpy as np
 import pytest
 import torch
 from tiny_settings import LEARNING
 
 from transformers_tcm import AutoModelForTextDetection, TCMImageProcessor, TextInstances
-from transformers_tcm.data.loaders import save_jsonl
+from transformers_tcm.data.loaders import load_jsonl, save_jsonl
 from transformers_tcm.training import PhotoArguments, TCMTrainingArguments, parse_recipe
 
 FOLDER = Path(__file__).parents[2] / "examples" / "text-detection"
@@ -128,6 +129,22 @@ def test_the_plain_loop_trains_evaluates_and_resumes(photos: Path, monkeypatch: 
     assert [entry["step"] for entry in log if "loss" in entry] == list(range(1, 24))
     assert values(log, "loss")[:20] == losses
     assert np.mean(values(log, "loss")[20:]) < 0.95 * np.mean(losses[:2])
+
+
+@pytest.mark.parametrize("script", [TRAINER, NO_TRAINER])
+def test_streamed_photos_train_for_as_many_steps_as_asked_for(
+    script: str, photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", photos / "cache")
+    (photos / "named").mkdir()
+    load_jsonl(photos / "photos.jsonl").to_parquet(photos / "named" / "train.parquet")
+    recipe = write_recipe(photos, train_images=[], train_annotations=[], max_steps=3, save_steps=2)
+    named = ["--dataset_name", photos / "named", "--streaming", "true", "--per_device_train_batch_size", "2"]
+    monkeypatch.setattr(sys, "argv", [script, *map(str, [recipe, "--output_dir", photos / "out", *named])])
+    load(script.removesuffix(".py"), monkeypatch).main()
+    assert "a stream of photos in crops of 160 x 160" in capsys.readouterr().out
+    assert (photos / "out" / "checkpoint-2").is_dir()
+    assert AutoModelForTextDetection.from_pretrained(photos / "out").config.fused
 
 
 @pytest.mark.slow

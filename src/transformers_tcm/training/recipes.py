@@ -80,7 +80,8 @@ def parse_recipe(*argument_classes: type, arguments: Sequence[str] | None = None
     if _workers(overrides, settings) == 0:
         settings = {name: value for name, value in settings.items() if name not in _OF_WORKERS}
     for name, value in settings.items():
-        if name not in given:
+        # An empty list is as good as none.
+        if name not in given and value != []:
             values = value if isinstance(value, list) else [json.dumps(value) if isinstance(value, dict) else value]
             from_recipe += [f"--{name}", *map(str, values)]
     return parser.parse_args_into_dataclasses(from_recipe + overrides)

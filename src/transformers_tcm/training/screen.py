@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers.trainer_callback import ProgressCallback
 
-from ..data.datasets import RandomTextCrops, TextPhotos
+from ..data.datasets import RandomTextCrops, StreamedTextCrops, TextPhotos
 from ..data.object_datasets import AerialPatches, OrientedImages
 from ..data.word_crops import MixedDataset, WordCollages, WordPhotos
 from ..models.tcm.heads import head_class
@@ -115,6 +115,8 @@ def _parts(data: Any) -> list[tuple[float, str]]:
             f"{_count(photos, 'photo')} with {_count(words, 'word')} in crops of {side}" for photos, words in counts
         ]
         return list(zip(data.weights.tolist(), texts, strict=True))
+    if isinstance(data, StreamedTextCrops):
+        return [(1.0, f"a stream of photos in crops of {' x '.join(map(str, data.augmentation.crop_size))}")]
     if isinstance(data, (WordCollages, WordPhotos)):
         return [(1.0, _count(len(data.words), "word crop"))]
     if isinstance(data, (AerialPatches, OrientedImages)):

@@ -1,6 +1,7 @@
 """What users of transformers take for granted of any model, tried one by one."""
 
 import builtins
+import logging
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from transformers import (
     AutoModel,
     AutoModelForObjectDetection,
     AutoProcessor,
+    QuantoConfig,
     pipeline,
 )
 
@@ -35,6 +37,7 @@ from transformers_tcm import (
 from transformers_tcm.data.collation import TextDetectionCollator
 from transformers_tcm.data.datasets import process_for_model
 from transformers_tcm.models.bundled import DEFAULT_MODEL, DEFAULT_SPOTTER
+from transformers_tcm.models.tcm.loading_tcm import quantisation_without
 from transformers_tcm.models.tcm.modeling_clip_resnet import TCMBottleneck
 
 Make = Callable[..., TCMForTextDetection]
@@ -261,3 +264,23 @@ def test_the_first_call_works_in_every_precision(auto_class: type, dtype: str | 
     inputs = processor(Image.new("RGB", (64, 64)), return_tensors="pt")
     with torch.no_grad():
         assert model(**inputs).head_output.prob_map.isfinite().all()
+
+
+def test_weights_that_are_packed_in_files_are_not_quantised() -> None:
+    """Quantising one of queries, keys and values as they are taken apart, transformers loses the others."""
+    quanto = quantisation_without(QuantoConfig(weights="int8", modules_to_not_convert=["head"]), "word_attention")
+    assert quanto.modules_to_not_convert == ["head", "word_attention"]
+    settings = {"quant_method": "bitsandbytes", "load_in_8bit": True}
+    assert quantisation_without(settings, "word_attention")["llm_int8_skip_modules"] == ["word_attention"]
+    assert settings == {"quant_method": "bitsandbytes", "load_in_8bit": True}
+
+
+def test_object_detection_says_nothing_false(caplog: pytest.LogCaptureFixture) -> None:
+    model = AutoModelForObjectDetection.from_pretrained(DEFAULT_SPOTTER)
+    pipelines = logging.getLogger("transformers")
+    pipelines.addHandler(caplog.handler)
+    try:
+        pipeline("object-detection", model=model, image_processor=AutoImageProcessor.from_pretrained(DEFAULT_SPOTTER))
+    finally:
+        pipelines.removeHandler(caplog.handler)
+    assert "not supported" not in caplog.text

@@ -86,6 +86,21 @@ def test_every_trained_parameter_gets_a_gradient(small_detector: Make, settings:
     assert [name for name in without if not any(part in name for part in indifferent)] == []
 
 
+def test_without_matching_the_text_is_the_same_for_all_images(small_detector: Make) -> None:
+    pixels = random_pixels(2, 3, 64, 96)
+    texts = [
+        small_detector(text_refiner=False, matching=on).eval().model(pixels).text_embedding for on in (True, False)
+    ]
+    assert [torch.equal(text[0], text[1]) for text in texts] == [False, True]
+
+
+def test_without_visual_prompt_the_score_map_compares_local_embedding_and_text(small_detector: Make) -> None:
+    outputs = small_detector(visual_prompt=False).eval().model(random_pixels(2, 3, 64, 96))
+    local, text = outputs.local_embedding, outputs.text_embedding  # (B, C, h, w), (B, 1, C)
+    cosine = torch.nn.functional.cosine_similarity(local, text[:, 0, :, None, None], dim=1)
+    torch.testing.assert_close(outputs.score_map[:, 0], cosine)
+
+
 def test_padding_does_not_count(small_detector: Make) -> None:
     """The loss of an image does not see what lies in the padding that its mask leaves out."""
     model = small_detector()

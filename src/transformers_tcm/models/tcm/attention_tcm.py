@@ -40,7 +40,7 @@ def key_mask(valid: torch.Tensor | None, dtype: torch.dtype) -> torch.Tensor | N
 
 
 def additive_mask(visible: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """What is added to the logits of the weights: nothing where something is visible (bool), else the least number."""
+    """What is added to logits (B, …, S): 0 where `visible` (B, …, S) bool, else the least number of the dtype."""
     mask = torch.zeros(visible.shape, dtype=dtype, device=visible.device)
     return mask.masked_fill(~visible, torch.finfo(dtype).min)
 

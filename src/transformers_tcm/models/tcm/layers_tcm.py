@@ -1,11 +1,13 @@
 """Layers that the image encoder, heads and recognisers share."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any, Self
 
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .attention_tcm import AttentionInterface
 
@@ -90,7 +92,10 @@ class TCMMultiheadAttention(AttentionInterface, nn.MultiheadAttention):
         assert self.in_proj_weight is not None  # keys and values are as wide as queries
         biases = self.in_proj_bias.chunk(3)
         projected = zip((query, key, value), self.in_proj_weight.chunk(3), biases, strict=True)
-        attended, _ = self.attend(*(functional.linear(states, weight, bias) for states, weight, bias in projected))
+        # On a CPU the gradients of the fused kernel take several times as long for few keys.
+        plain = query.is_cpu and torch.is_grad_enabled()
+        with sdpa_kernel(SDPBackend.MATH) if plain else nullcontext():
+            attended, _ = self.attend(*(functional.linear(states, weight, bias) for states, weight, bias in projected))
         return self.out_proj(attended), None
 
 

@@ -9,7 +9,14 @@ from torch import nn
 
 from .configuration_tcm import TCMConfig
 
-__all__ = ["Configurations", "check_precision", "configurations", "is_default_precision", "new_parts"]
+__all__ = [
+    "Configurations",
+    "check_precision",
+    "configurations",
+    "is_default_precision",
+    "new_parts",
+    "quantisation_without",
+]
 
 # Settings of `from_pretrained` by which the stored configuration is found.
 _HUB_ARGUMENTS = ("cache_dir", "force_download", "local_files_only", "token", "revision", "subfolder")
@@ -86,6 +93,21 @@ def new_parts(report: dict[str, Any]) -> list[str]:
         raise ValueError(f"{len(others)} weights have other sizes in the checkpoint, such as {others[0]!r}")
     names = [name for name in (*report["missing_keys"], *mismatched) if name.startswith("head.")]
     return sorted({".".join(name.split(".")[:2]) for name in names})
+
+
+def quantisation_without(config: Any, modules: str) -> Any:
+    """A copy of a `quantization_config`, an object or a dict, that leaves modules as they are.
+
+    Args:
+        config: of any method of quantisation.
+        modules: pattern of their names.
+    """
+    config = copy.deepcopy(config)
+    settings = config if isinstance(config, dict) else vars(config)
+    of_bitsandbytes = "llm_int8_skip_modules" in settings or "bitsandbytes" in str(settings.get("quant_method"))
+    name = "llm_int8_skip_modules" if of_bitsandbytes else "modules_to_not_convert"
+    settings[name] = [*(settings.get(name) or ()), modules]
+    return config
 
 
 def is_default_precision(arguments: dict[str, Any]) -> bool:

@@ -20,7 +20,7 @@ from ... import geometry
 from .attention_tcm import follow_attention_of
 from .configuration_tcm import TCMConfig
 from .heads.base import DetectionHead, Regions
-from .loading_tcm import configurations
+from .loading_tcm import configurations, quantisation_without
 from .modeling_tcm import (
     TCMForTextDetection,
     TCMModelOutput,
@@ -44,6 +44,9 @@ _LEAST_ASPECT = 1.3
 _FEWEST_LETTERS = 3
 # What spelling counts beside the looks for which way a word is read: letters on their head look like others.
 _SPELLING_WEIGHT = 0.4
+
+# Modules whose weights files have packed in one, see the end of this module.
+_PACKED_IN_FILES = r"recognizer\.encoder\.layers\.\d+\.word_attention"
 
 
 @dataclass
@@ -120,6 +123,9 @@ class TCMForTextSpotting(TCMForTextDetection):
         `from_pretrained(x, recognizer={"charset": …})` keeps all other settings of the recogniser, and what it has
         learnt of the characters that it shares with the checkpoint, see `set_charset`.
         """
+        if kwargs.get("quantization_config") is not None:
+            # transformers quantises one of the weights that are made of a packed one, and loses the others.
+            kwargs["quantization_config"] = quantisation_without(kwargs["quantization_config"], _PACKED_IN_FILES)
         found = configurations(pretrained_model_name_or_path, kwargs)
         if found is None or not found.replaces_charset:
             return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)

@@ -137,6 +137,21 @@ def test_both_ways_to_sample_agree_beyond_the_levels_too() -> None:
     torch.testing.assert_close(sample_by_rows(values, locations, weights, shapes), expected, rtol=0, atol=1e-5)
 
 
+def test_gradients_of_both_ways_to_sample_agree() -> None:
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(5, 7), (2, 3)]
+    values = torch.randn(2, 41, 4, 6, generator=generator)
+    locations = torch.rand(2, 9, 4, 2, 3, 2, generator=generator) * 1.8 - 0.4
+    locations[0, 1] = 1e6
+    weights = torch.rand(2, 9, 4, 2, 3, generator=generator)
+    inputs = [tensor.requires_grad_() for tensor in (values, locations, weights)]
+    direction = torch.randn(2, 9, 24, generator=generator)
+    expected = torch.autograd.grad(sample_by_grid(*inputs, shapes), inputs, direction)
+    gradients = torch.autograd.grad(sample_by_rows(*inputs, shapes), inputs, direction)
+    for gradient, right in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(gradient, right, rtol=1e-4, atol=1e-4)
+
+
 def test_places_that_are_not_a_number_do_not_leave_the_values() -> None:
     locations = torch.full((1, 2, 4, 1, 3, 2), math.nan)
     seen = sample_by_rows(torch.ones(1, 6, 4, 2), locations, torch.ones(1, 2, 4, 1, 3), [(2, 3)])

@@ -6,6 +6,7 @@ attention within and between queries that hold several points is that of Zhang e
 """
 
 import math
+import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +17,10 @@ import numpy as np
 import torch
 from huggingface_hub.dataclasses import strict
 from torch import nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from transformers import initialization as init
+from transformers.utils import is_scipy_available
 
 from .... import geometry
 from ....bezier import bernstein_basis, short_sides
@@ -308,9 +311,9 @@ class MultiScaleDeformableAttention(nn.Module):
             locations = places + offsets / sizes[:, None]
         else:
             locations = places[..., :2] + offsets / self.num_points * places[..., 2:] * 0.5
-        # Tracing and gradients need the one that every backend knows.
+        # Tracing needs the one that every backend knows.
         traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined]
-        fast = values.is_cpu and not torch.is_grad_enabled() and not traced
+        fast = values.is_cpu and not traced and (is_scipy_available() or not torch.is_grad_enabled())
         sample = sample_by_rows if fast else sample_by_grid
         seen = sample(values.float(), locations, weights.unflatten(-1, grid[1:]), tokens.shapes)
         return self.output_proj(seen.to(values.dtype))
@@ -338,7 +341,7 @@ def sample_by_grid(
 def sample_by_rows(
     values: torch.Tensor, locations: torch.Tensor, weights: torch.Tensor, shapes: Sequence[tuple[int, int]]
 ) -> torch.Tensor:
-    """`sample_by_grid`, also (B, Lq, D), in a third of its time on a CPU, without gradients.
+    """`sample_by_grid`, also (B, Lq, D), in a third of its time on a CPU; gradients need SciPy.
 
     The channels of a cell lie side by side in memory: the weighted cells around all samples of a query and head are
     summed at once.
@@ -359,14 +362,39 @@ def sample_by_rows(
             cells.append((start + torch.minimum(column.clamp(min=0), width - 1)).int())
     images = torch.arange(batch_size, dtype=torch.int32).view(-1, 1, 1, 1)
     heads = torch.arange(num_heads, dtype=torch.int32)[:, None]
-    rows = (images * num_tokens + torch.stack(cells, dim=-1).flatten(3)) * num_heads + heads  # (B, Lq, h, 4 L M)
-    sums = functional.embedding_bag(
-        rows.flatten(0, 2),
-        values.flatten(0, 2),
-        mode="sum",
-        per_sample_weights=torch.stack(shares, dim=-1).flatten(3).flatten(0, 2),
-    )
+    rows = (images * num_tokens + torch.stack(cells, dim=3).flatten(3)) * num_heads + heads  # (B, Lq, h, 4 L M)
+    shares_of_rows = torch.stack(shares, dim=3).flatten(3)
+    sums = _SumOfRows.apply(values.flatten(0, 2), rows.flatten(0, 2), shares_of_rows.flatten(0, 2))
     return sums.view(batch_size, locations.shape[1], -1)  # (B Lq h, D / h) -> (B, Lq, D)
+
+
+class _SumOfRows(torch.autograd.Function):
+    """Sums (N, C) of K rows each of a matrix (R, C), given which rows (N, K) and the share (N, K) of each.
+
+    This is the product of a sparse matrix (N, R) of the shares with the rows; so are its gradients, in a fifth of the
+    time of those of `embedding_bag`.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, values: torch.Tensor, rows: torch.Tensor, shares: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(values, rows, shares)
+        return functional.embedding_bag(rows, values, mode="sum", per_sample_weights=shares)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, None, torch.Tensor]:
+        from scipy.sparse import csc_matrix
+
+        values, rows, shares = ctx.saved_tensors
+        grad, size = grad.contiguous(), (len(rows), len(values))
+        starts = torch.arange(0, rows.numel() + 1, rows.shape[1], dtype=torch.int32)
+        transposed = csc_matrix((shares.flatten().numpy(), rows.flatten().numpy(), starts.numpy()), size[::-1])
+        # The inner products of grad and values only where the matrix has entries.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # torch calls sparse matrices beta
+            entries = torch.sparse_csr_tensor(starts, rows.flatten(), shares.flatten(), size, check_invariants=False)
+        products = torch.sparse.sampled_addmm(entries, grad, values.T, beta=0.0).values()
+        return torch.from_numpy(transposed @ grad.numpy()), None, products.view_as(shares)
 
 
 class TCMGroupNorm(nn.GroupNorm):
@@ -553,7 +581,10 @@ class DeformableHead(DetectionHead):
             "num_decoder_layers": 3,
             "num_heads": 4,
             "mlp_size": 256,
-            "num_queries": 60,
+            "num_queries": 40,
+            "encoder_points": 2,
+            "decoder_points": 2,
+            "dropout": 0.0,
         },
         "small": {"num_encoder_layers": 3, "num_decoder_layers": 4, "mlp_size": 512},
         "base": {},
