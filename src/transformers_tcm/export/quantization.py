@@ -32,6 +32,7 @@ def quantize_onnx(path: Path, photos: Sequence[Any], inputs: Callable[[Any], Arr
     """Quantise the convolutions of a detector in ONNX, in place: weights for each channel, activations of the photos.
 
     What is not a convolution, such as attention, whose outputs differ more from photo to photo, stays in float32.
+    `inputs` makes the arrays of a photo, (1, 3, H, W) and (1, H, W).
     """
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
@@ -58,7 +59,10 @@ def quantize_onnx(path: Path, photos: Sequence[Any], inputs: Callable[[Any], Arr
 
 
 def quantize_openvino(path: Path, photos: Sequence[Any], inputs: Callable[[Any], Arrays]) -> None:
-    """Quantise a detector of OpenVINO by NNCF, in place, with weights symmetric and activations not."""
+    """Quantise a detector of OpenVINO by NNCF, in place, with weights symmetric and activations not.
+
+    `inputs` makes the arrays of a photo, (1, 3, H, W) and (1, H, W).
+    """
     import nncf
     import openvino
 
