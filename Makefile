@@ -14,16 +14,18 @@ IMAGE ?= examples/images/street.jpg
 OUTPUT ?= demo_output
 # More arguments for pytest: make test PYTEST_ARGS="-k geometry"
 PYTEST_ARGS ?=
+# More arguments for benchmarks/bench.py.
+BENCH_ARGS ?=
 
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-all test-hf check-package docs lint format clean
+.PHONY: help install demo test test-slow test-all test-hf bench check-package docs lint format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
-	@echo "Variables: PYTHON VENV CONSTRAINTS PIP_ARGS APT_PACKAGES IMAGE OUTPUT PYTEST_ARGS (see the top of the Makefile)"
+	@echo "Variables: PYTHON VENV CONSTRAINTS PIP_ARGS APT_PACKAGES IMAGE OUTPUT PYTEST_ARGS BENCH_ARGS (see the top of the Makefile)"
 
 install: $(INSTALLED) ## create the virtual environment with the package, editable, and its tools
 
@@ -39,6 +41,10 @@ test-slow: $(INSTALLED) ## run the slow tests of publishing, robustness and the 
 test-all: $(INSTALLED) ## run all tests of the package, then check-package
 	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
 	$(BIN)/python scripts/check_package.py --pip-args="$(PIP_ARGS)"
+
+bench: $(INSTALLED) ## time the bundled models in every engine; BENCH_ARGS="--images … --annotations …" measures on yours
+	$(BIN)/python -m pip install -q $(PIP_ARGS) $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e ".[openvino]"
+	$(BIN)/python benchmarks/bench.py $(BENCH_ARGS)
 
 check-package: $(INSTALLED) ## build wheel and sdist, use them in empty environments; needs a package index
 	$(BIN)/python scripts/check_package.py --pip-args="$(PIP_ARGS)"

@@ -207,13 +207,13 @@ def rapidocr_system(worker: Worker) -> System:
     return System(rows, worker.hello["model_bytes"] / 1e6, run)
 
 
-def own_system(task: str, folder: Path) -> System:
+def own_system(task: str, folder: Path, backend: str = "torch") -> System:
     """A pipeline of this package on the CPU."""
     from transformers import pipeline
 
     from transformers_tcm import load_image
 
-    model = pipeline(task, model=str(folder), device="cpu")  # type: ignore[call-overload]
+    model = pipeline(task, model=str(folder), device="cpu", backend=backend)  # type: ignore[call-overload]
 
     def run(path: Path) -> Found:
         image = load_image(path)
@@ -221,7 +221,8 @@ def own_system(task: str, folder: Path) -> System:
         found = model(image)
         return [TextInstances.from_detections(found)], time.perf_counter() - start
 
-    size = sum(path.stat().st_size for path in folder.glob("*.safetensors")) / 1e6
+    files = [path for suffix in ("safetensors", "onnx", "xml", "bin") for path in folder.glob(f"*.{suffix}")]
+    size = sum(path.stat().st_size for path in files) / 1e6
     return System([folder.resolve().name], size, run, reads=task == "text-spotting")
 
 

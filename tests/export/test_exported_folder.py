@@ -1,7 +1,9 @@
 """An exported folder: what is in it, and that it finds and reads as the weights do."""
 
 import json
+import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,11 @@ from transformers_tcm import (
     TCMImageProcessorPil,
 )
 from transformers_tcm.cli import app
+from transformers_tcm.export import export_model
 from transformers_tcm.export.graphs import parts_of, prepared
 from transformers_tcm.export.onnx_graphs import SIZES, TOLERANCE, largest_difference, need_packages
+from transformers_tcm.export.openvino_graphs import to_openvino
+from transformers_tcm.export.quantization import calibration_inputs, quantize_onnx, quantize_openvino
 from transformers_tcm.models.tcm.exported_tcm import ExportedTextSpotting, OnnxRuntimeGraph, load_exported
 from transformers_tcm.models.tcm.recognition.reading import PRINTABLE_ASCII
 
@@ -167,3 +172,40 @@ def test_missing_package_of_the_export_is_named_with_its_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(ImportError, match=r"needs the package 'onnxscript': pip install 'transformers-tcm\[onnx\]'"):
         need_packages("onnx", "onnxscript")
+
+
+def quantised(
+    folder: Path, copy: Path, quantize: Callable[..., None], file: str, photo: Image.Image
+) -> OnnxTextDetector:
+    """The detector in a copy of a folder, in int8."""
+    shutil.copytree(folder, copy)
+    quantize(copy / file, [photo, photo.rotate(180)], calibration_inputs(TCMImageProcessorPil.from_pretrained(folder)))
+    return OnnxTextDetector(copy)
+
+
+def test_detector_in_int8_is_smaller_and_finds_the_same(exported_folder, photo, tmp_path):
+    import onnx
+
+    detector = quantised(exported_folder, tmp_path / "int8", quantize_onnx, "detector.onnx", photo)
+    operators = {node.op_type for node in onnx.load(tmp_path / "int8" / "detector.onnx").graph.node}
+    assert {"QuantizeLinear", "DequantizeLinear", "Conv"} <= operators
+    found, expected = detector(photo), OnnxTextDetector(exported_folder)(photo)
+    assert len(found) == len(expected) > 0
+    assert np.allclose(found[0]["polygon"], expected[0]["polygon"], atol=2)
+    assert found[0]["score"] == pytest.approx(expected[0]["score"], abs=0.05)
+
+
+@pytest.mark.slow
+def test_openvino_in_int8_finds_the_same(exported_folder, photo, tmp_path):
+    pytest.importorskip("nncf")
+    shutil.copytree(exported_folder, tmp_path / "openvino")
+    for file in list((tmp_path / "openvino").glob("*.onnx")):
+        to_openvino(file)
+    detector = quantised(tmp_path / "openvino", tmp_path / "int8", quantize_openvino, "detector.xml", photo)
+    assert "FakeQuantize" in (tmp_path / "int8" / "detector.xml").read_text(encoding="utf-8")
+    assert len(detector(photo)) == len(OnnxTextDetector(exported_folder)(photo)) > 0
+
+
+def test_unknown_forms_are_refused(spotter, tmp_path):
+    with pytest.raises(ValueError, match="unknown form 'tensorrt'; expected one of onnx, openvino"):
+        export_model(spotter, TCMImageProcessorPil(), tmp_path, "tensorrt")

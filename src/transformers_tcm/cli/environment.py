@@ -35,7 +35,7 @@ def describe_environment() -> dict[str, str]:
     from huggingface_hub import constants
 
     from .. import __version__
-    from ..pipelines.text_detection import fastest_cpu_dtype
+    from ..models.tcm.backends import fastest_cpu_dtype
 
     devices = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     return {

@@ -3,6 +3,6 @@
 `transformers-tcm export` is the command; `transformers_tcm.models.tcm.exported_tcm` runs what was written.
 """
 
-from .folder import Exported, export_onnx, export_openvino
+from .folder import Exported, export_model
 
-__all__ = ["Exported", "export_onnx", "export_openvino"]
+__all__ = ["Exported", "export_model"]

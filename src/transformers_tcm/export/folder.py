@@ -2,7 +2,7 @@
 
 import copy
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,15 @@ from typing import Any
 import torch
 
 from ..models.tcm.configuration_tcm import TCMConfig
-from ..models.tcm.exported_tcm import Graph, OnnxRuntimeGraph, OpenVINOGraph
+from ..models.tcm.exported_tcm import DETECTOR, Graph, OnnxRuntimeGraph, OpenVINOGraph
 from ..models.tcm.modeling_tcm import TCMDetector
 from ..saving import atomic_write
-from .graphs import parts_of, prepared
+from .graphs import Part, parts_of, prepared
 from .onnx_graphs import OPSET, TOLERANCE, largest_difference, need_packages, write_onnx
 from .openvino_graphs import to_openvino
+from .quantization import calibration_inputs, quantize_onnx, quantize_openvino
 
-__all__ = ["Exported", "export_onnx", "export_openvino"]
+__all__ = ["FORMS", "Exported", "Form", "export_model"]
 
 CARD = "README.md"
 EXPORTED = "## Exported graphs"
@@ -44,10 +45,46 @@ class Exported:
         return "\n".join([*lines, f"{self.num_bytes / 1e6:.1f} MB in {self.folder}"])
 
 
-def export_onnx(
-    model: TCMDetector, image_processor: Any, folder: str | os.PathLike[str], card: str | None = None
+@dataclass(frozen=True)
+class Form:
+    """A kind of graph.
+
+    Args:
+        title: what the card calls it.
+        packages: that write it.
+        convert: from the file of a graph of ONNX to that of this kind, in the place of the former.
+        open: the file, to be compared with torch in float32.
+        quantize: the file of a detector to int8, with photos and what makes inputs of one.
+    """
+
+    title: str
+    packages: tuple[str, ...]
+    convert: Callable[[Path], Path]
+    open: Callable[[Path], Graph]
+    quantize: Callable[[Path, Sequence[Any], Callable[[Any], Any]], None]
+
+
+FORMS = {
+    "onnx": Form(f"ONNX, opset {OPSET}", ("onnx", "onnxscript", "onnxruntime"), Path, OnnxRuntimeGraph, quantize_onnx),
+    "openvino": Form(
+        "OpenVINO",
+        ("onnx", "onnxscript", "openvino", "nncf"),
+        to_openvino,
+        lambda path: OpenVINOGraph(path, INFERENCE_PRECISION_HINT="f32"),
+        quantize_openvino,
+    ),
+}
+
+
+def export_model(
+    model: TCMDetector,
+    image_processor: Any,
+    folder: str | os.PathLike[str],
+    form: str = "onnx",
+    card: str | None = None,
+    calibration: Sequence[Any] = (),
 ) -> Exported:
-    """Write a model as graphs of ONNX into a folder, which `pipeline(…, model=folder)` and `OnnxTextDetector` load.
+    """Write a model as graphs into a folder, which `pipeline(…, model=folder)` and `OnnxTextDetector` load.
 
     Detectors of all heads and heads that read become one graph, spotters with a recogniser two, the detector with the
     features that words are cut out of and the recogniser for crops; a language model is a third, small one. Images may
@@ -57,61 +94,44 @@ def export_onnx(
         model: detector or spotter; it stays as it is.
         image_processor: its image processor.
         folder: made where it does not exist; graphs that are there are replaced.
+        form: `"onnx"` or `"openvino"`, which goes through ONNX.
         card: Markdown of the model's card, whose front matter and sections are kept.
+        calibration: photos, as `load_image` takes them, that the detector is quantised to int8 with; 20 will do. The
+            recogniser stays in float32.
 
     Returns:
-        What was written, and how far the outputs are off.
+        What was written, and how far the outputs of the graphs in float32 are off.
 
     Raises:
-        ImportError: without the packages of the extra `onnx`.
-        ValueError: if a part cannot be exported, or its outputs differ by more than the tolerance.
+        ImportError: without the packages of the extra.
+        ValueError: for another form, if a part cannot be exported, or its outputs differ by more than the tolerance.
     """
-    return _export(model, image_processor, folder, card, f"ONNX, opset {OPSET}", lambda path: OnnxRuntimeGraph(path))
-
-
-def export_openvino(
-    model: TCMDetector, image_processor: Any, folder: str | os.PathLike[str], card: str | None = None
-) -> Exported:
-    """Write a model as OpenVINO's intermediate representation; otherwise as `export_onnx`, through which it goes.
-
-    Raises:
-        ImportError: without the packages of the extra `openvino`.
-        ValueError: if a part cannot be exported, or its outputs differ by more than the tolerance.
-    """
-
-    def convert(path: Path) -> OpenVINOGraph:
-        converted = to_openvino(path)
-        path.unlink()
-        return OpenVINOGraph(converted, INFERENCE_PRECISION_HINT="f32")
-
-    need_packages("openvino", "openvino")
-    return _export(model, image_processor, folder, card, "OpenVINO", convert)
-
-
-def _export(
-    model: TCMDetector,
-    image_processor: Any,
-    folder: str | os.PathLike[str],
-    card: str | None,
-    form: str,
-    finish: Callable[[Path], Graph],
-) -> Exported:
-    """Graphs of ONNX, finished in a form, compared, and what a folder needs besides."""
-    source = prepared(model)
+    if form not in FORMS:
+        raise ValueError(f"unknown form {form!r}; expected one of {', '.join(FORMS)}")
+    chosen, source = FORMS[form], prepared(model)
+    need_packages(form, *chosen.packages)
     with atomic_write(folder, GRAPH_FILES) as written:
-        differences = {}
-        for part in parts_of(source):
-            difference = largest_difference(part, finish(write_onnx(part, written)))
-            if difference > TOLERANCE:
-                raise ValueError(
-                    f"the {part.name} in {form} differs from torch by {difference:.1e}, more than {TOLERANCE}; "
-                    "report it with the config.json of the model"
-                )
-            differences[part.name] = difference
+        differences = {part.name: _write(part, written, chosen) for part in parts_of(source)}
+        title = chosen.title
+        if calibration:
+            detector = next(path for path in written.iterdir() if path.stem == DETECTOR and path.suffix != ".bin")
+            chosen.quantize(detector, calibration, calibration_inputs(image_processor))
+            title += f", the detector in int8, calibrated on {len(calibration)} photos"
         num_bytes = sum(file.stat().st_size for file in written.iterdir())
         write_settings(written, type(model).__name__, source.config, image_processor)
-        (written / CARD).write_text(exported_card(card, form, differences, num_bytes), encoding="utf-8")
+        (written / CARD).write_text(exported_card(card, title, differences, num_bytes), encoding="utf-8")
     return Exported(Path(folder), differences, num_bytes)
+
+
+def _write(part: Part, folder: Path, form: Form) -> float:
+    """Write a part; how far it is off."""
+    difference = largest_difference(part, form.open(form.convert(write_onnx(part, folder))))
+    if difference > TOLERANCE:
+        raise ValueError(
+            f"the {part.name} in {form.title} differs from torch by {difference:.1e}, more than {TOLERANCE}; report it "
+            "with the config.json of the model"
+        )
+    return difference
 
 
 def write_settings(folder: Path, architecture: str, config: TCMConfig, image_processor: Any) -> None:
@@ -125,12 +145,12 @@ def write_settings(folder: Path, architecture: str, config: TCMConfig, image_pro
     processor.save_pretrained(folder)
 
 
-def exported_card(card: str | None, form: str, differences: Mapping[str, float], num_bytes: int) -> str:
+def exported_card(card: str | None, title: str, differences: Mapping[str, float], num_bytes: int) -> str:
     """The card of a model with a section on its graphs before all others."""
     section = [
         EXPORTED,
         "",
-        f"{form}, {num_bytes / 1e6:.1f} MB, for any number of images of any height and width that are multiples of 32:",
+        f"{title}, {num_bytes / 1e6:.1f} MB. Any number of images of any height and width that are multiples of 32:",
         "",
         "```python",
         "from transformers_tcm import OnnxTextDetector, OnnxTextSpotter",

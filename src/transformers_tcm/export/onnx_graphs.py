@@ -14,7 +14,7 @@ import torch
 from ..models.tcm.exported_tcm import DETECTOR, Graph
 from .graphs import Part, Tensors
 
-__all__ = ["OPSET", "SIZES", "TOLERANCE", "largest_difference", "need_packages", "write_onnx"]
+__all__ = ["OPSET", "SIZES", "TOLERANCE", "largest_difference", "need_packages", "silence", "write_onnx"]
 
 OPSET = 18
 # Largest difference of an output, or where its values exceed 1 of a share of the largest.
@@ -32,20 +32,23 @@ def write_onnx(part: Part, folder: Path) -> Path:
         ValueError: if torch cannot export it.
     """
     need_packages("onnx", "onnx", "onnxscript", "onnxruntime")
-    with _silence(), torch.no_grad():
+    with silence(), torch.no_grad():
         try:
+            # First, because the exporter of ONNX would make constants of sizes where this refuses to.
+            traced = torch.export.export(part.module, (), part.inputs, dynamic_shapes=part.dynamic_shapes)
             program = torch.onnx.export(
-                part.module,
-                kwargs=part.inputs,
+                traced,
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=list(part.inputs),
                 output_names=part.outputs(),
-                dynamic_shapes=part.dynamic_shapes,
                 verbose=False,
             )
-        except torch.onnx.errors.OnnxExporterError as error:
-            raise ValueError(f"torch cannot export the {part.name} to ONNX: {str(error).splitlines()[0]}") from error
+        except (torch._dynamo.exc.UserError, torch.onnx.errors.OnnxExporterError) as error:
+            raise ValueError(
+                f"torch {torch.__version__} cannot export the {part.name} for any size: {str(error).splitlines()[0]}. "
+                "Use the checkpoint with torch, or report it with its config.json"
+            ) from error
         assert program is not None  # of the exporter by dynamo
         path = folder / f"{part.name}.onnx"
         program.save(path, external_data=False)
@@ -62,9 +65,10 @@ def need_packages(extra: str, *names: str) -> None:
 
 
 @contextmanager
-def _silence() -> Iterator[None]:
+def silence() -> Iterator[None]:
     """No remarks of the exporter on operators of packages that are not there, nor on what will change in torch."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.onnx._internal")]
+    names = ("torch.onnx", "torch.onnx._internal", "onnxscript", "onnx_ir", "nncf", "")
+    loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     try:
         for logger in loggers:

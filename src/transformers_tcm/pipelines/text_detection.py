@@ -25,7 +25,7 @@ from .exported_models import with_backend
 from .looks import coarser
 from .tiles import Tile, cut, each, merged_instances, merged_score_map
 
-__all__ = ["TextDetectionPipeline", "as_instances", "as_pipeline_inputs", "fastest_cpu_dtype"]
+__all__ = ["TextDetectionPipeline", "as_instances", "as_pipeline_inputs"]
 
 PREPROCESSING = ("timeout", "size", "tile", "tile_overlap")
 
@@ -96,12 +96,8 @@ class TextDetectionPipeline(Pipeline):
         return tuple(field.name for field in fields(head.decoding_class))
 
     def _prepare_model(self, dtype_is_free: bool) -> None:
-        if isinstance(self.model, ExportedModel):
-            return
-        if dtype_is_free and self.device.type == "cpu" and self.dtype in (torch.float16, torch.bfloat16):
-            self.model.to(fastest_cpu_dtype())
-        self.model.to(memory_format=torch.channels_last)
-        self.model.eval()
+        is_free_half = dtype_is_free and self.device.type == "cpu" and self.dtype in (torch.float16, torch.bfloat16)
+        self.model.optimize_for_inference(dtype="fastest" if is_free_half else None)
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         """Find the text in one image or in many.
@@ -452,9 +448,3 @@ def _by_shape(tensors: list[torch.Tensor]) -> list[list[int]]:
     for index, tensor in enumerate(tensors):
         groups[tensor.shape].append(index)
     return list(groups.values())
-
-
-def fastest_cpu_dtype() -> torch.dtype:
-    """bfloat16 where the processor has instructions for it and then is the fastest; elsewhere half precision crawls."""
-    capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
-    return torch.bfloat16 if capabilities.get("avx512_bf16") else torch.float32

@@ -287,6 +287,10 @@ class ExportedModel(TCMDetector):
         """The same: graphs stay where they are."""
         return self
 
+    def optimize_for_inference(self, dtype: Any = None) -> Self:
+        """The same: backends do that themselves."""
+        return self
+
     def train(self, mode: bool = True) -> Self:
         """Evaluation mode.
 

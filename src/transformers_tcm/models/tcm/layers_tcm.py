@@ -1,7 +1,8 @@
 """Layers that the image encoder, heads and recognisers share."""
 
+from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import nn
@@ -10,15 +11,18 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .attention_tcm import AttentionInterface
 
-__all__ = ["TCMConvNorm", "TCMMultiheadAttention"]
+__all__ = ["TCMConvNorm", "TCMMultiheadAttention", "sizes_tensor"]
 
 
 class TCMConvNorm(nn.Sequential):
     """Convolution, batch norm and, unless it ends a residual branch, ReLU; (B, C, H, W) to (B, C', H', W').
 
-    Without gradients and in evaluation mode the norm is folded into the convolution's weights, in each call: they are
-    far smaller than the maps.
+    Without gradients and in evaluation mode the norm is folded into the convolution's weights, in each call, since they
+    are far smaller than the maps, or once, by `fold`.
     """
+
+    # Weight (C', C, k, k) and bias (C',) that `fold` has made: no buffers, because they are not to be saved.
+    _folded: tuple[torch.Tensor, torch.Tensor] | None = None
 
     def __init__(
         self,
@@ -42,14 +46,36 @@ class TCMConvNorm(nn.Sequential):
         # Weights that are elsewhere (`device_map`) come when their module is called.
         if self.training or torch.is_grad_enabled() or conv.weight.device != features.device:
             return super().forward(features)
+        weight, bias = self._folded or self._fold(conv, norm)
+        features = functional.conv2d(features, weight, bias, conv.stride, conv.padding[0])
+        return features if len(self) == 2 else functional.relu(features, inplace=True)
+
+    @torch.no_grad()
+    def fold(self) -> None:
+        """Fold the norm once for all calls, until weights are loaded, moved, cast or trained."""
+        self._folded = self._fold(self[0], self[1])
+
+    @staticmethod
+    def _fold(conv: Any, norm: Any) -> tuple[torch.Tensor, torch.Tensor]:
         # In float32, because the rounding of half precision would move whole channels.
         gamma, beta = norm.weight.float(), norm.bias.float()
         scale = gamma * torch.rsqrt(norm.get_buffer("running_var").float() + norm.eps)
         shift = beta - norm.get_buffer("running_mean").float() * scale
         dtype = conv.weight.dtype
-        weight = (conv.weight.float() * scale.view(-1, 1, 1, 1)).to(dtype)
-        features = functional.conv2d(features, weight, shift.to(dtype), conv.stride, conv.padding[0])
-        return features if len(self) == 2 else functional.relu(features, inplace=True)
+        return (conv.weight.float() * scale.view(-1, 1, 1, 1)).to(dtype), shift.to(dtype)
+
+    def train(self, mode: bool = True) -> Self:
+        """See `torch.nn.Module.train`; in training mode nothing stays folded."""
+        self._folded = None if mode else self._folded
+        return super().train(mode)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Self:
+        self._folded = None
+        return super()._apply(*args, **kwargs)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._folded = None
+        super()._load_from_state_dict(*args, **kwargs)
 
 
 class TCMMultiheadAttention(AttentionInterface, nn.MultiheadAttention):
@@ -71,3 +97,14 @@ class TCMMultiheadAttention(AttentionInterface, nn.MultiheadAttention):
         with sdpa_kernel(SDPBackend.MATH) if plain else nullcontext():
             attended, _ = self.attend(*(functional.linear(states, weight, bias) for states, weight, bias in projected))
         return self.out_proj(attended), None
+
+
+def sizes_tensor(
+    sizes: Sequence[tuple[int, int]], like: torch.Tensor, dtype: torch.dtype | None = None
+) -> torch.Tensor:
+    """Pairs of sizes as a tensor (L, 2) on the device, and unless told otherwise of the type, of another one.
+
+    `torch.tensor` would make constants of sizes that are free in an exported graph.
+    """
+    pairs = [[like.new_full((), size, dtype=dtype) for size in pair] for pair in sizes]
+    return torch.stack([torch.stack(pair) for pair in pairs])

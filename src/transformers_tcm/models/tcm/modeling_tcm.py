@@ -12,7 +12,7 @@ import pickle
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
 from torch import nn
@@ -25,10 +25,12 @@ from transformers.utils import ModelOutput, can_return_tuple, logging
 
 from ...saving import WEIGHT_FILES, atomic_write
 from .attention_tcm import TCMAttention, follow_attention_of, key_mask, reduced_tokens
+from .backends import fastest_cpu_dtype
 from .configuration_tcm import TCMConfig
 from .heads import head_class
 from .heads.base import DetectionHead, HeadInputs
 from .hub_tcm import take_publication_options
+from .layers_tcm import TCMConvNorm
 from .loading_tcm import check_precision, configurations, is_default_precision, new_parts
 from .losses_tcm import score_map_loss
 from .modeling_clip_resnet import (
@@ -624,6 +626,32 @@ class TCMDetector(TCMPreTrainedModel):
         self.model.fuse_text_embeddings()
         return self
 
+    @torch.no_grad()
+    def optimize_for_inference(self, dtype: torch.dtype | Literal["fastest"] | None = "fastest") -> Self:
+        """Make what follows as fast as torch alone computes it, in place; `train()` undoes all but the dtype.
+
+        Evaluation mode, in which the text embedding that does not depend on the image (FastTCM) is kept after the first
+        call; batch norms are folded into their convolutions once; convolutions see channels last. All weights stay, so
+        that the model can still be saved. In float32 outputs change by less than 1e-5; in bfloat16 probabilities by
+        less than 0.05, and by less than 0.005 on average.
+
+        Args:
+            dtype: `"fastest"` is bfloat16 on processors with instructions for it (AVX512-BF16) and float32 on others,
+                elsewhere bfloat16 where the device has it; `None` leaves it.
+        """
+        if dtype == "fastest":
+            has_bfloat16 = self.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+            dtype = fastest_cpu_dtype() if self.device.type == "cpu" else (torch.bfloat16 if has_bfloat16 else None)
+        if dtype is not None:
+            self.to(dtype)
+        self.to(memory_format=torch.channels_last)
+        self.eval()
+        for module in self.modules():
+            # Weights that are elsewhere (`device_map`) are nowhere until they are used.
+            if isinstance(module, TCMConvNorm) and module.get_parameter("0.weight").device.type != "meta":
+                module.fold()
+        return self
+
     @can_return_tuple
     def forward(
         self,
@@ -757,7 +785,7 @@ def valid_sizes(pixel_values: torch.Tensor, pixel_mask: torch.Tensor | None) -> 
     """(B, 2) height and width of each image within the padded input."""
     if pixel_mask is None:
         sides = pixel_values.shape[-2:]
-        columns = [torch.full((len(pixel_values),), side, device=pixel_values.device) for side in sides]
+        columns = [torch.full(pixel_values.shape[:1], side, device=pixel_values.device) for side in sides]
         return torch.stack(columns, dim=1)
     mask = pixel_mask.bool()
     return torch.stack([mask.any(dim=2).sum(dim=1), mask.any(dim=1).sum(dim=1)], dim=1)

@@ -213,7 +213,7 @@ class ABCNetHead(DetectionHead):
             _flat(self.centerness(box_features))[..., 0],
             torch.cat([locations - distances[..., :2], locations + distances[..., 2:]], dim=-1),
             locations[:, None] + offsets,
-            functional.pad(locations, (0, 1), value=stride).expand(len(features), -1, -1),
+            functional.pad(locations, (0, 1), value=stride).expand(features.shape[0], -1, -1),
         )
 
     def loss(self, maps: ABCNetOutput, labels: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

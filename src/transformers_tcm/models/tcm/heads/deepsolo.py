@@ -25,6 +25,7 @@ from .deformable import (
     DecoderStream,
     DeformableConfig,
     DeformableHead,
+    chosen_coordinates,
     inverse_sigmoid,
     kept_queries,
     last_layer,
@@ -159,8 +160,8 @@ class DeepSoloHead(DeformableHead):
     def forward(self, inputs: HeadInputs, with_training_maps: bool = True) -> DeepSoloOutput:
         tokens, proposals = self.encode(inputs)
         chosen = topk_proposals(proposals.logits, self.settings.num_queries)
-        curves = proposals.coordinates.detach().take_along_dim(chosen[..., None], dim=1).unflatten(-1, (4, 2))
-        states = self.point_embedding[: chosen.shape[1]].expand(len(curves), -1, -1, -1)  # (B, Q, N, D)
+        curves = chosen_coordinates(proposals.coordinates, chosen).unflatten(-1, (4, 2))
+        states = self.point_embedding[: chosen.shape[1]].expand(curves.shape[0], -1, -1, -1)  # (B, Q, N, D)
         references = self.sampled(curves)  # (B, Q, N, 2)
         layers, points, given = [], [], []
         for layer in self.decoder:

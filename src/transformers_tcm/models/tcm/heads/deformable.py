@@ -25,7 +25,7 @@ from transformers.utils import is_scipy_available
 from .... import geometry
 from ....bezier import bernstein_basis, short_sides
 from ....instances import TextInstances
-from ..layers_tcm import TCMMultiheadAttention
+from ..layers_tcm import TCMMultiheadAttention, sizes_tensor
 from ..recognition.proposals import words_to_bezier
 from ..recognition.reading import PRINTABLE_ASCII
 from .base import DecodingSettings, DetectionHead, HeadInputs, Labels, Maps, Regions, check_range, stacked
@@ -44,6 +44,7 @@ __all__ = [
     "Proposals",
     "Tokens",
     "cell_centers",
+    "chosen_coordinates",
     "inverse_sigmoid",
     "padding_masks",
     "position_encoding",
@@ -222,7 +223,8 @@ def cell_centers(shapes: Sequence[tuple[int, int]], ratios: torch.Tensor) -> tor
     for level, (height, width) in enumerate(shapes):
         y, x = (torch.arange(size, device=ratios.device, dtype=torch.float32) + 0.5 for size in (height, width))
         cells = torch.stack([x.expand(height, width), y[:, None].expand(height, width)], dim=-1)
-        valid = ratios[:, None, None, level] * ratios.new_tensor([width, height])  # columns and rows, (B, 1, 1, 2)
+        size = sizes_tensor([(width, height)], ratios)[0]
+        valid = ratios[:, None, None, level] * size  # columns and rows, (B, 1, 1, 2)
         levels.append((cells / valid).flatten(1, 2))
     return torch.cat(levels, dim=1)
 
@@ -305,7 +307,7 @@ class MultiScaleDeformableAttention(nn.Module):
         weights = self.attention_weights(queries).float().unflatten(-1, (self.num_heads, -1)).softmax(dim=-1)
         places = references.float()[:, :, None, :, None]  # (B, Lq, 1, L, 1, 2 or 4)
         if references.shape[-1] == 2:
-            sizes = offsets.new_tensor([[width, height] for height, width in tokens.shapes])
+            sizes = sizes_tensor([(width, height) for height, width in tokens.shapes], offsets)
             locations = places + offsets / sizes[:, None]
         else:
             locations = places[..., :2] + offsets / self.num_points * places[..., 2:] * 0.5
@@ -328,7 +330,7 @@ def sample_by_grid(
     maps = values.permute(0, 2, 3, 1).flatten(0, 1)  # (B, S, h, D / h) -> (B h, D / h, S)
     grids = (2 * locations - 1).transpose(1, 2).flatten(0, 1)  # (B h, Lq, L, M, 2)
     shares = weights.transpose(1, 2).flatten(0, 1)[:, None]  # (B h, 1, Lq, L, M)
-    total = maps.new_zeros(len(maps), maps.shape[1], num_queries)
+    total = maps.new_zeros(*maps.shape[:2], num_queries)
     for level, part in enumerate(maps.split([height * width for height, width in shapes], dim=-1)):
         sampled = functional.grid_sample(part.unflatten(-1, shapes[level]), grids[:, :, level], align_corners=False)
         total = total + (sampled * shares[:, :, :, level]).sum(dim=-1)  # (B h, D / h, Lq, M) -> (B h, D / h, Lq)
@@ -552,7 +554,13 @@ class ProposalHead(nn.Module):
 
 def topk_proposals(logits: torch.Tensor, num_queries: int) -> torch.Tensor:
     """The tokens (B, Q) with the highest logits (B, S), the best first; invalid ones are not left out."""
-    return logits.topk(min(num_queries, logits.shape[1])).indices
+    return logits.topk(torch.sym_min(num_queries, logits.shape[1])).indices
+
+
+def chosen_coordinates(coordinates: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+    """Coordinates (B, Q, P) of the chosen tokens (B, Q) from those (B, S, P) of all, without gradients."""
+    # Not `take_along_dim`, which makes constants of sizes that are free in an exported graph.
+    return coordinates.detach().gather(1, chosen[..., None].expand(-1, -1, coordinates.shape[-1]))
 
 
 class DeformableHead(DetectionHead):

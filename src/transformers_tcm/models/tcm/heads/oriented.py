@@ -29,6 +29,7 @@ from ....rotated_boxes import (
     rotated_nms,
     wrap_angle,
 )
+from ..layers_tcm import sizes_tensor
 from .base import DetectionHead, HeadInputs, Regions, split_by_image, stacked
 from .boxes import focal_loss
 from .necks import FeaturePyramid
@@ -335,13 +336,13 @@ def tower(channels: int, num_convs: int, num_groups: int | None) -> nn.Sequentia
 def flat_maps(levels: Sequence[torch.Tensor], size: int) -> torch.Tensor:
     """Maps (B, A x size, h_i, w_i) of all levels, with A anchors at a location, to (B, P, size) float32."""
     # (B, A * size, h, w) -> (B, h * w, A * size) -> (B, h * w * A, size)
-    parts = [level.flatten(2).transpose(1, 2).reshape(len(level), -1, size) for level in levels]
+    parts = [level.flatten(2).transpose(1, 2).reshape(level.shape[0], -1, size) for level in levels]
     return torch.cat(parts, dim=1).float()
 
 
 def level_shapes(levels: Sequence[torch.Tensor]) -> torch.Tensor:
     """(L, 2) height and width of maps (B, C, h_i, w_i)."""
-    return torch.tensor([level.shape[-2:] for level in levels], device=levels[0].device)
+    return sizes_tensor([(level.shape[2], level.shape[3]) for level in levels], levels[0], torch.int64)
 
 
 def locations(shapes: torch.Tensor, offset: float) -> tuple[torch.Tensor, torch.Tensor]:

@@ -26,6 +26,7 @@ from .deformable import (
     DecoderStream,
     DeformableConfig,
     DeformableHead,
+    chosen_coordinates,
     inverse_sigmoid,
     kept_queries,
     last_layer,
@@ -199,7 +200,7 @@ class TESTRHead(DeformableHead):
     def forward(self, inputs: HeadInputs, with_training_maps: bool = True) -> TESTROutput:
         tokens, proposals = self.encode(inputs)
         chosen = topk_proposals(proposals.logits, self.settings.num_queries)
-        boxes = proposals.coordinates.detach().take_along_dim(chosen[..., None], dim=1)  # (B, Q, 4)
+        boxes = chosen_coordinates(proposals.coordinates, chosen)  # (B, Q, 4)
         positions = {"points": self.query_position(boxes)[:, :, None], "text": self._slot_positions(boxes.device)}
         # Every layer looks around the same boxes, (B, Q, 1, L, 4) in [0, 1] of the padded levels.
         references = (boxes[:, :, None] * tokens.valid_ratios.repeat(1, 1, 2)[:, None])[:, :, None]

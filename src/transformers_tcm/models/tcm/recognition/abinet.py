@@ -225,7 +225,7 @@ class TCMVisionAttention(nn.Module):
             seen.append(queries)
         else:
             codes = self.query(codes)
-            queries = torch.zeros_like(codes).expand(len(features), -1, -1)
+            queries = torch.zeros_like(codes).expand(features.shape[0], -1, -1)
         for _ in range(max(self.iterations, 1)):
             attention = (((queries + codes) @ keys).float() * scale).softmax(dim=-1).to(values.dtype)  # (N, T, h w)
             queries = attention @ values

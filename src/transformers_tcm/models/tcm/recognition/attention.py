@@ -39,7 +39,7 @@ class TCMAttentionDecoder(nn.Module):
         keys = self.key(states)
         hidden = states.mean(dim=1)
         # The end also stands for the beginning.
-        previous = torch.full((len(states),), self.end, device=states.device)
+        previous = torch.full(states.shape[:1], self.end, device=states.device)
         steps = self.max_length if classes is None else classes.shape[1] + 1
         ended = torch.zeros_like(previous, dtype=torch.bool)
         logits: list[torch.Tensor] = []

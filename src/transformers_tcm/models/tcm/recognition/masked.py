@@ -106,7 +106,7 @@ class TCMSpatialDecoder(nn.Module):
             return self._as_logits(self.search(context))
         targets = self.targets(classes)
         told = functional.pad(targets[:, :-1], (1, 0), value=self.begin).clamp(min=0)
-        hidden, keys = context.new_zeros(len(context), self.cell.hidden_size), self.key(context)
+        hidden, keys = context.new_zeros(context.shape[0], self.cell.hidden_size), self.key(context)
         logits = []
         for previous in told.unbind(dim=1):
             hidden, _ = self.step(hidden, previous, context, keys)
@@ -132,7 +132,7 @@ class TCMSpatialDecoder(nn.Module):
 
     def search(self, context: torch.Tensor) -> SpatialSearch:
         """The most probable words of contexts (N, P, ·), by beam search; ended ones stay in the race."""
-        count, width, num_classes = len(context), self.beam_width, self.output.out_features
+        count, width, num_classes = context.shape[0], self.beam_width, self.output.out_features
         context = context.repeat_interleave(width, dim=0)  # (N W, P, ·)
         keys, first = self.key(context), torch.arange(count, device=context.device)[:, None] * width  # (N, 1)
         hidden = context.new_zeros(count * width, self.cell.hidden_size)

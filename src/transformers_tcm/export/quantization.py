@@ -1,0 +1,80 @@
+"""Graphs in int8, with the ranges of activations measured on photos (post-training static quantisation).
+
+References: Jacob et al., "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only
+Inference", CVPR 2018; onnxruntime's quantisation in QDQ format, and NNCF for OpenVINO.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..images import load_image
+from .onnx_graphs import silence
+
+__all__ = ["calibration_inputs", "quantize_onnx", "quantize_openvino"]
+
+Arrays = dict[str, np.ndarray]
+
+
+def calibration_inputs(image_processor: Any) -> Callable[[Any], Arrays]:
+    """From a photo to the inputs of a detector, (1, 3, H, W) and (1, H, W), as the processor makes them."""
+
+    def inputs(photo: Any) -> Arrays:
+        batch = image_processor(load_image(photo))
+        return {name: batch[name].numpy() for name in ("pixel_values", "pixel_mask")}
+
+    return inputs
+
+
+def quantize_onnx(path: Path, photos: Sequence[Any], inputs: Callable[[Any], Arrays]) -> None:
+    """Quantise the convolutions of a detector in ONNX, in place: weights for each channel, activations of the photos.
+
+    What is not a convolution, such as attention, whose outputs differ more from photo to photo, stays in float32.
+    `inputs` makes the arrays of a photo, (1, 3, H, W) and (1, H, W).
+    """
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    # Without types, and not installed everywhere.
+    class Photos(CalibrationDataReader):  # type: ignore[misc, unused-ignore]
+        def __init__(self) -> None:
+            self.remaining: Iterator[Any] = iter(photos)
+
+        def get_next(self) -> Arrays | None:
+            photo = next(self.remaining, None)
+            return None if photo is None else inputs(photo)
+
+    with silence():
+        quantize_static(
+            str(path),
+            str(path),
+            Photos(),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["Conv"],
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+        )
+
+
+def quantize_openvino(path: Path, photos: Sequence[Any], inputs: Callable[[Any], Arrays]) -> None:
+    """Quantise a detector of OpenVINO by NNCF, in place, with weights symmetric and activations not.
+
+    `inputs` makes the arrays of a photo, (1, 3, H, W) and (1, H, W).
+    """
+    import nncf
+    import openvino
+
+    with silence():
+        quantized = nncf.quantize(
+            openvino.Core().read_model(path),
+            nncf.Dataset(photos, inputs),
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=len(photos),
+        )
+    # The files are mapped into memory while they are read.
+    written = path.with_name(f"{path.stem}_int8.xml")
+    openvino.save_model(quantized, written, compress_to_fp16=False)
+    for suffix in (".xml", ".bin"):
+        written.with_suffix(suffix).replace(path.with_suffix(suffix))

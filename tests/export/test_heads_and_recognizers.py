@@ -1,0 +1,50 @@
+"""Detectors as graphs of ONNX, with the heads that the export is checked for, and compiled without graph breaks."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_heads import HEAD_CONFIGS
+from tiny_settings import SETTINGS
+
+from transformers_tcm import TCMConfig, TCMForOrientedObjectDetection, TCMForTextDetection
+from transformers_tcm.export.graphs import Part, parts_of, prepared
+from transformers_tcm.export.onnx_graphs import TOLERANCE, largest_difference, write_onnx
+from transformers_tcm.models.tcm.exported_tcm import OnnxRuntimeGraph
+from transformers_tcm.models.tcm.heads import HEADS, head_class
+from transformers_tcm.models.tcm.modeling_tcm import TCMDetector
+
+
+def made(head: str) -> TCMDetector:
+    """A tiny detector in evaluation mode."""
+    torch.manual_seed(0)
+    config = TCMConfig(**{**SETTINGS, "head_type": head, "head_config": HEAD_CONFIGS[head]})
+    oriented = head_class(head).task == "oriented"
+    return (TCMForOrientedObjectDetection if oriented else TCMForTextDetection)(config).eval()
+
+
+def difference_of(part: Part, folder: Path) -> float:
+    return largest_difference(part, OnnxRuntimeGraph(write_onnx(part, folder)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", ["dbnet", "pan", "fcenet", "spn"])
+def test_heads_agree_with_torch_at_five_sizes(head, tmp_path):
+    pytest.importorskip("onnxruntime")
+    (detector,) = parts_of(prepared(made(head)))
+    assert difference_of(detector, tmp_path) <= TOLERANCE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", [name for name in HEADS if not head_class(name).reads])
+def test_detectors_compile_without_graph_breaks(head):
+    model = made(head)
+    pixels = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    mask = torch.ones(1, 64, 96, dtype=torch.int64)
+    torch._dynamo.reset()
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    with torch.no_grad():
+        found, expected = compiled(pixels, mask), model(pixels, mask)
+    assert type(found) is type(expected)
+    for name, values in expected.head_output.items():
+        torch.testing.assert_close(found.head_output[name], values)

@@ -1,0 +1,92 @@
+"""`optimize_for_inference`: outputs stay, and so does everything that training and saving need."""
+
+import pytest
+import torch
+from tiny_settings import READER, SETTINGS
+
+from transformers_tcm import TCMConfig, TCMForTextDetection, TCMForTextSpotting
+from transformers_tcm.models.tcm import modeling_tcm
+from transformers_tcm.models.tcm.layers_tcm import TCMConvNorm
+
+
+def made(**settings) -> TCMForTextDetection:
+    torch.manual_seed(0)
+    config = TCMConfig(**SETTINGS, **settings)
+    model = (TCMForTextSpotting if config.is_spotter else TCMForTextDetection)(config).eval()
+    for module in model.modules():  # norms that do something
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.running_mean, -0.5, 0.5)
+            torch.nn.init.uniform_(module.running_var, 0.5, 2)
+            torch.nn.init.uniform_(module.weight, 0.5, 1)
+    return model
+
+
+@torch.no_grad()
+def probabilities(model: TCMForTextDetection) -> torch.Tensor:
+    pixels = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    return model(pixels).head_output.prob_map
+
+
+@pytest.mark.parametrize("prompting", ["fasttcm", "tcm", "none"])
+def test_outputs_in_float32_stay(prompting):
+    model = made(prompting=prompting)
+    before = probabilities(model)
+    assert model.optimize_for_inference(dtype=None) is model
+    assert before.std() > 1e-3
+    torch.testing.assert_close(probabilities(model), before, atol=1e-5, rtol=0)
+
+
+def test_outputs_in_bfloat16_stay_close():
+    model = made()
+    difference = (probabilities(model.optimize_for_inference(dtype=torch.bfloat16)) - probabilities(made())).abs()
+    assert model.dtype == torch.bfloat16
+    assert difference.max() < 0.05
+    assert difference.mean() < 0.005
+
+
+def test_fastest_type_is_that_of_the_processor(monkeypatch):
+    for fastest in (torch.bfloat16, torch.float32):
+        monkeypatch.setattr(modeling_tcm, "fastest_cpu_dtype", lambda fastest=fastest: fastest)
+        assert made().optimize_for_inference().dtype == fastest
+
+
+def test_text_tower_and_norms_are_computed_once(monkeypatch):
+    model = made().optimize_for_inference(dtype=None)
+    probabilities(model)
+    monkeypatch.setattr(model.model.text_encoder, "forward", None)
+    monkeypatch.setattr(TCMConvNorm, "_fold", None)
+    assert probabilities(model).isfinite().all()
+
+
+def test_weights_stay_as_they_are_and_are_saved(tmp_path):
+    model = made()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    model.optimize_for_inference(dtype=None).save_pretrained(tmp_path)
+    loaded = TCMForTextDetection.from_pretrained(tmp_path).state_dict()
+    assert before.keys() == loaded.keys()
+    assert all(torch.equal(tensor, before[name]) for name, tensor in loaded.items())
+
+
+def test_what_changes_weights_undoes_the_folding():
+    model = made().optimize_for_inference(dtype=None)
+    other = made(prompting="fasttcm")
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(0.9)
+    for change in (lambda: model.load_state_dict(other.state_dict()), lambda: model.train().eval(), model.double):
+        model.optimize_for_inference(dtype=None)
+        change()
+        folded = [module._folded for module in model.modules() if isinstance(module, TCMConvNorm)]
+        assert folded == [None] * len(folded)
+    torch.testing.assert_close(probabilities(model.float()), probabilities(other))
+
+
+def test_spotters_read_the_same():
+    model = made(recognizer=READER)
+    images = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    points = torch.tensor([[[0, 8], [20, 8], [40, 8], [60, 8], [60, 40], [40, 40], [20, 40], [0, 40]]]).float()
+    with torch.no_grad():
+        before = model.recognize(images, points, torch.zeros(1, dtype=torch.int64))
+        after = model.optimize_for_inference(dtype=None).recognize(images, points, torch.zeros(1, dtype=torch.int64))
+    assert [word.text for word in before] == [word.text for word in after]
+    assert before[0].score == pytest.approx(after[0].score, abs=1e-5)
