@@ -36,7 +36,8 @@ NOT_RUN = {
         "transformers-tcm convert", "from transformers_tcm.conversion",
     ),
     "takes a model that its reader has trained; tests of the command or the pipeline have small ones": (
-        "transformers-tcm context my_detector", "transformers-tcm export",
+        "transformers-tcm context my_detector", "transformers-tcm export", "transformers-tcm evaluate --dataset",
+        "transformers-tcm detect-objects test/images", "transformers-tcm merge-dota found --output submission",
         "transformers-tcm spot photo.jpg --model exported",
         "from transformers import pipeline\nfrom transformers_tcm import Onnx",
         'import transformers_tcm\nfrom transformers import pipeline\n\ndetector = pipeline("oriented-object-detection"',
