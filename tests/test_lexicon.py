@@ -1,5 +1,6 @@
 """Lexicons: equal to a search through all words, ties, characters beyond ASCII, files, one lexicon for each image."""
 
+import logging
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -313,3 +314,12 @@ def test_unseen_blanks_around_words_are_no_part_of_them() -> None:
     assert lexicon.match("exit") == "EXIT"
     with pytest.raises(TypeError, match="expected a list of words, got b'EXIT'"):
         Lexicon(b"EXIT")
+
+
+def test_entries_of_several_words_are_pointed_out(caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger("transformers_tcm").addHandler(caplog.handler)
+    Lexicon(["exit", " open "])
+    assert not caplog.text
+    Lexicon(["exit", "no parking"])
+    logging.getLogger("transformers_tcm").removeHandler(caplog.handler)
+    assert "1 of 2 entries of the lexicon are several words, such as 'no parking'" in caplog.text

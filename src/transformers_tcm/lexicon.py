@@ -18,8 +18,11 @@ from numbers import Integral
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
+from transformers.utils import logging
 
 from .text_files import read_text, stripped
+
+logger = logging.get_logger(__name__)
 
 __all__ = [
     "DEFAULT_MAX_DISTANCE",
@@ -74,6 +77,12 @@ class Lexicon:
         if not self._returned:
             raise ValueError("the lexicon is empty; give at least one word, or no lexicon at all")
         self._compared = list(self._returned)
+        phrases = [word for word in self._compared if len(word.split()) > 1]
+        if phrases:
+            logger.warning(
+                f"{len(phrases)} of {len(self._compared)} entries of the lexicon are several words, such as "
+                f"{self._returned[phrases[0]]!r}; words are read one by one, so list them one by one"
+            )
         self._characters = set("".join(self._compared))
 
     @classmethod
