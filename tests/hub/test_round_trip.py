@@ -198,6 +198,7 @@ def test_with_the_package_remote_code_needs_no_import(published: HubServer, tmp_
     assert run_client(published, tmp_path, REMOTE_CODE, "[]", token=None) == ["TCMForTextDetection", 0.41]
 
 
+@pytest.mark.slow
 def test_a_spotter_whose_head_reads_is_published_and_loaded(
     hub: HubServer, query_spotter: Path, tmp_path: Path
 ) -> None:
