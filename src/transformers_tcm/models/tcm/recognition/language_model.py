@@ -46,7 +46,7 @@ class LanguageModelConfig:
     num_layers: int = 1
     weight: float | int = 0.8
     length_bonus: float | int = 2.5
-    uniform_share: float | int = 0.2
+    uniform_share: float | int = 0.05
     beam_width: int = 16
     margins: list[float] | tuple[float, ...] = (0.08, -0.08, 0.04, -0.04)
     clear_score: float | int = 0.98
