@@ -11,6 +11,7 @@ Words are compared in upper case, with composed accents (Unicode NFC) and withou
 as the list wrote them, without those blanks.
 """
 
+import logging
 import os
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -18,11 +19,11 @@ from numbers import Integral
 from typing import Literal, TypeAlias, get_args
 
 import numpy as np
-from transformers.utils import logging
 
 from .text_files import read_text, stripped
 
-logger = logging.get_logger(__name__)
+# Not that of transformers, which `--help` does not wait for.
+logger = logging.getLogger(__name__)
 
 __all__ = [
     "DEFAULT_MAX_DISTANCE",
