@@ -11,6 +11,7 @@ from transformers_tcm import (
     TCMForOrientedObjectDetection,
     TCMImageProcessor,
 )
+from transformers_tcm.conversion.clip import load_clip
 from transformers_tcm.data.object_datasets import AerialPatches, OrientedImages
 from transformers_tcm.data.objects import class_names
 from transformers_tcm.data.readers import load_dota, load_yolo_obb
@@ -46,7 +47,7 @@ class ModelArguments(StartArguments):
         overrides: dict[str, Any] = json.loads(self.processor_overrides)
         if self.starts_anew(self.model_name_or_path):
             settings = {"id2label": labels, **json.loads(self.config_overrides)}
-            return self.named_model(TCMForOrientedObjectDetection, settings, overrides)
+            return self.named_model(TCMForOrientedObjectDetection, settings, overrides, load_clip)
         if self.model_name_or_path is None:
             settings = {"head_type": self.head_type, "prompting": self.prompting, **json.loads(self.config_overrides)}
             config = TCMConfig.from_preset(self.preset, id2label=labels, **settings)

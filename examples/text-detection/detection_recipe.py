@@ -11,6 +11,7 @@ from transformers_tcm import (
     TCMImageProcessor,
     bundled_model_path,
 )
+from transformers_tcm.conversion.clip import load_clip
 from transformers_tcm.training import StartArguments, load_initial_weights
 
 
@@ -56,7 +57,7 @@ class ModelArguments(StartArguments):
         overrides = json.loads(self.processor_overrides)
         if self.starts_anew(self.model_name_or_path):
             settings = json.loads(self.config_overrides)
-            model, image_processor = self.named_model(TCMForTextDetection, settings, overrides)
+            model, image_processor = self.named_model(TCMForTextDetection, settings, overrides, load_clip)
             self._balanced(model.config)
             return model, image_processor
         if self.model_name_or_path is None:

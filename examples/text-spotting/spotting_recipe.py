@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from transformers_tcm import TCMConfig, TCMForTextSpotting, TCMImageProcessor
+from transformers_tcm.conversion.clip import load_clip
 from transformers_tcm.data.collation import TextDetectionCollator
 from transformers_tcm.data.datasets import TextPhotos
 from transformers_tcm.data.photometric import PhotometricJitter
@@ -56,7 +57,7 @@ class SpotterArguments(StartArguments):
         overrides, processing = json.loads(self.config_overrides), json.loads(self.processor_overrides)
         name = self.model_name_or_path
         if self.starts_anew(name):
-            return self._prepared(*self.named_model(TCMForTextSpotting, overrides, processing))
+            return self._prepared(*self.named_model(TCMForTextSpotting, overrides, processing, load_clip))
         start = TCMConfig() if name is None else TCMConfig.from_pretrained(name)
         reads = head_class(overrides.get("head_type", start.head_type)).reads
         overrides = {"recognizer": None if reads else {}, **overrides}

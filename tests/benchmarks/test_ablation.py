@@ -1,10 +1,8 @@
 """The ablation: what its trainings share and differ in, which of them are run, and the table."""
 
 import argparse
-import importlib.util
 import json
 import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -12,17 +10,6 @@ from types import ModuleType
 import pytest
 
 from transformers_tcm.training import PhotoArguments, TCMTrainingArguments, parse_recipe
-
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "ablation.py"
-
-
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    specification = importlib.util.spec_from_file_location("ablation", SCRIPT)
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["ablation"] = module  # where its dataclasses look up their types
-    specification.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture

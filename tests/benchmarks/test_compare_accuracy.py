@@ -1,6 +1,5 @@
 """The side-by-side comparison: RapidOCR's words, the process that gives them, turns, and the table."""
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -11,8 +10,6 @@ from types import ModuleType
 import pytest
 
 from transformers_tcm import TextInstances
-
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "compare_accuracy.py"
 
 # Takes the place of RapidOCR: reads the name of each image as one line, and knows no image called "bad.png".
 FAKE_WORKER = """
@@ -28,15 +25,6 @@ for line in sys.stdin:
         "seconds": 0.25, "lines": [{"text": name, "words": [[name, box]]}]}
     print(json.dumps(answer), flush=True)
 """
-
-
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    specification = importlib.util.spec_from_file_location("compare_accuracy", SCRIPT)
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["compare_accuracy"] = module  # where its dataclasses look up their types
-    specification.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The heads side by side: what their trainings share, what they start with, which are run, and the table."""
 
 import argparse
-import importlib.util
 import json
 from pathlib import Path
 from types import ModuleType
@@ -14,7 +13,6 @@ from tiny_settings import SETTINGS
 from transformers_tcm import TCMConfig, TCMForTextDetection, TCMImageProcessor, TextInstances
 from transformers_tcm.training import PhotoArguments, TCMTrainingArguments, parse_recipe
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "compare_heads.py"
 FIGURES = {
     "val_precision": 0.5,
     "val_recall": 0.25,
@@ -24,14 +22,6 @@ FIGURES = {
     "parameters": 7_500_000,
     "box_threshold": 0.3,
 }
-
-
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    specification = importlib.util.spec_from_file_location("compare_heads", SCRIPT)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
 
 
 def test_all_heads_start_new_on_one_encoder(script: ModuleType, tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """The comparison of recognisers: what its trainings share and differ in, and the table."""
 
 import argparse
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -13,17 +12,6 @@ from spotting_fakes import tiny_spotter_config
 
 from transformers_tcm import TCMForTextSpotting, TCMImageProcessor
 from transformers_tcm.models.tcm.recognition import RECOGNIZERS
-
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "compare_recognizers.py"
-
-
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    specification = importlib.util.spec_from_file_location("compare_recognizers", SCRIPT)
-    module = importlib.util.module_from_spec(specification)
-    sys.modules["compare_recognizers"] = module  # where its dataclasses look up their types
-    specification.loader.exec_module(module)
-    return module
 
 
 def arguments(script: ModuleType, folder: Path, *rows: str) -> argparse.Namespace:

@@ -1,6 +1,5 @@
 """The papers' studies: which commands they are, what is skipped and not repeated, table and plot."""
 
-import importlib.util
 import json
 import shlex
 import shutil
@@ -16,16 +15,7 @@ from tiny_settings import SMALLEST
 
 from transformers_tcm import TCMConfig, TCMForTextDetection, TextInstances
 
-SCRIPT = Path(__file__).parents[2] / "benchmarks" / "study.py"
 STUDIES = ("few-shot", "cross-dataset", "night", "ablation", "speed")
-
-
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    specification = importlib.util.spec_from_file_location("study", SCRIPT)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture

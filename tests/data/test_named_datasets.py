@@ -44,6 +44,12 @@ def named(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`datasets` sleeps for five seconds after every pass over a stream, for threads of remote files to end."""
+    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0)
+
+
 @pytest.mark.parametrize("streaming", [False, True])
 def test_objects_become_the_columns_of_text(named: Path, streaming: bool) -> None:
     rows = list(load_named_dataset(str(named), "train", streaming=streaming))

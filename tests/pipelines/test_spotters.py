@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tiny_heads import QUERIES
 from tiny_settings import SETTINGS
 from transformers import pipeline
 
@@ -25,14 +26,7 @@ from transformers_tcm.hub.model_card import CardDetails, Publication, model_card
 from transformers_tcm.instances import TextInstances
 
 HEADS = ["testr", "deepsolo"]
-HEAD_CONFIG: dict[str, Any] = {
-    "hidden_size": 32,
-    "num_heads": 2,
-    "num_encoder_layers": 1,
-    "num_decoder_layers": 1,
-    "num_queries": 3,
-    "charset": "abcdefgh",
-}
+HEAD_CONFIG: dict[str, Any] = {**QUERIES, "num_decoder_layers": 1, "num_queries": 3, "charset": "abcdefgh"}
 TEXT = "abba"
 
 

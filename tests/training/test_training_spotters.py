@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from tiny_heads import QUERIES
 from tiny_settings import SETTINGS
 from torch import nn
 from training_fakes import Photos, training_arguments
@@ -18,15 +19,7 @@ from transformers_tcm.data.datasets import process_for_model
 from transformers_tcm.training import TCMTrainer, parameter_groups
 
 HEADS = ["testr", "deepsolo"]
-HEAD_CONFIG: dict[str, Any] = {
-    "hidden_size": 32,
-    "num_heads": 2,
-    "num_encoder_layers": 1,
-    "num_decoder_layers": 2,
-    "num_queries": 6,
-    "dropout": 0.0,
-    "charset": "abc",
-}
+HEAD_CONFIG: dict[str, Any] = {**QUERIES, "dropout": 0.0, "charset": "abc"}
 
 
 def spotter(head: str, **changes: Any) -> TCMForTextSpotting:

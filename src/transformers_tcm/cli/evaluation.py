@@ -26,6 +26,7 @@ __all__ = [
     "evaluate_rows",
     "judges_of",
     "needs_words",
+    "protocol_of",
     "reading_of",
     "write_failure_report",
 ]
@@ -188,7 +189,6 @@ def judges_of(task: str, protocol: str | None, dataset: str | None) -> dict[str,
     Raises:
         ValueError: if the protocol fits neither the task nor the data set.
     """
-    from ..data.known_datasets import protocol_of
     from ..evaluation import DetectionIoU, EndToEnd, WordSpotting
     from ..evaluation.protocols import READING_PROTOCOLS
 
@@ -201,6 +201,29 @@ def judges_of(task: str, protocol: str | None, dataset: str | None) -> dict[str,
     if task != "spotting":
         raise ValueError(f"--protocol {protocol} is for models that read: name a spotter with --model")
     return {"detection": DetectionIoU(), READING_PROTOCOLS[protocol]: judge}
+
+
+def protocol_of(protocol: str, dataset: str | None = None) -> "Judge":
+    """A new judge of a protocol, as published figures on a data set use it.
+
+    Args:
+        protocol: a name in `transformers_tcm.evaluation.protocols.CONVENTIONS`, such as `"iou"` or `"e2e"`.
+        dataset: a public data set; without one the form of ICDAR 2015.
+
+    Raises:
+        ValueError: if figures on the data set are not published by that protocol; the message lists those that are.
+    """
+    from ..data.known_datasets import KNOWN_DATASETS, known_dataset
+    from ..evaluation.protocols import CONVENTIONS
+
+    known = CONVENTIONS["icdar2015" if dataset is None else known_dataset(dataset).conventions]
+    if protocol not in known:
+        sets = [name for name, entry in KNOWN_DATASETS.items() if protocol in CONVENTIONS[entry.conventions]]
+        raise ValueError(
+            f"there is no protocol {protocol!r} {'without a data set' if dataset is None else f'for {dataset}'}, only "
+            f"{', '.join(known)}; it is known for {', '.join(sets) or 'no data set'}"
+        )
+    return known[protocol]()
 
 
 def needs_words(judges: Mapping[str, "Judge"]) -> bool:

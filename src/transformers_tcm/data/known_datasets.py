@@ -7,15 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..evaluation.protocols import (
-    CTW1500_PROTOCOLS,
-    DETECTION_PROTOCOLS,
-    ICDAR2013_PROTOCOLS,
-    PROTOCOLS,
-    TOTAL_TEXT_PROTOCOLS,
-    Judge,
-    Protocols,
-)
 from ..text_files import read_text
 from .lexicon_files import FULL_LEXICON, LexiconFiles, PublishedLexicon, icdar_lexicons, read_lexicon
 from .loaders import load_icdar2015, load_jsonl
@@ -43,7 +34,6 @@ __all__ = [
     "lexicon_of",
     "load_text_dataset",
     "missing_parts",
-    "protocol_of",
 ]
 
 _MARKS = re.compile(r"[^a-z0-9]")
@@ -78,7 +68,7 @@ class KnownDataset:
         splits: its parts by name.
         ignored: which words neither count as found nor as missed.
         folder: another set in whose folder it lies.
-        protocols: how models are judged on it, by the names that `evaluate --protocol` takes.
+        conventions: how models are judged on it, a name of `transformers_tcm.evaluation.protocols.CONVENTIONS`.
         lexicons: those published with it, by the names that `evaluate --lexicon` takes.
     """
 
@@ -88,7 +78,7 @@ class KnownDataset:
     splits: Mapping[str, Split]
     ignored: str = "###"
     folder: str | None = None
-    protocols: Protocols = field(default_factory=lambda: PROTOCOLS)
+    conventions: str = "icdar2015"
     lexicons: Mapping[str, LexiconFiles] = field(default_factory=dict)
 
 
@@ -123,7 +113,7 @@ KNOWN_DATASETS: dict[str, KnownDataset] = {
             "train": Split(("Challenge2_Training_Task12_Images",), ("Challenge2_Training_Task1_GT",)),
             "test": Split(("Challenge2_Test_Task12_Images",), ("Challenge2_Test_Task1_GT",)),
         },
-        protocols=ICDAR2013_PROTOCOLS,
+        conventions="icdar2013",
         lexicons=icdar_lexicons("ch2"),
     ),
     "icdar2015": KnownDataset(
@@ -173,7 +163,7 @@ KNOWN_DATASETS: dict[str, KnownDataset] = {
         load_total_text,
         {"train": _total_text("Train"), "test": _total_text("Test")},
         "#",
-        protocols=TOTAL_TEXT_PROTOCOLS,
+        conventions="total-text",
         lexicons=FULL_LEXICON,
     ),
     "ctw1500": KnownDataset(
@@ -184,7 +174,7 @@ KNOWN_DATASETS: dict[str, KnownDataset] = {
             "train": Split(("train_images", "train/text_image"), ("ctw1500_train_labels", "train/text_label_curve")),
             "test": Split(("test_images", "test/text_image"), ("gt_ctw1500", "test/text_label_curve")),
         },
-        protocols=CTW1500_PROTOCOLS,
+        conventions="ctw1500",
         lexicons=FULL_LEXICON,
     ),
     "td500": KnownDataset(
@@ -193,7 +183,7 @@ KNOWN_DATASETS: dict[str, KnownDataset] = {
         load_td500,
         {"train": Split(("train",), ("train",)), "test": Split(("test",), ("test",))},
         "difficult lines",
-        protocols=DETECTION_PROTOCOLS,
+        conventions="td500",
     ),
     "tr400": KnownDataset(
         "HUST-TR400",
@@ -201,7 +191,7 @@ KNOWN_DATASETS: dict[str, KnownDataset] = {
         load_td500,
         {"train": Split((".",), (".",))},
         "difficult lines",
-        protocols=DETECTION_PROTOCOLS,
+        conventions="td500",
     ),
     "coco-text": KnownDataset(
         "COCO-Text 2.0",
@@ -302,26 +292,6 @@ def load_text_dataset(
     rows = known.read(*places, **part.options)
     names = include if include is not None or part.names is None else folder / part.names
     return rows if names is None else _only(rows, names)
-
-
-def protocol_of(protocol: str, name: str | None = None) -> Judge:
-    """A new judge of a protocol, as published figures on a data set use it.
-
-    Args:
-        protocol: one of `transformers_tcm.evaluation.protocols`, such as `"iou"`, `"deteval"` or `"e2e"`.
-        name: the data set; without one the general form.
-
-    Raises:
-        ValueError: if figures on the data set are not published by that protocol; the message lists those that are.
-    """
-    known = PROTOCOLS if name is None else known_dataset(name).protocols
-    if protocol not in known:
-        sets = ", ".join(one for one, entry in KNOWN_DATASETS.items() if protocol in entry.protocols)
-        raise ValueError(
-            f"there is no protocol {protocol!r} {'without a data set' if name is None else f'for {name}'}, only "
-            f"{', '.join(known)}; it is known for {sets or 'no data set'}"
-        )
-    return known[protocol]()
 
 
 def lexicon_of(lexicon: str, name: str, root: str | os.PathLike[str], image_ids: Sequence[str]) -> PublishedLexicon:

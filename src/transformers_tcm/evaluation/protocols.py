@@ -18,12 +18,8 @@ from .pascal import PascalTotalText
 from .scores import EvaluationResult
 
 __all__ = [
-    "CTW1500_PROTOCOLS",
-    "DETECTION_PROTOCOLS",
-    "ICDAR2013_PROTOCOLS",
-    "PROTOCOLS",
+    "CONVENTIONS",
     "READING_PROTOCOLS",
-    "TOTAL_TEXT_PROTOCOLS",
     "Judge",
     "Protocols",
     "figures_of",
@@ -42,24 +38,29 @@ class Judge(Protocol):
 
 Protocols: TypeAlias = Mapping[str, Callable[[], Judge]]
 
-DETECTION_PROTOCOLS: Protocols = {"iou": DetectionIoU, "best-iou": BestOfThresholdsIoU}
-PROTOCOLS: Protocols = {
-    **DETECTION_PROTOCOLS,
+_DETECTION: Protocols = {"iou": DetectionIoU, "best-iou": BestOfThresholdsIoU}
+_GENERAL: Protocols = {
+    **_DETECTION,
     "cleval": CLEval,
     "e2e": EndToEnd,
     "word-spotting": WordSpotting,
 }
-ICDAR2013_PROTOCOLS: Protocols = {**PROTOCOLS, "deteval": DetEvalICDAR2013}
-TOTAL_TEXT_PROTOCOLS: Protocols = {
-    **DETECTION_PROTOCOLS,
-    "deteval": DetEvalTotalText,
-    "pascal": PascalTotalText,
-    "e2e": WordSpotting,
-}
-CTW1500_PROTOCOLS: Protocols = {
-    "iou": EveryLineIoU,
-    "best-iou": partial(BestOfThresholdsIoU, metric_class=EveryLineIoU),
-    "e2e": EndToEnd,
+# By the first data set that has them; a set names the one that it follows.
+CONVENTIONS: Mapping[str, Protocols] = {
+    "icdar2015": _GENERAL,
+    "icdar2013": {**_GENERAL, "deteval": DetEvalICDAR2013},
+    "total-text": {
+        **_DETECTION,
+        "deteval": DetEvalTotalText,
+        "pascal": PascalTotalText,
+        "e2e": WordSpotting,
+    },
+    "ctw1500": {
+        "iou": EveryLineIoU,
+        "best-iou": partial(BestOfThresholdsIoU, metric_class=EveryLineIoU),
+        "e2e": EndToEnd,
+    },
+    "td500": _DETECTION,
 }
 # Those that judge what was read, beside detection.
 READING_PROTOCOLS = {"e2e": "end_to_end", "word-spotting": "word_spotting"}

@@ -123,7 +123,10 @@ def flattened(maps: Mapping[str, Any]) -> Tensors:
 
 
 def fold_batch_norms(module: nn.Module) -> None:
-    """Put convolutions with other weights in the place of convolutions that a batch norm follows, everywhere inside."""
+    """Put convolutions with other weights in the place of convolutions that a batch norm follows, everywhere inside.
+
+    Also of those that are no `TCMConvNorm`, and for good: quantisation wants the weights that are computed with.
+    """
     for name, child in list(module.named_children()):
         if not isinstance(child, nn.Sequential):
             fold_batch_norms(child)

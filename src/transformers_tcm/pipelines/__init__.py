@@ -69,7 +69,7 @@ def register_pipelines() -> None:
         )
     # A filter that is there already is not added again.
     logging.getLogger("transformers.pipelines").addFilter(_is_not_about_bundled_model)
-    logging.getLogger("transformers.pipelines.base").addFilter(_is_true)
+    logging.getLogger("transformers.pipelines.base").addFilter(_is_not_about_supported_models)
     _replace("load_model", _refusing_other_tasks)
     _replace("_resolve_video_processor", _without_videos)
 
@@ -126,9 +126,10 @@ def _without_videos(resolve: Callable[..., Any]) -> Callable[..., Any]:
     return unless_ours
 
 
-def _is_true(record: logging.LogRecord) -> bool:
-    """`pipeline("object-detection")` looks a model up in a list of transformers' own only, and runs all the same."""
-    return not record.getMessage().startswith("The model 'TCMForTextDetection' is not supported for object-detection")
+def _is_not_about_supported_models(record: logging.LogRecord) -> bool:
+    """`pipeline("object-detection")` looks models up among those of transformers only, and runs ours all the same."""
+    message = record.getMessage()
+    return not (message.startswith("The model 'TCMFor") and "is not supported for object-detection" in message)
 
 
 def _is_not_about_bundled_model(record: logging.LogRecord) -> bool:

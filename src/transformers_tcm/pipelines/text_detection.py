@@ -21,7 +21,7 @@ from ..models.tcm.heads import head_class
 from ..models.tcm.modeling_tcm import TCMForTextDetection
 from ..models.tcm.post_processing_tcm import as_tensors, by_score, to_original_size
 from ..tiling import TileGrid, merge_levels
-from .exported_models import with_backend
+from .engine import with_backend
 from .looks import coarser
 from .tiles import Tile, cut, each, merged_instances, merged_score_map
 

@@ -1,6 +1,6 @@
 """What a training starts from: a published row, CLIP's weights, or the smallest model that can be."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -49,7 +49,11 @@ class StartArguments:
         return self.config_name is not None and checkpoint is None
 
     def named_model(
-        self, model_class: type[Model], overrides: Mapping[str, Any], processing: Mapping[str, Any]
+        self,
+        model_class: type[Model],
+        overrides: Mapping[str, Any],
+        processing: Mapping[str, Any],
+        load_clip: Callable[[Model, str], None],
     ) -> tuple[Model, Any]:
         """A new model of `config_name`, and its image processor.
 
@@ -57,6 +61,7 @@ class StartArguments:
             model_class: of the task.
             overrides: settings of the configuration.
             processing: settings of the image processor.
+            load_clip: starts a model from a file of CLIP, `transformers_tcm.conversion.clip.load_clip`.
 
         Raises:
             ValueError: for a configuration or a file of CLIP that cannot be read, or that do not fit each other.
@@ -69,8 +74,6 @@ class StartArguments:
             config = config if self.clip else config.resized("tiny")
         model = model_class(config)
         if self.clip is not None:
-            from ..conversion.clip import load_clip
-
             load_clip(model, self.clip)
         processor = image_processor_class().from_pretrained(self.config_name, **{**processing, **sizes})
         return model, processor.for_model(model.config)

@@ -26,6 +26,7 @@ from transformers_tcm import (
     AutoModelForTextDetection,
     AutoModelForTextSpotting,
     TCMConfig,
+    TCMForOrientedObjectDetection,
     TCMForTextDetection,
     TCMForTextSpotting,
     TCMImageProcessor,
@@ -277,10 +278,13 @@ def test_weights_that_are_packed_in_files_are_not_quantised() -> None:
 
 def test_object_detection_says_nothing_false(caplog: pytest.LogCaptureFixture) -> None:
     model = AutoModelForObjectDetection.from_pretrained(DEFAULT_SPOTTER)
+    oriented = TCMForOrientedObjectDetection(TCMConfig(**{**SETTINGS, "head_type": "rotated_fcos", "head_config": {}}))
     pipelines = logging.getLogger("transformers")
     pipelines.addHandler(caplog.handler)
     try:
         pipeline("object-detection", model=model, image_processor=AutoImageProcessor.from_pretrained(DEFAULT_SPOTTER))
+        processor = TCMImageProcessor(size={"longest_edge": 64}).for_model(oriented.config)
+        pipeline("object-detection", model=oriented, image_processor=processor)(Image.new("RGB", (64, 64)))
     finally:
         pipelines.removeHandler(caplog.handler)
     assert "not supported" not in caplog.text

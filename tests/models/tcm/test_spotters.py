@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny_heads import HEAD_CONFIGS, RECOGNIZER_CONFIGS, SEQUENCE
 from tiny_settings import SETTINGS
 from transformers import pipeline
 
@@ -15,56 +16,32 @@ from transformers_tcm.data.datasets import process_for_model
 
 PHOTO = Path(__file__).parents[3] / "examples" / "images" / "street.jpg"
 STEPS = 20
-SEQUENCE = {
-    "crop_size": [8, 32],
-    "channels": [8, 12, 16],
-    "num_blocks": [0, 0, 0],
-    "hidden_size": 16,
-    "num_layers": 1,
-    "num_heads": 2,
-    "max_length": 5,
-}
-ABINET = {
-    "decoder": "abinet",
-    "train_on_proposals": True,
-    "attention_channels": 16,
-    "attention_mlp_size": 16,
-    "language_hidden_size": 16,
-    "language_layers": 1,
-    "language_heads": 2,
-    "language_mlp_size": 16,
-}
-MASKED = {
-    "decoder": "masked",
-    "crop_size": [8, 16],
-    "channels": [8],
-    "hidden_size": 16,
-    "max_length": 5,
-    "beam_width": 6,
-}
-ABCNET = {"channels": 8, "num_convs": 1, "num_groups": 4}
-QUERIES = {"hidden_size": 32, "num_heads": 2, "num_encoder_layers": 1, "num_decoder_layers": 2, "num_queries": 6}
+ABINET = {**RECOGNIZER_CONFIGS["abinet"], "decoder": "abinet", "train_on_proposals": True}
+MASKED = {**RECOGNIZER_CONFIGS["masked"], "decoder": "masked", "beam_width": 6}
 # As small as each system can be, and the layer that says at each step which character it is, or none.
 SPOTTERS: dict[str, tuple[dict[str, Any], str]] = {
-    "ABCNet": ({"head_type": "abcnet", "head_config": ABCNET, "recognizer": SEQUENCE}, "recognizer.decoder"),
+    "ABCNet": (
+        {"head_type": "abcnet", "head_config": HEAD_CONFIGS["abcnet"], "recognizer": SEQUENCE},
+        "recognizer.decoder",
+    ),
     "ABINet++": (
         {
             "head_type": "abcnet",
-            "head_config": {**ABCNET, "pyramid": "bifpn"},
-            "recognizer": {**SEQUENCE, **ABINET},
+            "head_config": {**HEAD_CONFIGS["abcnet"], "pyramid": "bifpn"},
+            "recognizer": ABINET,
         },
         "recognizer.decoder.fusion.classifier",
     ),
     "Mask TextSpotter v3": (
         {
             "head_type": "spn",
-            "head_config": {"neck_channels": 16, "hidden_channels": 8},
+            "head_config": HEAD_CONFIGS["spn"],
             "recognizer": MASKED,
         },
         "recognizer.decoder.output",
     ),
-    "TESTR": ({"head_type": "testr", "head_config": QUERIES}, "head.text_head"),
-    "DeepSolo": ({"head_type": "deepsolo", "head_config": QUERIES}, "head.text_head"),
+    "TESTR": ({"head_type": "testr", "head_config": HEAD_CONFIGS["testr"]}, "head.text_head"),
+    "DeepSolo": ({"head_type": "deepsolo", "head_config": HEAD_CONFIGS["deepsolo"]}, "head.text_head"),
 }
 
 

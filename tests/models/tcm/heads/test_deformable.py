@@ -125,29 +125,30 @@ def test_attention_equals_that_of_transformers() -> None:
         torch.testing.assert_close(seen, expected, rtol=0, atol=1e-5)
 
 
-def test_both_ways_to_sample_agree_beyond_the_levels_too() -> None:
-    generator = torch.Generator().manual_seed(0)
-    shapes = [(5, 7), (2, 3)]
+SHAPES = [(5, 7), (2, 3)]
+
+
+def samples(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Values of two levels of `SHAPES`, locations in them and far beyond, and weights."""
+    generator = torch.Generator().manual_seed(seed)
     values = torch.randn(2, 41, 4, 6, generator=generator)
     locations = torch.rand(2, 9, 4, 2, 3, 2, generator=generator) * 1.8 - 0.4
-    locations[0, 0] = 1.0
     locations[0, 1] = 1e6
-    weights = torch.rand(2, 9, 4, 2, 3, generator=generator)
-    expected = sample_by_grid(values, locations, weights, shapes)
-    torch.testing.assert_close(sample_by_rows(values, locations, weights, shapes), expected, rtol=0, atol=1e-5)
+    return values, locations, torch.rand(2, 9, 4, 2, 3, generator=generator)
+
+
+def test_both_ways_to_sample_agree_beyond_the_levels_too() -> None:
+    values, locations, weights = samples()
+    locations[0, 0] = 1.0
+    expected = sample_by_grid(values, locations, weights, SHAPES)
+    torch.testing.assert_close(sample_by_rows(values, locations, weights, SHAPES), expected, rtol=0, atol=1e-5)
 
 
 def test_gradients_of_both_ways_to_sample_agree() -> None:
-    generator = torch.Generator().manual_seed(0)
-    shapes = [(5, 7), (2, 3)]
-    values = torch.randn(2, 41, 4, 6, generator=generator)
-    locations = torch.rand(2, 9, 4, 2, 3, 2, generator=generator) * 1.8 - 0.4
-    locations[0, 1] = 1e6
-    weights = torch.rand(2, 9, 4, 2, 3, generator=generator)
-    inputs = [tensor.requires_grad_() for tensor in (values, locations, weights)]
-    direction = torch.randn(2, 9, 24, generator=generator)
-    expected = torch.autograd.grad(sample_by_grid(*inputs, shapes), inputs, direction)
-    gradients = torch.autograd.grad(sample_by_rows(*inputs, shapes), inputs, direction)
+    inputs = [tensor.requires_grad_() for tensor in samples()]
+    direction = torch.randn(2, 9, 24, generator=torch.Generator().manual_seed(1))
+    expected = torch.autograd.grad(sample_by_grid(*inputs, SHAPES), inputs, direction)
+    gradients = torch.autograd.grad(sample_by_rows(*inputs, SHAPES), inputs, direction)
     for gradient, right in zip(gradients, expected, strict=True):
         torch.testing.assert_close(gradient, right, rtol=1e-4, atol=1e-4)
 
