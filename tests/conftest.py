@@ -22,3 +22,9 @@ pytest_plugins = ["clip_fixtures", "docs_pages"]
 def golden_dir() -> Path:
     """Reference numbers: the folder `TCM_GOLDEN_DIR` where set, otherwise the one among the fixtures."""
     return Path(os.environ.get("TCM_GOLDEN_DIR") or Path(__file__).parent / "fixtures" / "golden")
+
+
+@pytest.fixture
+def streams_that_end_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`datasets` sleeps for five seconds after every pass over a stream, for threads of remote files to end."""
+    monkeypatch.setattr("datasets.config.SLEEP_TIME_ON_THREADS_SHUTDOWN", 0)

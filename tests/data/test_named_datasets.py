@@ -17,6 +17,7 @@ from transformers_tcm.data.loaders import load_named_dataset, row_to_instances
 from transformers_tcm.training import PhotoArguments, TCMTrainer, TCMTrainingArguments
 from transformers_tcm.training.recipes import words_of_rows
 
+pytestmark = pytest.mark.usefixtures("streams_that_end_at_once")
 COUNT = 6
 BOX = [8, 12, 40, 16]
 
@@ -42,12 +43,6 @@ def named(tmp_path: Path) -> Path:
     rows.to_parquet(folder / "train.parquet")
     rows.select([0, 1]).to_parquet(folder / "validation.parquet")
     return folder
-
-
-@pytest.fixture(autouse=True)
-def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`datasets` sleeps for five seconds after every pass over a stream, for threads of remote files to end."""
-    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0)
 
 
 @pytest.mark.parametrize("streaming", [False, True])

@@ -131,7 +131,8 @@ def test_the_plain_loop_trains_evaluates_and_resumes(photos: Path, monkeypatch: 
     assert np.mean(values(log, "loss")[20:]) < 0.95 * np.mean(losses[:2])
 
 
-@pytest.mark.parametrize("script", [TRAINER, pytest.param(NO_TRAINER, marks=pytest.mark.slow)])
+@pytest.mark.usefixtures("streams_that_end_at_once")
+@pytest.mark.parametrize("script", [TRAINER, NO_TRAINER])
 def test_streamed_photos_train_for_as_many_steps_as_asked_for(
     script: str, photos: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
