@@ -26,6 +26,7 @@ ESSENTIAL = [
     "bundled/fasttcm-spotter-tiny/model.safetensors",
     "bundled/fasttcm-spotter-tiny/preprocessor_config.json",
     "data/rendering/street_words.txt",
+    "demo/street.jpg",
     "evaluation/report/page.html",
     "models/tcm/assets/bpe_simple_vocab_16e6.txt.gz",
 ]

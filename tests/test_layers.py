@@ -12,6 +12,8 @@ TOP = {"pipelines", "training", "conversion", "export", "hub"}
 MAY_KNOW = {
     **{part: {"ground"} for part in MIDDLE},
     **{part: {"ground", "models", *MIDDLE} for part in TOP},
+    # Shows what a pipeline finds.
+    "demo": {"ground", "models", "visualization", "pipelines"},
     "ground": {"ground"},
     "models": {"ground"},
 }

@@ -11,6 +11,7 @@ import typer
 from ..lexicon import LexiconRule
 from .data_sets import convert_dataset, list_datasets
 from .decoding import parse_decoding
+from .demo import demo
 from .evaluation import (
     annotated_rows,
     evaluate_rows,
@@ -438,6 +439,7 @@ app.command()(split_dota)
 app.command()(detect_objects)
 app.command()(merge_dota)
 app.command()(export)
+app.command()(demo)
 app.command()(explain)
 app.command()(context)
 app.command()(env)

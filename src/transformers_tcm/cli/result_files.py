@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Callable, Iterable, Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,6 +11,7 @@ from PIL import Image
 
 from ..geometry import min_area_quad
 from ..icdar import icdar_line
+from ..results import as_json, lines_of_text, rounded
 from ..visualization.drawing import draw_text_instances
 
 __all__ = [
@@ -80,20 +80,19 @@ class ResultWriter:
         Raises:
             OSError: if a file cannot be written.
         """
-        # Thousandths are finer than any pixel or score.
-        rounded = json.loads(json.dumps(detections), parse_float=lambda number: round(float(number), 3))
+        found = rounded(detections)
         name = self.names[path]
         file = self._table(name)
         if self.form == "json":
-            _write_json(file, path, image, rounded)
+            file.write_text(as_json(str(path), image.width, image.height, found), encoding="utf-8")
         elif self.form == "icdar":
-            _write_icdar(file, rounded)
+            _write_icdar(file, found)
         elif self.form == "text":
-            file.write_text("".join(f"{line}\n" for line in lines_of_text(rounded)), encoding="utf-8")
+            file.write_text("".join(f"{line}\n" for line in lines_of_text(found)), encoding="utf-8")
         else:
-            _append_json_line(file, path, rounded)
+            _append_json_line(file, path, found)
         if self.draw:
-            draw_text_instances(image, rounded).save(self._picture(name))
+            draw_text_instances(image, found).save(self._picture(name))
 
 
 def result_names(images: Sequence[Path], picture: Callable[[str], Path]) -> dict[Path, str]:
@@ -125,18 +124,6 @@ def refuse_to_replace(files: Iterable[Path]) -> None:
             f"{there} is there already, of an earlier run: add --force to replace it, or take another folder with "
             "--output"
         )
-
-
-def lines_of_text(words: Detections) -> list[str]:
-    """The words of a spotter as lines of text, in reading order."""
-    return [" ".join(word["text"] for word in line) for _, line in groupby(words, key=lambda word: word["line"])]
-
-
-def _write_json(file: Path, path: Path, image: Image.Image, detections: Detections) -> None:
-    """One object, each instance on a line of its own."""
-    head = json.dumps({"image": str(path), "width": image.width, "height": image.height}, ensure_ascii=False)
-    instances = ",\n".join(json.dumps(detection, ensure_ascii=False) for detection in detections)
-    file.write_text(f'{head[:-1]}, "instances": [\n{instances}\n]}}\n', encoding="utf-8")
 
 
 def _write_icdar(file: Path, detections: Detections) -> None:

@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from ..images import is_image_name, list_images, load_image, subfolders_with_images
 from ..lexicon import Lexicon, LexiconRule, checked_limit
-from .result_files import ResultWriter, lines_of_text
+from ..results import lines_of_text
+from .result_files import ResultWriter
 
 if TYPE_CHECKING:
     from ..pipelines import TextDetectionPipeline
