@@ -21,7 +21,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow test-all test-hf bench check-package docs lint format clean
+.PHONY: help install demo test test-slow test-all test-demo test-hf bench check-package docs lint format clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
@@ -48,6 +48,11 @@ bench: $(INSTALLED) ## time the bundled models in every engine; BENCH_ARGS="--im
 
 check-package: $(INSTALLED) ## build wheel and sdist, use them in empty environments; needs a package index
 	$(BIN)/python scripts/check_package.py --pip-args="$(PIP_ARGS)"
+
+test-demo: ## run the tests of the demo in a browser; needs Chromium with its driver
+	$(PYTHON) -m venv $(VENV)-demo
+	$(VENV)-demo/bin/python -m pip install -q $(PIP_ARGS) $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e ".[demo,test]" "selenium>=4.30"
+	$(VENV)-demo/bin/python -m pytest -q tests/demo $(PYTEST_ARGS)
 
 test-hf: $(INSTALLED) ## run the common tests of transformers on the models
 	$(BIN)/python scripts/run_transformers_common_tests.py --pip-args="$(PIP_ARGS)" $(PYTEST_ARGS)

@@ -19,6 +19,7 @@ README_PAGES = ("README.md", *(f"docs/{name}.md" for name in ("using", "training
 TESTED = {**dict.fromkeys(README_PAGES, "tests/test_readme.py"), "docs/own_photos.md": "tests/test_own_photos.py"}
 # Blocks that are run elsewhere, by their beginning.
 RUN_ELSEWHERE = {
+    "transformers-tcm demo": "tests/demo/test_browser.py",
     "from transformers_tcm import AutoModelForTextSpotting, TCMImageProcessor": "tests/models/tcm/test_loading.py",
     "transformers-tcm split-dota DOTA/images": "tests/examples/test_oriented_docs.py",
     "from transformers_tcm.data.known_datasets import load_text_dataset": "tests/data/test_known_datasets.py",

@@ -22,9 +22,10 @@ def open_photo(source: str) -> Image.Image:
     Raises:
         ValueError: if it is no image or has too many pixels; the message names the file and not its folder.
     """
-    name = "the photo" if source.startswith("data:") else Path(source).name
+    name = Path(source).name
     try:
-        _check_size(source, name)
+        if not source.startswith("data:"):
+            _check_size(source, name)
         return load_image(source)
     except (OSError, ValueError) as error:
         raise ValueError(str(error).replace(source, name)) from error
@@ -32,8 +33,6 @@ def open_photo(source: str) -> Image.Image:
 
 def _check_size(source: str, name: str) -> None:
     """What the file says of itself, before anything is decoded; other flaws are left to `load_image`."""
-    if source.startswith("data:"):
-        return
     with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning):
         try:
             with Image.open(source) as header:
