@@ -39,7 +39,9 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = "from transformers_tcm.cli import main; main()"
+    # Gradio gives up where its own page does not come within three seconds, as on a busy machine.
+    command = "import gradio.networking; gradio.networking.url_ok = lambda url: True\n"
+    command += "from transformers_tcm.cli import main; main()"
     arguments = ["demo", "--size", "640", "--port", str(port), "--device", "cpu"]
     folder = tmp_path_factory.mktemp("server")
     environment = {**os.environ, "GRADIO_TEMP_DIR": str(folder / "uploads"), "OMP_NUM_THREADS": "1"}
@@ -150,7 +152,7 @@ def result(page: Page) -> Page:
 
 
 def test_a_photo_is_read_and_its_results_are_downloaded(result: Page) -> None:
-    assert "words in" in result.status
+    assert result.status.endswith("words")
     result.press("Download JSON")
     found = json.loads(result.downloaded("*.json").read_text(encoding="utf-8"))
     assert (found["width"], found["height"]) == (1280, 853)
@@ -171,7 +173,7 @@ def test_the_keyboard_moves_a_threshold_and_the_words_follow(result: Page) -> No
     fewer = wait(lambda: result.words if result.words < before else None)
     assert "SCHOOL" in fewer
     result.slider("Reading score").send_keys(Keys.END)
-    wait(lambda: result.status.startswith("no words"))
+    wait(lambda: result.status == "no words")
     assert result.text == ""
     result.slider("Reading score").send_keys(Keys.HOME)
     wait(lambda: result.words >= before)
@@ -195,7 +197,8 @@ def test_maps_are_laid_over_the_photo(result: Page) -> None:
 
 def test_another_model_brings_its_own_settings(result: Page) -> None:
     result.choose("Only find words")
-    wait(lambda: "regions in" in result.status)
+    wait(lambda: result.status.endswith("regions"))
+    assert not result.one(".tcm-result textarea").is_displayed()
     assert not any(slider.is_displayed() for slider in result.all("input[aria-label*='Reading score']"))
 
 

@@ -2,7 +2,6 @@
 
 import html
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -180,12 +179,12 @@ class _Panel:
         changes += [self.words.submit, self.words.blur, *(slider.input for slider in self.sliders.values())]
         gr.on(changes, self._show, inputs, outputs, **one_by_one)
         self.photo.clear(lambda: _nothing(_WAITING), None, results, api_visibility="private")
-        self.kind.input(self._take_defaults, self.kind, settings, api_visibility="private").then(
+        self.kind.input(self._take_defaults, self.kind, [*settings, self.text], api_visibility="private").then(
             self._show, inputs, outputs, **one_by_one
         )
 
     def _take_defaults(self, kind: str) -> list[Any]:
-        """Settings of another model, those hidden that it does not know."""
+        """Settings of another model, those hidden that it does not know, and the place of its text likewise."""
         finder = self.finders[kind]
         defaults = finder.defaults()
         sliders = [
@@ -193,7 +192,7 @@ class _Panel:
             for name, slider in self.sliders.items()
         ]
         polygon = gr.update(value=defaults.get("polygon", False), visible="polygon" in defaults)
-        return [polygon, *[gr.update(visible=finder.reads)] * 2, *sliders]
+        return [polygon, *[gr.update(visible=finder.reads)] * 2, *sliders, gr.update(visible=finder.reads)]
 
     def _show(
         self, source: str | None, kind: str, view: str, polygon: bool, words: str, spelling: bool, *values: float
@@ -208,7 +207,6 @@ class _Panel:
         except ValueError as error:
             yield [*_nothing(_warn(error)), None]
             return
-        started = time.perf_counter()
         settings: dict[str, Any] = {**dict(zip(self.sliders, values, strict=True)), "polygon": polygon}
         settings = {name: value for name, value in settings.items() if name in finder.defaults()}
         try:
@@ -219,13 +217,13 @@ class _Panel:
         except (ValueError, TypeError) as error:
             yield [*_nothing(_warn(error)), gr.skip()]
             return
-        status = f"{summary(found, finder.reads, finder.classes)} in {time.perf_counter() - started:.1f} seconds"
         stem = "photo" if source.startswith("data:") else Path(source).stem
         # Gradio copies the files before it goes on here.
         with tempfile.TemporaryDirectory() as folder:
             json_file, png_file = _write(found, picture, Path(folder), stem)
             downloads = [gr.update(value=file, interactive=True) for file in (json_file, png_file)]
-            yield [png_file, status, text_of(found, finder.reads, finder.classes), *downloads, gr.skip()]
+            told = [told_of(found, finder.reads, finder.classes) for told_of in (summary, text_of)]
+            yield [png_file, *told, *downloads, gr.skip()]
 
 
 def _warn(error: Exception) -> str:
