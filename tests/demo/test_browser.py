@@ -106,7 +106,8 @@ class Page:
         self.one(".tcm-photo input[type=file]").send_keys(str(path))
 
     def press(self, label: str) -> None:
-        self.browser.find_element("xpath", f"//button[contains(., '{label}')]").click()
+        # Tabs are there twice, once for measuring their width.
+        wait(lambda: [one for one in self.all("button") if one.is_displayed() and label in one.text])[0].click()
 
     def choose(self, name: str) -> None:
         self.one(f"input[type=radio][value='{name}']").click()
