@@ -4,6 +4,7 @@ import itertools
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -13,9 +14,11 @@ from transformers_tcm import TCMImageProcessor, TextInstances
 from transformers_tcm.data.loaders import save_jsonl
 from transformers_tcm.training import (
     PhotoArguments,
+    StartArguments,
     TCMTrainingArguments,
     few_shot_subset,
     parse_recipe,
+    photometric_jitter,
     stop_evaluation,
     unreadable_words,
     words_of_rows,
@@ -50,8 +53,8 @@ def test_files_and_overrides(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.yaml", "numers: [1]", "this script has no setting 'numers'; did you mean numbers"),
-        ("a.yaml", "zzz: 1", "has no setting 'zzz'; --help lists"),
+        ("a.yaml", "numers: [1]", "there is no setting 'numers'; did you mean numbers"),
+        ("a.yaml", "zzz: 1", "there is no setting 'zzz'; there are"),
         ("a.json", '{"numers": [1]}', "no setting 'numers'"),
         ("a.yaml", "name: a\nname: b", "gives 'name' more than once"),
         ("a.json", '{"name": "a", "name": "b"}', "gives 'name' more than once"),
@@ -311,3 +314,42 @@ def test_words_outside_the_charset_are_counted() -> None:
     assert "charset of 4 characters: '\u51fa' (2), '\u53e3' (1)." in report
     rows = [{"texts": ["a", "b", None], "ignore": [False, True, False]}, {"texts": ["c"], "ignore": [False]}]
     assert list(words_of_rows(rows)) == ["a", "c"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"config_overrides": '{"head_typ": "pan"}'}, "--config_overrides: .* did you mean head_type"),
+        ({"config_overrides": '{"head_type"'}, "--config_overrides is no JSON"),
+        ({"processor_overrides": '{"siz": 3}'}, "--processor_overrides: .* did you mean size"),
+        ({"processor_overrides": "[1]"}, "--processor_overrides is no JSON object"),
+    ],
+)
+def test_overrides_that_cannot_be_meant(arguments: dict[str, str], message: str) -> None:
+    start = StartArguments(**arguments)
+    with pytest.raises(ValueError, match=message):
+        start.config_settings(), start.processor_settings()
+
+
+def test_overrides_of_every_head() -> None:
+    start = StartArguments('{"head_type": "pan"}', '{"max_distance": 3, "unclip_ratio": 1.4, "text_threshold": 0.3}')
+    assert start.config_settings() == {"head_type": "pan"}
+    assert start.processor_settings() == {"max_distance": 3, "unclip_ratio": 1.4, "text_threshold": 0.3}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"word_height_range": [3]}, "--word_height_range takes two numbers"),
+        ({"few_shot": 3}, "--few_shot is a share"),
+        ({"eval_list": "val.txt"}, "name it, also where nothing is evaluated"),
+    ],
+)
+def test_settings_of_photos_that_cannot_be_meant(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PhotoArguments(**arguments)
+
+
+def test_unknown_changes_of_the_photos() -> None:
+    with pytest.raises(ValueError, match=r"--photometric: .* did you mean brightness"):
+        photometric_jitter("photometric", '{"brightnes": 3}')

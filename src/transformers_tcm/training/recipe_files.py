@@ -5,7 +5,7 @@ import difflib
 import json
 import sys
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from transformers import HfArgumentParser
 
 from ..text_files import read_text
 
-__all__ = ["parse_recipe", "recipe_file"]
+__all__ = ["json_settings", "parse_recipe", "recipe_file"]
 
 # What `--smoke` makes of a recipe: two steps that show whether the recipe and its data work.
 _SMOKE: dict[str, Any] = {
@@ -56,7 +56,7 @@ def parse_recipe(*argument_classes: type, arguments: Sequence[str] | None = None
     given = {override[2:].split("=")[0].replace("-", "_") for override in overrides if override.startswith("--")}
     from_recipe: list[str] = []
     settings = _read_recipe(Path(recipe))
-    _check_names(settings, argument_classes, recipe)
+    _check_names(settings, _names(argument_classes), recipe)
     if "--smoke" in overrides:
         settings |= {name: _SMOKE[name] for name in _SMOKE.keys() & _names(argument_classes)}
     if _workers(overrides, settings) == 0:
@@ -74,13 +74,33 @@ def _names(argument_classes: Iterable[type]) -> set[str]:
     return {name for one in argument_classes for name in getattr(one, "__dataclass_fields__", ())}
 
 
-def _check_names(settings: Iterable[str], argument_classes: Iterable[type], recipe: str) -> None:
-    names = _names(argument_classes)
+def _check_names(settings: Iterable[str], known: Collection[str], where: str) -> None:
     for name in settings:
-        if name not in names:
-            alike = difflib.get_close_matches(name, names, n=3)
-            hint = f"did you mean {' or '.join(alike)}?" if alike else "--help lists what there is"
-            raise ValueError(f"{recipe}: this script has no setting {name!r}; {hint}")
+        if name not in known:
+            alike = difflib.get_close_matches(name, known, n=3)
+            hint = f"did you mean {' or '.join(alike)}?" if alike else f"there are {', '.join(sorted(known))}"
+            raise ValueError(f"{where}: there is no setting {name!r}; {hint}")
+
+
+def json_settings(option: str, text: str | None, known: Collection[str]) -> dict[str, Any]:
+    """Settings that a recipe gives as a mapping, and the command line as JSON.
+
+    Args:
+        option: what they are given for, without dashes.
+        text: the JSON; `None` is as good as an empty object.
+        known: names of the settings there are.
+
+    Raises:
+        ValueError: if the text is no JSON object, or a setting is unknown.
+    """
+    try:
+        settings = json.loads(text or "{}")
+    except json.JSONDecodeError as error:
+        raise ValueError(f"--{option} is no JSON: {error}; it reads {text}") from error
+    if not isinstance(settings, dict):
+        raise ValueError(f'--{option} is no JSON object, such as {{"name": 1}}; it reads {text}')
+    _check_names(settings, known, f"--{option}")
+    return settings
 
 
 def recipe_file(arguments: Sequence[str] | None = None) -> str | None:

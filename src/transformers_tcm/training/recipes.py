@@ -1,11 +1,11 @@
 """What the training scripts share: annotated photos to train on, and checks of what is in them."""
 
-import json
+import inspect
 import logging
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,12 @@ from ..data.photometric import PhotometricJitter
 from ..data.rendering.rows import RenderedRows
 from ..data.word_crops import load_word_crops
 from ..images import load_image
+from .recipe_files import json_settings
 
 __all__ = [
     "PhotoArguments",
     "few_shot_subset",
+    "photometric_jitter",
     "stop_evaluation",
     "unreadable_words",
     "words_of_rows",
@@ -88,6 +90,11 @@ def few_shot_subset(count: int, share: float, seed: int = 0) -> list[int]:
         raise ValueError(f"--few_shot is a share of the training photos, above 0 and at most 1; got {share}")
     order = np.random.default_rng(seed).permutation(count)
     return sorted(order[: max(round(share * count), 1)].tolist())
+
+
+def photometric_jitter(option: str, text: str | None) -> PhotometricJitter:
+    """The `PhotometricJitter` that an option gives as JSON; ValueError for settings that it does not have."""
+    return PhotometricJitter(**json_settings(option, text, [field.name for field in fields(PhotometricJitter)]))
 
 
 def _not_empty(rows: Any, path: str) -> Any:
@@ -200,6 +207,18 @@ class PhotoArguments:
         },
     )
 
+    def __post_init__(self) -> None:
+        for name in ("word_height_range", "base_edges", "copy_paste_heights"):
+            if (pair := getattr(self, name)) is not None and len(pair) != 2:
+                raise ValueError(f"--{name} takes two numbers, got {pair}")
+        if not 0 < self.few_shot <= 1:
+            raise ValueError(f"--few_shot is a share of the photos, above 0 and at most 1; got {self.few_shot}")
+        if self.eval_list and not self.eval_images:
+            raise ValueError(
+                "--eval_list holds photos of the folder --eval_images; name it, also where nothing is evaluated, or "
+                "they would be trained on"
+            )
+
     @property
     def has_photos(self) -> bool:
         """Whether there are photos to train on, rendered ones included."""
@@ -233,7 +252,7 @@ class PhotoArguments:
 
     def _augmentation(self, sources: list[Any]) -> TextAugmentation:
         heights, edges = self.word_height_range, self.base_edges
-        jitter = PhotometricJitter(**json.loads(self.photometric or "{}"))
+        jitter = photometric_jitter("photometric", self.photometric)
         return TextAugmentation(
             crop_size=(self.crop_size, self.crop_size),
             scale_range=(self.min_scale, self.max_scale),
@@ -264,7 +283,8 @@ class PhotoArguments:
             sources.append(self._decoded(rows, False))
         sources += [self._public(name) for name in self.train_sets]
         if self.train_rendered is not None:
-            sources.append(RenderedRows(**json.loads(self.train_rendered)))
+            names = inspect.signature(RenderedRows).parameters
+            sources.append(RenderedRows(**json_settings("train_rendered", self.train_rendered, names)))
         if not sources:
             raise ValueError(
                 "nothing to train on: give --train_images and --train_annotations, --train_jsonl, --dataset_name, "
@@ -291,11 +311,6 @@ class PhotoArguments:
 
     def _held_out(self, images: str) -> str | None:
         """The list of photos of a training folder that are evaluated on."""
-        if self.eval_list and not self.eval_images:
-            raise ValueError(
-                "--eval_list holds photos of the folder --eval_images; name it, also where nothing is evaluated, or "
-                "they would be trained on"
-            )
         evaluated = bool(self.eval_images) and Path(images).resolve() == Path(str(self.eval_images)).resolve()
         return self.eval_list if evaluated else None
 
