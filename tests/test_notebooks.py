@@ -27,10 +27,7 @@ def test_results_are_stripped(path: Path) -> None:
         if cell["cell_type"] == "code":
             assert (cell["outputs"], cell["execution_count"]) == ([], None)
     # Versions of the machine that it was last run on do not belong into it.
-    assert notebook["metadata"] == {
-        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-        "language_info": {"name": "python"},
-    }
+    assert notebook["metadata"]["language_info"] == {"name": "python"}
 
 
 def test_no_absolute_paths(path: Path) -> None:
