@@ -47,6 +47,41 @@ def test_files_and_overrides(tmp_path: Path, suffix: str) -> None:
     assert options.name == "e"
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.yaml", "numers: [1]", "this script has no setting 'numers'; did you mean numbers"),
+        ("a.yaml", "zzz: 1", "has no setting 'zzz'; --help lists"),
+        ("a.json", '{"numers": [1]}', "no setting 'numers'"),
+        ("a.yaml", "name: a\nname: b", "gives 'name' more than once"),
+        ("a.json", '{"name": "a", "name": "b"}', "gives 'name' more than once"),
+        ("a.yaml", "- name\n- a", "expected settings such as"),
+        ("a.json", "[1]", "expected settings such as"),
+        ("a.yaml", "", "expected settings such as"),
+        ("a.yaml", "numbers: [1,", "is no YAML"),
+        ("a.json", "name: a", "is no JSON"),
+    ],
+)
+def test_recipes_that_cannot_be_meant(tmp_path: Path, name: str, content: str, message: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        parse_recipe(Options, arguments=[str(tmp_path / name)])
+
+
+def test_recipe_that_is_missing() -> None:
+    with pytest.raises(FileNotFoundError, match=r"there is no recipe missing\.yaml"):
+        parse_recipe(Options, arguments=["missing.yaml"])
+
+
+def test_empty_settings_and_dashes(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("name: null\nnumbers: []\nfuse: false")
+    assert parse_recipe(Options, arguments=[str(recipe)]) == (Options(fuse=False),)
+    recipe.write_text("max-steps: 3\noutput_dir: out")
+    [arguments] = parse_recipe(TCMTrainingArguments, arguments=[str(recipe), "--use_cpu"])
+    assert arguments.max_steps == 3
+
+
 def test_command_line_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     assert parse_recipe(Options, arguments=["--name", "a"]) == (Options("a"),)
     assert parse_recipe(Options, arguments=[]) == (Options(),)

@@ -4,15 +4,8 @@ from .ema import ExponentialMovingAverage
 from .initial_weights import load_initial_weights
 from .interruption import StopRequest, last_checkpoint
 from .parameter_groups import freeze_detector, freeze_text_encoder, parameter_groups
-from .recipes import (
-    PhotoArguments,
-    few_shot_subset,
-    parse_recipe,
-    recipe_file,
-    stop_evaluation,
-    unreadable_words,
-    words_of_rows,
-)
+from .recipe_files import parse_recipe, recipe_file
+from .recipes import PhotoArguments, few_shot_subset, stop_evaluation, unreadable_words, words_of_rows
 from .run_folder import RunFolder
 from .scoring import BatchScores, score_batch, score_photos, summarize
 from .screen import describe_run
