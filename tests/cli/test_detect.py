@@ -295,12 +295,11 @@ def test_many_results_are_not_all_named(run: Run) -> None:
     assert last == "6 regions in 6 of 6 images; results in out: 0.json, 1.json, 2.json, 3.json and 2 more"
 
 
-@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["spot", "--help"], ["validate-dataset", "--help"]])
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["spot", "--help"], ["serve", "--help"]])
 def test_help_and_version_do_not_wait_for_torch(arguments: list[str]) -> None:
     code = "import sys; sys.argv[0] = '/bin/transformers-tcm'\n"
-    code += (
-        "from transformers_tcm.cli import main\ntry: main()\nfinally: print({'torch', 'transformers'} & {*sys.modules})"
-    )
+    code += "from transformers_tcm.cli import main\ntry: main()\n"
+    code += "finally: print({'torch', 'transformers', 'fastapi'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("\nset()\n")
 

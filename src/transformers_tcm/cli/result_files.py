@@ -12,6 +12,7 @@ from PIL import Image
 
 from ..geometry import min_area_quad
 from ..icdar import icdar_line
+from ..results import rounded_to_thousandths
 from ..visualization.drawing import draw_text_instances
 
 __all__ = [
@@ -80,8 +81,7 @@ class ResultWriter:
         Raises:
             OSError: if a file cannot be written.
         """
-        # Thousandths are finer than any pixel or score.
-        rounded = json.loads(json.dumps(detections), parse_float=lambda number: round(float(number), 3))
+        rounded = rounded_to_thousandths(detections)
         name = self.names[path]
         file = self._table(name)
         if self.form == "json":
