@@ -14,10 +14,12 @@ from transformers_tcm.data.collation import TextDetectionCollator
 from transformers_tcm.training import (
     ExponentialMovingAverage,
     TCMTrainer,
+    TCMTrainingArguments,
     freeze_detector,
     freeze_text_encoder,
     parameter_groups,
 )
+from transformers_tcm.training import trainer as trainer_module
 
 
 def trainer(
@@ -232,3 +234,15 @@ def test_throughput_is_logged_with_the_loss(tmp_path: Path) -> None:
     assert len(rates) == 2
     assert min(rates) > 0
     assert not any("images_per_second" in entry for entry in run.state.log_history if "eval_loss" in entry)
+
+
+@pytest.mark.parametrize("emulated", [True, False])
+def test_bfloat16_where_the_processor_computes_with_it(
+    emulated: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    messages: list[str] = []
+    monkeypatch.setattr(trainer_module, "emulates", lambda _: emulated)
+    monkeypatch.setattr(trainer_module.logger, "warning", messages.append)
+    arguments = TCMTrainingArguments(output_dir=str(tmp_path), bf16=True, use_cpu=True)
+    assert arguments.bf16 is not emulated
+    assert len(messages) == emulated

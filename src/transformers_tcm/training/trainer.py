@@ -14,8 +14,10 @@ from transformers import Trainer, TrainerCallback, TrainingArguments, get_schedu
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_callback import ProgressCallback
 from transformers.trainer_utils import speed_metrics
+from transformers.utils import logging
 
 from ..data.collation import TextDetectionCollator
+from ..models.tcm.backends import emulates
 from ..models.tcm.modeling_tcm import TCMDetector
 from .ema import ExponentialMovingAverage
 from .hub import HubTrainer
@@ -27,6 +29,8 @@ from .scoring import BatchScores, score_batch, summarize
 from .screen import TrainingBar
 from .throughput import Throughput
 from .time_limit import TimeLimit
+
+logger = logging.get_logger(__name__)
 
 __all__ = ["TCMTrainer", "TCMTrainingArguments", "create_optimizer", "create_scheduler"]
 
@@ -81,6 +85,9 @@ class TCMTrainingArguments(TrainingArguments):
         self.remove_unused_columns = False
         # Otherwise `bf16` is refused on a machine without an accelerator, although its processor may well know it.
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
+        if self.bf16 and self.use_cpu and emulates(torch.bfloat16):
+            logger.warning("this processor has no instructions for bfloat16, which would slow it down: float32 instead")
+            self.bf16 = False
         super().__post_init__()
 
     @property

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .image_processing_pil_tcm import TCMImageProcessorPil
     from .image_processing_tcm import TCMImageProcessor
 
-__all__ = ["fastest_cpu_dtype", "image_processor_class", "torchvision_works"]
+__all__ = ["emulates", "fastest_cpu_dtype", "image_processor_class", "torchvision_works"]
 
 
 @cache
@@ -54,3 +54,12 @@ def fastest_cpu_dtype() -> "torch.dtype":
 
     capabilities: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return torch.bfloat16 if capabilities.get("avx512_bf16") else torch.float32
+
+
+def emulates(dtype: "torch.dtype") -> bool:
+    """Whether this processor lacks instructions for a half precision, which then takes some 20 times as long."""
+    import torch
+
+    if dtype is torch.bfloat16:
+        return not torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return dtype is torch.float16 and not torch.ops.mkldnn._is_mkldnn_fp16_supported()

@@ -25,7 +25,7 @@ from transformers.utils import ModelOutput, can_return_tuple, logging
 
 from ...saving import WEIGHT_FILES, atomic_write
 from .attention_tcm import TCMAttention, follow_attention_of, key_mask, reduced_tokens
-from .backends import fastest_cpu_dtype
+from .backends import emulates, fastest_cpu_dtype
 from .configuration_tcm import TCMConfig
 from .heads import head_class
 from .heads.base import DetectionHead, HeadInputs
@@ -406,6 +406,15 @@ class TCMModel(TCMPreTrainedModel):
     def _forget_text_embedding(self, *_: object) -> None:
         self._cached_text_embedding = None
 
+    def _warn_of_emulation(self) -> None:
+        """Weights come in the type they are stored in, which not every processor computes with."""
+        if not torch.compiler.is_compiling() and self.device.type == "cpu" and emulates(self.dtype):
+            dtype = str(self.dtype).removeprefix("torch.")
+            logger.warning_once(
+                f"this processor has no instructions for {dtype} and takes some 20 times as long as in float32; load "
+                "with from_pretrained(…, dtype='float32') or call optimize_for_inference()"
+            )
+
     def train(self, mode: bool = True) -> "TCMModel":
         self._forget_text_embedding()
         return super().train(mode)
@@ -501,6 +510,7 @@ class TCMModel(TCMPreTrainedModel):
         output_attentions = wants_attentions(self.config, output_attentions)
         if output_attentions and self.config.prompting == "none":
             raise ValueError("prompting 'none' leaves no attention in the model, so there are no weights to return")
+        self._warn_of_emulation()
         vision = self.backbone(
             pixel_values,
             pixel_mask,
