@@ -35,8 +35,9 @@ demo: $(INSTALLED) ## find and read the text in IMAGE; writes a picture and JSON
 test: $(INSTALLED) ## run the fast tests
 	$(BIN)/python -m pytest -q -m "not slow" $(PYTEST_ARGS)
 
-test-slow: $(INSTALLED) ## run the slow tests of publishing, robustness and the examples
-	$(BIN)/python -m pytest -q -m slow tests/hub tests/robustness tests/examples tests/benchmarks $(PYTEST_ARGS)
+test-slow: $(INSTALLED) ## run the slow tests of publishing, robustness, the service and the examples
+	$(BIN)/python -m pip install -q $(PIP_ARGS) $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e ".[ray]"
+	$(BIN)/python -m pytest -q -m slow tests/hub tests/robustness tests/serving tests/examples tests/benchmarks $(PYTEST_ARGS)
 
 test-all: $(INSTALLED) ## run all tests of the package, then check-package
 	$(BIN)/python -m pytest -q $(PYTEST_ARGS)

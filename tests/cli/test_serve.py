@@ -39,7 +39,7 @@ def served(monkeypatch: pytest.MonkeyPatch) -> list[tuple[FastAPI, str, int]]:
         calls.append((app, host, port))
         announce(f"http://{host}:{port}")
 
-    monkeypatch.setattr("transformers_tcm.serving.run_server", run_server)
+    monkeypatch.setattr("transformers_tcm.serving.server.run_server", run_server)
     return calls
 
 

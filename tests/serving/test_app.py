@@ -15,7 +15,8 @@ from fastapi import HTTPException, Request
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from transformers_tcm.serving import ServiceLimits, create_app
+from transformers_tcm.serving.app import create_app
+from transformers_tcm.serving.limits import ServiceLimits
 from transformers_tcm.serving.uploads import read_upload
 
 SECONDS = 20

@@ -5,7 +5,7 @@ from threading import Event
 
 import pytest
 
-from transformers_tcm.serving import MicroBatcher
+from transformers_tcm.serving.batching import MicroBatcher
 
 SECONDS = 20  # that nothing here takes
 

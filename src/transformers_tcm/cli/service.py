@@ -36,7 +36,9 @@ def load_service(
             "pip install 'transformers-tcm[serve]'"
         )
     from ..models.bundled import DEFAULT_SPOTTER
-    from ..serving import ROUTES, ServiceLimits, create_app, run_server
+    from ..serving.app import ROUTES, create_app
+    from ..serving.limits import ServiceLimits
+    from ..serving.server import run_server
 
     checked = ServiceLimits(**limits)
     kind = "spotting" if model is None else task_of(model)
