@@ -1,7 +1,6 @@
 """What `run_oriented_detection.py` and `run_oriented_detection_no_trainer.py` share: model, data and schedule of a
 recipe."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,30 +34,25 @@ class ModelArguments(StartArguments):
         default="rotated_fcos", metadata={"help": "rotated_fcos, rotated_atss or rotated_retinanet."}
     )
     prompting: str = field(default="fasttcm", metadata={"help": "fasttcm, tcm or none, of a new model."})
-    config_overrides: str = field(default="{}", metadata={"help": "JSON of configuration settings of a new model."})
-    processor_overrides: str = field(
-        default="{}", metadata={"help": 'JSON of image processor settings, such as {"size": {"longest_edge": 1024}}.'}
-    )
     fuse: bool = field(default=True, metadata={"help": "Save the final FastTCM model without its text tower."})
 
     def load(self, names: list[str]) -> tuple[TCMForOrientedObjectDetection, TCMImageProcessor]:
         """The model for classes of these names, and its image processor."""
         labels = dict(enumerate(names))
-        overrides: dict[str, Any] = json.loads(self.processor_overrides)
+        given, overrides = self.config_settings(), self.processor_settings()
         if self.starts_anew(self.model_name_or_path):
-            settings = {"id2label": labels, **json.loads(self.config_overrides)}
+            settings = {"id2label": labels, **given}
             return self.named_model(TCMForOrientedObjectDetection, settings, overrides, load_clip)
         if self.model_name_or_path is None:
-            settings = {"head_type": self.head_type, "prompting": self.prompting, **json.loads(self.config_overrides)}
+            settings = {"head_type": self.head_type, "prompting": self.prompting, **given}
             config = TCMConfig.from_preset(self.preset, id2label=labels, **settings)
             model = TCMForOrientedObjectDetection(config)
         else:
             model = TCMForOrientedObjectDetection.from_pretrained(
                 self.model_name_or_path,
-                head_type=self.head_type,
-                id2label=labels,
                 dtype="float32",
                 ignore_mismatched_sizes=True,
+                **{"head_type": self.head_type, "id2label": labels, **given},
             )
         return model, TCMImageProcessor(**overrides).for_model(model.config)
 

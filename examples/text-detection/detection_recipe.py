@@ -1,6 +1,5 @@
 """What `run_text_detection.py` and `run_text_detection_no_trainer.py` share: the model of a recipe."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,20 +26,11 @@ class ModelArguments(StartArguments):
         },
     )
     preset: str = field(default="tiny", metadata={"help": "Size of a new model: tiny, small or base."})
-    config_overrides: str = field(
-        default="{}", metadata={"help": 'JSON of configuration settings of a new model, such as {"prompting": "tcm"}.'}
-    )
     initial_weights: str | None = field(
         default=None,
         metadata={
             "help": "Checkpoint whose weights a new model starts with, as far as it has them: a folder, a name on the "
             'Hub, a bundled model, or "bundled".'
-        },
-    )
-    processor_overrides: str = field(
-        default="{}",
-        metadata={
-            "help": 'JSON of image processor settings, such as {"box_threshold": 0.5, "size": {"longest_edge": 1280}}.'
         },
     )
     negative_ratio: float | None = field(
@@ -54,14 +44,13 @@ class ModelArguments(StartArguments):
 
     def load(self) -> tuple[TCMForTextDetection, TCMImageProcessor]:
         """A new model of a preset, or a checkpoint, and its image processor."""
-        overrides = json.loads(self.processor_overrides)
+        settings, overrides = self.config_settings(), self.processor_settings()
         if self.starts_anew(self.model_name_or_path):
-            settings = json.loads(self.config_overrides)
             model, image_processor = self.named_model(TCMForTextDetection, settings, overrides, load_clip)
             self._balanced(model.config)
             return model, image_processor
         if self.model_name_or_path is None:
-            config = TCMConfig.from_preset(self.preset, **json.loads(self.config_overrides))
+            config = TCMConfig.from_preset(self.preset, **settings)
             model = TCMForTextDetection(self._balanced(config))
             if self.initial_weights is not None:
                 load_initial_weights(model, self._path(self.initial_weights))
@@ -69,9 +58,9 @@ class ModelArguments(StartArguments):
         if self.initial_weights is not None:
             raise ValueError("--initial_weights are for a new model, not for --model_name_or_path: give one of them")
         name = self._path(self.model_name_or_path)
-        config = self._balanced(TCMConfig.from_pretrained(name))
+        config = self._balanced(TCMConfig.from_pretrained(name, **settings))
         model = AutoModelForTextDetection.from_pretrained(name, config=config, dtype="float32")
-        return model, TCMImageProcessor.from_pretrained(name, **overrides)
+        return model, TCMImageProcessor.from_pretrained(name, **overrides).for_model(model.config)
 
     @staticmethod
     def _path(name: str) -> str | Path:

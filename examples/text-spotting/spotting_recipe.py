@@ -1,6 +1,5 @@
 """What `run_text_spotting.py` and `run_text_spotting_no_trainer.py` share: the model and the data of one recipe."""
 
-import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -10,13 +9,13 @@ from transformers_tcm import TCMConfig, TCMForTextSpotting, TCMImageProcessor
 from transformers_tcm.conversion.clip import load_clip
 from transformers_tcm.data.collation import TextDetectionCollator
 from transformers_tcm.data.datasets import TextPhotos
-from transformers_tcm.data.photometric import PhotometricJitter
 from transformers_tcm.data.word_crops import MixedDataset, WordCollages, WordPhotos, load_word_crops
 from transformers_tcm.models.tcm.heads import head_class
 from transformers_tcm.training import (
     PhotoArguments,
     StartArguments,
     freeze_detector,
+    photometric_jitter,
     unreadable_words,
     words_of_rows,
 )
@@ -36,16 +35,6 @@ class SpotterArguments(StartArguments):
         },
     )
     preset: str = field(default="tiny", metadata={"help": "Size of a new model: tiny, small or base."})
-    config_overrides: str = field(
-        default="{}",
-        metadata={
-            "help": 'JSON of configuration settings, such as {"recognizer": {"decoder": "attention"}}. A model without '
-            "recogniser gets the default one, unless its head reads, a spotter keeps the settings that are not named."
-        },
-    )
-    processor_overrides: str = field(
-        default="{}", metadata={"help": 'JSON of image processor settings, such as {"size": {"longest_edge": 1280}}.'}
-    )
     train_detection: bool = field(
         default=True, metadata={"help": "Train detection and recognition together; otherwise the recogniser alone."}
     )
@@ -54,7 +43,7 @@ class SpotterArguments(StartArguments):
 
     def load(self) -> tuple[TCMForTextSpotting, TCMImageProcessor]:
         """The model and its image processor."""
-        overrides, processing = json.loads(self.config_overrides), json.loads(self.processor_overrides)
+        overrides, processing = self.config_settings(), self.processor_settings()
         name = self.model_name_or_path
         if self.starts_anew(name):
             return self._prepared(*self.named_model(TCMForTextSpotting, overrides, processing, load_clip))
@@ -154,7 +143,7 @@ def word_collages(
     photos: PhotoArguments, words: WordArguments, image_processor: Any, length: int, seed: int
 ) -> MixedDataset:
     """Square collages of the size of the crops, each of words from one of the lists."""
-    jitter = None if words.word_photometric is None else PhotometricJitter(**json.loads(words.word_photometric))
+    jitter = None if words.word_photometric is None else photometric_jitter("word_photometric", words.word_photometric)
     collages = [
         WordCollages(
             load_word_crops(path),

@@ -4,6 +4,7 @@ import itertools
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -13,9 +14,11 @@ from transformers_tcm import TCMImageProcessor, TextInstances
 from transformers_tcm.data.loaders import save_jsonl
 from transformers_tcm.training import (
     PhotoArguments,
+    StartArguments,
     TCMTrainingArguments,
     few_shot_subset,
     parse_recipe,
+    photometric_jitter,
     stop_evaluation,
     unreadable_words,
     words_of_rows,
@@ -45,6 +48,41 @@ def test_files_and_overrides(tmp_path: Path, suffix: str) -> None:
     assert options == Options("d", [3.0], options.settings, True)
     [options] = parse_recipe(Options, arguments=[str(recipe), "--name=e"])
     assert options.name == "e"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.yaml", "numers: [1]", "there is no setting 'numers'; did you mean numbers"),
+        ("a.yaml", "zzz: 1", "there is no setting 'zzz'; there are"),
+        ("a.json", '{"numers": [1]}', "no setting 'numers'"),
+        ("a.yaml", "name: a\nname: b", "gives 'name' more than once"),
+        ("a.json", '{"name": "a", "name": "b"}', "gives 'name' more than once"),
+        ("a.yaml", "- name\n- a", "expected settings such as"),
+        ("a.json", "[1]", "expected settings such as"),
+        ("a.yaml", "", "expected settings such as"),
+        ("a.yaml", "numbers: [1,", "is no YAML"),
+        ("a.json", "name: a", "is no JSON"),
+    ],
+)
+def test_recipes_that_cannot_be_meant(tmp_path: Path, name: str, content: str, message: str) -> None:
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        parse_recipe(Options, arguments=[str(tmp_path / name)])
+
+
+def test_recipe_that_is_missing() -> None:
+    with pytest.raises(FileNotFoundError, match=r"there is no recipe missing\.yaml"):
+        parse_recipe(Options, arguments=["missing.yaml"])
+
+
+def test_empty_settings_and_dashes(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("name: null\nnumbers: []\nfuse: false")
+    assert parse_recipe(Options, arguments=[str(recipe)]) == (Options(fuse=False),)
+    recipe.write_text("max-steps: 3\noutput_dir: out")
+    [arguments] = parse_recipe(TCMTrainingArguments, arguments=[str(recipe), "--use_cpu"])
+    assert arguments.max_steps == 3
 
 
 def test_command_line_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -276,3 +314,42 @@ def test_words_outside_the_charset_are_counted() -> None:
     assert "charset of 4 characters: '\u51fa' (2), '\u53e3' (1)." in report
     rows = [{"texts": ["a", "b", None], "ignore": [False, True, False]}, {"texts": ["c"], "ignore": [False]}]
     assert list(words_of_rows(rows)) == ["a", "c"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"config_overrides": '{"head_typ": "pan"}'}, "--config_overrides: .* did you mean head_type"),
+        ({"config_overrides": '{"head_type"'}, "--config_overrides is no JSON"),
+        ({"processor_overrides": '{"siz": 3}'}, "--processor_overrides: .* did you mean size"),
+        ({"processor_overrides": "[1]"}, "--processor_overrides is no JSON object"),
+    ],
+)
+def test_overrides_that_cannot_be_meant(arguments: dict[str, str], message: str) -> None:
+    start = StartArguments(**arguments)
+    with pytest.raises(ValueError, match=message):
+        start.config_settings(), start.processor_settings()
+
+
+def test_overrides_of_every_head() -> None:
+    start = StartArguments('{"head_type": "pan"}', '{"max_distance": 3, "unclip_ratio": 1.4, "text_threshold": 0.3}')
+    assert start.config_settings() == {"head_type": "pan"}
+    assert start.processor_settings() == {"max_distance": 3, "unclip_ratio": 1.4, "text_threshold": 0.3}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"word_height_range": [3]}, "--word_height_range takes two numbers"),
+        ({"few_shot": 3}, "--few_shot is a share"),
+        ({"eval_list": "val.txt"}, "name it, also where nothing is evaluated"),
+    ],
+)
+def test_settings_of_photos_that_cannot_be_meant(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PhotoArguments(**arguments)
+
+
+def test_unknown_changes_of_the_photos() -> None:
+    with pytest.raises(ValueError, match=r"--photometric: .* did you mean brightness"):
+        photometric_jitter("photometric", '{"brightnes": 3}')

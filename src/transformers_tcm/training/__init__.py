@@ -4,11 +4,11 @@ from .ema import ExponentialMovingAverage
 from .initial_weights import load_initial_weights
 from .interruption import StopRequest, last_checkpoint
 from .parameter_groups import freeze_detector, freeze_text_encoder, parameter_groups
+from .recipe_files import json_settings, parse_recipe, recipe_file
 from .recipes import (
     PhotoArguments,
     few_shot_subset,
-    parse_recipe,
-    recipe_file,
+    photometric_jitter,
     stop_evaluation,
     unreadable_words,
     words_of_rows,
@@ -38,10 +38,12 @@ __all__ = [
     "few_shot_subset",
     "freeze_detector",
     "freeze_text_encoder",
+    "json_settings",
     "last_checkpoint",
     "load_initial_weights",
     "parameter_groups",
     "parse_recipe",
+    "photometric_jitter",
     "recipe_file",
     "score_batch",
     "score_photos",

@@ -1,18 +1,16 @@
-"""What the training scripts share: recipe files and annotated photos to train on."""
+"""What the training scripts share: annotated photos to train on, and checks of what is in them."""
 
-import argparse
-import json
+import inspect
 import logging
-import sys
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from transformers import HfArgumentParser, IntervalStrategy, TrainingArguments
+from transformers import IntervalStrategy, TrainingArguments
 
 from ..data.augmentation import TextAugmentation
 from ..data.copy_paste import CopyPaste, cut_words, patches_of_words
@@ -23,101 +21,18 @@ from ..data.photometric import PhotometricJitter
 from ..data.rendering.rows import RenderedRows
 from ..data.word_crops import load_word_crops
 from ..images import load_image
-from ..text_files import read_text
+from .recipe_files import json_settings
 
 __all__ = [
     "PhotoArguments",
     "few_shot_subset",
-    "parse_recipe",
-    "recipe_file",
+    "photometric_jitter",
     "stop_evaluation",
     "unreadable_words",
     "words_of_rows",
 ]
 
 logger = logging.getLogger(__name__)
-
-# What `--smoke` makes of a recipe: two steps that show whether the recipe and its data work.
-_SMOKE: dict[str, Any] = {
-    "max_steps": 2,
-    "epochs": None,
-    "crop_size": 96,
-    "per_device_train_batch_size": 2,
-    "gradient_accumulation_steps": 1,
-    "dataloader_num_workers": 0,
-    "bf16": False,
-    "warmup_steps": 0,
-    "logging_steps": 1,
-    "save_strategy": "no",
-}
-
-# Of a recipe, what means nothing, and is refused by torch or transformers, without processes that load the data.
-_OF_WORKERS = ("dataloader_persistent_workers", "dataloader_prefetch_factor")
-
-
-def parse_recipe(*argument_classes: type, arguments: Sequence[str] | None = None) -> tuple[Any, ...]:
-    """Arguments of a script from one YAML or JSON file, if it is named first, then from the command line.
-
-    Args:
-        argument_classes: dataclasses, as `HfArgumentParser` takes them.
-        arguments: in place of those the script was called with.
-
-    Returns:
-        An object of each class.
-    """
-    parser = HfArgumentParser(argument_classes)  # type: ignore[arg-type]
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
-    if recipe_file(arguments) is None:
-        return parser.parse_args_into_dataclasses(arguments)
-    recipe, *overrides = arguments
-    given = {override[2:].split("=")[0].replace("-", "_") for override in overrides if override.startswith("--")}
-    from_recipe: list[str] = []
-    settings = _read_recipe(Path(recipe))
-    if "--smoke" in overrides:
-        settings = {
-            name: value for name, value in (settings | _known(_SMOKE, argument_classes)).items() if value is not None
-        }
-    if _workers(overrides, settings) == 0:
-        settings = {name: value for name, value in settings.items() if name not in _OF_WORKERS}
-    for name, value in settings.items():
-        # An empty list is as good as none.
-        if name not in given and value != []:
-            values = value if isinstance(value, list) else [json.dumps(value) if isinstance(value, dict) else value]
-            from_recipe += [f"--{name}", *map(str, values)]
-    return parser.parse_args_into_dataclasses(from_recipe + overrides)
-
-
-def _known(settings: Mapping[str, Any], argument_classes: Iterable[type]) -> dict[str, Any]:
-    """The settings that one of the classes has."""
-    names = {name for one in argument_classes for name in getattr(one, "__dataclass_fields__", ())}
-    return {name: value for name, value in settings.items() if name in names}
-
-
-def recipe_file(arguments: Sequence[str] | None = None) -> str | None:
-    """The file that `parse_recipe` takes settings from; `None` if the arguments begin with none."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    return arguments[0] if arguments and arguments[0].lower().endswith((".yaml", ".yml", ".json")) else None
-
-
-def _read_recipe(path: Path) -> dict[str, Any]:
-    """Settings of a YAML or JSON file."""
-    text = read_text(path)
-    if path.suffix.lower() == ".json":
-        settings: dict[str, Any] = json.loads(text)
-    else:
-        import yaml
-
-        settings = yaml.safe_load(text)
-    return settings
-
-
-def _workers(overrides: Sequence[str], settings: Mapping[str, Any]) -> int | None:
-    """How many processes load the data, as the command line or the recipe says."""
-    options = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    options.add_argument("--dataloader_num_workers", "--dataloader-num-workers", type=int)
-    given, _ = options.parse_known_args(overrides)
-    workers = given.dataloader_num_workers
-    return settings.get("dataloader_num_workers") if workers is None else workers
 
 
 def stop_evaluation(arguments: TrainingArguments) -> None:
@@ -175,6 +90,11 @@ def few_shot_subset(count: int, share: float, seed: int = 0) -> list[int]:
         raise ValueError(f"--few_shot is a share of the training photos, above 0 and at most 1; got {share}")
     order = np.random.default_rng(seed).permutation(count)
     return sorted(order[: max(round(share * count), 1)].tolist())
+
+
+def photometric_jitter(option: str, text: str | None) -> PhotometricJitter:
+    """The `PhotometricJitter` that an option gives as JSON; ValueError for settings that it does not have."""
+    return PhotometricJitter(**json_settings(option, text, [field.name for field in fields(PhotometricJitter)]))
 
 
 def _not_empty(rows: Any, path: str) -> Any:
@@ -287,6 +207,18 @@ class PhotoArguments:
         },
     )
 
+    def __post_init__(self) -> None:
+        for name in ("word_height_range", "base_edges", "copy_paste_heights"):
+            if (pair := getattr(self, name)) is not None and len(pair) != 2:
+                raise ValueError(f"--{name} takes two numbers, got {pair}")
+        if not 0 < self.few_shot <= 1:
+            raise ValueError(f"--few_shot is a share of the photos, above 0 and at most 1; got {self.few_shot}")
+        if self.eval_list and not self.eval_images:
+            raise ValueError(
+                "--eval_list holds photos of the folder --eval_images; name it, also where nothing is evaluated, or "
+                "they would be trained on"
+            )
+
     @property
     def has_photos(self) -> bool:
         """Whether there are photos to train on, rendered ones included."""
@@ -320,7 +252,7 @@ class PhotoArguments:
 
     def _augmentation(self, sources: list[Any]) -> TextAugmentation:
         heights, edges = self.word_height_range, self.base_edges
-        jitter = PhotometricJitter(**json.loads(self.photometric or "{}"))
+        jitter = photometric_jitter("photometric", self.photometric)
         return TextAugmentation(
             crop_size=(self.crop_size, self.crop_size),
             scale_range=(self.min_scale, self.max_scale),
@@ -351,7 +283,8 @@ class PhotoArguments:
             sources.append(self._decoded(rows, False))
         sources += [self._public(name) for name in self.train_sets]
         if self.train_rendered is not None:
-            sources.append(RenderedRows(**json.loads(self.train_rendered)))
+            names = inspect.signature(RenderedRows).parameters
+            sources.append(RenderedRows(**json_settings("train_rendered", self.train_rendered, names)))
         if not sources:
             raise ValueError(
                 "nothing to train on: give --train_images and --train_annotations, --train_jsonl, --dataset_name, "
@@ -378,11 +311,6 @@ class PhotoArguments:
 
     def _held_out(self, images: str) -> str | None:
         """The list of photos of a training folder that are evaluated on."""
-        if self.eval_list and not self.eval_images:
-            raise ValueError(
-                "--eval_list holds photos of the folder --eval_images; name it, also where nothing is evaluated, or "
-                "they would be trained on"
-            )
         evaluated = bool(self.eval_images) and Path(images).resolve() == Path(str(self.eval_images)).resolve()
         return self.eval_list if evaluated else None
 

@@ -66,7 +66,7 @@ def describe_run(
     lines = {
         "model": _model(model, start),
         "recipe": _recipe(arguments, recipe),
-        "train on": _data(train_data),
+        "train on": _data(train_data) + ("" if arguments.do_train else "; not trained, as --do_train is not given"),
         "evaluate on": _data(eval_data) + ("" if eval_data is None else f", {_when(arguments, 'eval')}"),
         "computer": _computer(arguments),
         "output": f"{Path(str(arguments.output_dir))}, a checkpoint {_when(arguments, 'save')}",

@@ -1,12 +1,14 @@
 """What a training starts from: a published row, CLIP's weights, or the smallest model that can be."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar, get_type_hints
 
 from ..models.tcm.backends import image_processor_class
 from ..models.tcm.configuration_tcm import TCMConfig
+from ..models.tcm.heads import HEADS, head_class
 from ..models.tcm.modeling_tcm import TCMDetector
+from .recipe_files import json_settings
 
 __all__ = ["StartArguments"]
 
@@ -19,6 +21,19 @@ _SMOKE_EDGE = 128
 class StartArguments:
     """Where configuration and weights of a new model come from, for all training scripts."""
 
+    config_overrides: str = field(
+        default="{}",
+        metadata={
+            "help": 'JSON of configuration settings, such as {"prompting": "tcm"} or {"recognizer": {"decoder": '
+            '"attention"}}. A head of another kind than that of the checkpoint starts anew.'
+        },
+    )
+    processor_overrides: str = field(
+        default="{}",
+        metadata={
+            "help": 'JSON of image processor settings, such as {"box_threshold": 0.5, "size": {"longest_edge": 1280}}.'
+        },
+    )
     config_name: str | None = field(
         default=None,
         metadata={"help": "Folder with the configuration and the image processor of a new model, as in hub_configs."},
@@ -37,6 +52,16 @@ class StartArguments:
             "full size with --clip."
         },
     )
+
+    def config_settings(self) -> dict[str, Any]:
+        """`config_overrides`; ValueError for no JSON, or what `TCMConfig` does not have."""
+        return json_settings("config_overrides", self.config_overrides, [field.name for field in fields(TCMConfig)])
+
+    def processor_settings(self) -> dict[str, Any]:
+        """`processor_overrides`; ValueError for no JSON, or what no image processor of this package has."""
+        own = get_type_hints(image_processor_class().valid_kwargs)
+        decoding = {field.name for name in HEADS for field in fields(head_class(name).decoding_class)}
+        return json_settings("processor_overrides", self.processor_overrides, own.keys() | decoding)
 
     def starts_anew(self, checkpoint: str | None) -> bool:
         """Whether the model is new and its configuration is named; not so with a checkpoint to go on from.

@@ -82,6 +82,8 @@ class TCMTrainingArguments(TrainingArguments):
             )
         if self.max_seconds is not None and self.max_seconds <= 0:
             raise ValueError(f"--max_seconds has to be positive, got {self.max_seconds}")
+        if self.per_device_train_batch_size < 1:
+            raise ValueError(f"--per_device_train_batch_size is at least 1, got {self.per_device_train_batch_size}")
         self.remove_unused_columns = False
         # Otherwise `bf16` is refused on a machine without an accelerator, although its processor may well know it.
         self.use_cpu = self.use_cpu or not torch.accelerator.is_available()
