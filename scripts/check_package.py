@@ -43,7 +43,7 @@ with warnings.catch_warnings(record=True) as caught:
     try:
         import transformers_tcm
         print(transformers_tcm.TCMImageProcessor.__name__)
-    except ModuleNotFoundError as error:
+    except (ImportError, RuntimeError) as error:
         print(error, *(warning.message for warning in caught))
 """
 

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from docs_pages import PAGES
 
+import transformers_tcm
 from transformers_tcm.data.known_datasets import KNOWN_DATASETS
 from transformers_tcm.models.tcm.heads import base
 
@@ -46,3 +48,12 @@ def test_names_of_the_contract_exist() -> None:
 def test_the_page_of_data_sets_has_all_of_them() -> None:
     page = (ROOT / "docs" / "data_sets.md").read_text(encoding="utf-8")
     assert re.findall(r"^\| `([\w-]+)`", page, re.MULTILINE) == list(KNOWN_DATASETS)
+
+
+def test_the_version_is_the_same_wherever_it_stands() -> None:
+    version = transformers_tcm.__version__
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"] == version
+    newest = re.findall(r"^## \[(\d[^\]]*)\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)[0]
+    assert newest == version
+    wheels = [re.findall(r"transformers_tcm-([\d.]+)-py3", (ROOT / page).read_text(encoding="utf-8")) for page in PAGES]
+    assert {name for names in wheels for name in names} == {version}

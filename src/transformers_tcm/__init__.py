@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .models.tcm.modeling_tcm_oriented import TCMForOrientedObjectDetection
     from .models.tcm.modeling_tcm_spotting import TCMForTextSpotting
     from .pipelines import (
+        OnnxOrientedObjectDetector,
         OnnxTextDetector,
         OnnxTextSpotter,
         OrientedObjectDetectionPipeline,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
         TextSpottingPipeline,
     )
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "AutoModelForOrientedObjectDetection",
@@ -41,6 +42,7 @@ __all__ = [
     "AutoModelForTextSpotting",
     "Instances",
     "Lexicon",
+    "OnnxOrientedObjectDetector",
     "OnnxTextDetector",
     "OnnxTextSpotter",
     "OrientedInstances",
@@ -71,6 +73,7 @@ _MODULE_OF = {
     "AutoModelForTextSpotting": "models.auto",
     "Instances": "instances",
     "Lexicon": "lexicon",
+    "OnnxOrientedObjectDetector": "pipelines",
     "OnnxTextDetector": "pipelines",
     "OnnxTextSpotter": "pipelines",
     "OrientedInstances": "instances",

@@ -113,22 +113,47 @@ def settings_of(*classes: type) -> Mapping[str, object]:
     return {field.name: getattr(kind(), field.name) for kind in classes for field in fields(kind)}
 
 
-@pytest.mark.parametrize("name", ["dbnet", "pan", "fcenet", "abcnet", "sequence_readers"])
-def test_tables_have_the_settings_and_their_defaults(name: str) -> None:
-    page = (ROOT / "docs" / f"{name}.md").read_text(encoding="utf-8")
-    if name == "sequence_readers":
-        expected = settings_of(recognizer_class("ctc").config_class)
-        assert len(expected.pop("charset")) == 95
-        page = page.replace("| `charset` |", "")
-    else:
-        head = head_class(name)
-        expected = settings_of(head.config_class, head.decoding_class)
-    rows = re.findall(r"^\| `(\w+)` \| `(.+?)` \|", page, re.MULTILINE)
-    assert {row[0] for row in rows} == set(expected)
+# The classes whose settings a page has tables of, and names that stand in another table or have no short default.
+HEAD_PAGES = {"dbnet": "dbnet", "pan": "pan", "fcenet": "fcenet", "abcnet": "abcnet", "testr": "testr"}
+HEAD_PAGES |= {"deepsolo": "deepsolo", "oriented": "rotated_fcos"}
+SEQUENCE = recognizer_class("ctc").config_class
+
+
+def classes_of_head(name: str) -> tuple[type, type]:
+    return head_class(name).config_class, head_class(name).decoding_class
+
+
+@pytest.mark.parametrize(
+    ("page", "classes", "elsewhere"),
+    [
+        *((page, classes_of_head(head), {"charset"}) for page, head in HEAD_PAGES.items()),
+        ("sequence_readers", (SEQUENCE,), {"charset"}),
+        ("abinet", (recognizer_class("abinet").config_class,), set(settings_of(SEQUENCE))),
+        (
+            "mask_textspotter",
+            (*classes_of_head("spn"), recognizer_class("masked").config_class),
+            set(settings_of(SEQUENCE)),
+        ),
+    ],
+)
+def test_tables_have_the_settings_and_their_defaults(page: str, classes: tuple[type, ...], elsewhere: set[str]) -> None:
+    text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    expected = {name: default for name, default in settings_of(*classes).items() if name not in elsewhere}
+    rows = [row for row in re.findall(r"^\| `(\w+)` \| `(.+?)` \|", text, re.MULTILINE) if row[0] not in elsewhere]
+    assert {name for name, _ in rows} == set(expected)
     for setting, default in rows:
         assert yaml.safe_load(default.replace("(", "[").replace(")", "]")) == yaml.safe_load(
             str(expected[setting]).replace("(", "[").replace(")", "]")
         ), setting
+
+
+@pytest.mark.parametrize("page", [*HEAD_PAGES, "sequence_readers", "abinet", "mask_textspotter"])
+def test_pages_of_heads_and_recognisers_have_a_picture_settings_and_figures(page: str) -> None:
+    text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    assert re.search(r"!\[.+\]\(images/heads/\w+\.(png|jpg|svg)\)", text)
+    assert "## Settings" in text
+    assert "ublished" in text
+    assert "not reproduced here" in text or "no trained model" in text.lower()
 
 
 def test_the_site_is_built_in_ci_and_published_by_the_same_target() -> None:

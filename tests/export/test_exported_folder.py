@@ -1,5 +1,6 @@
 """An exported folder: what is in it, and that it finds and reads as the weights do."""
 
+import dataclasses
 import json
 import shutil
 import sys
@@ -23,6 +24,8 @@ from transformers_tcm import (
 )
 from transformers_tcm.cli import app
 from transformers_tcm.export import export_model
+from transformers_tcm.export import folder as exported_folder_module
+from transformers_tcm.export.folder import FORMS
 from transformers_tcm.export.graphs import parts_of, prepared
 from transformers_tcm.export.onnx_graphs import SIZES, TOLERANCE, largest_difference, need_packages
 from transformers_tcm.export.openvino_graphs import to_openvino
@@ -204,6 +207,16 @@ def test_openvino_in_int8_finds_the_same(exported_folder, photo, tmp_path):
     detector = quantised(tmp_path / "openvino", tmp_path / "int8", quantize_openvino, "detector.xml", photo)
     assert "FakeQuantize" in (tmp_path / "int8" / "detector.xml").read_text(encoding="utf-8")
     assert len(detector(photo)) == len(OnnxTextDetector(exported_folder)(photo)) > 0
+
+
+def test_graphs_that_do_not_compute_all_sizes_are_errors_that_name_what_can_be_exported(spotter, tmp_path, monkeypatch):
+    def refuse(path: Path) -> OnnxRuntimeGraph:
+        raise RuntimeError("Non-zero status code\nand more")
+
+    monkeypatch.setattr(exported_folder_module, "write_onnx", lambda part, folder: folder / f"{part.name}.onnx")
+    form = dataclasses.replace(FORMS["onnx"], open=refuse)
+    with pytest.raises(ValueError, match=r"detector in ONNX, .* all sizes: Non-zero status code. .* the heads dbnet,"):
+        exported_folder_module._write(parts_of(prepared(spotter))[0], tmp_path, form)
 
 
 def test_unknown_forms_are_refused(spotter, tmp_path):

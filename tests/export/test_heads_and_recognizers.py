@@ -1,38 +1,49 @@
-"""Detectors as graphs of ONNX, with the heads that the export is checked for, and compiled without graph breaks."""
+"""Heads and recognisers that the export is checked for as graphs of ONNX; detectors compiled without graph breaks."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from tiny_heads import HEAD_CONFIGS
+from tiny_heads import HEAD_CONFIGS, RECOGNIZER_CONFIGS
 from tiny_settings import SETTINGS
 
-from transformers_tcm import TCMConfig, TCMForOrientedObjectDetection, TCMForTextDetection
+from transformers_tcm import TCMConfig, TCMForOrientedObjectDetection, TCMForTextDetection, TCMForTextSpotting
 from transformers_tcm.export.graphs import Part, parts_of, prepared
-from transformers_tcm.export.onnx_graphs import TOLERANCE, largest_difference, write_onnx
+from transformers_tcm.export.onnx_graphs import SIZES, TOLERANCE, largest_difference, write_onnx
 from transformers_tcm.models.tcm.exported_tcm import OnnxRuntimeGraph
 from transformers_tcm.models.tcm.heads import HEADS, head_class
 from transformers_tcm.models.tcm.modeling_tcm import TCMDetector
 
 
-def made(head: str) -> TCMDetector:
-    """A tiny detector in evaluation mode."""
+def made(head: str, **settings: Any) -> TCMDetector:
+    """A tiny model in evaluation mode."""
     torch.manual_seed(0)
-    config = TCMConfig(**{**SETTINGS, "head_type": head, "head_config": HEAD_CONFIGS[head]})
+    config = TCMConfig(**{**SETTINGS, "head_type": head, "head_config": HEAD_CONFIGS[head], **settings})
     oriented = head_class(head).task == "oriented"
-    return (TCMForOrientedObjectDetection if oriented else TCMForTextDetection)(config).eval()
+    text_class = TCMForTextSpotting if config.is_spotter else TCMForTextDetection
+    return (TCMForOrientedObjectDetection if oriented else text_class)(config).eval()
 
 
 def difference_of(part: Part, folder: Path) -> float:
+    pytest.importorskip("onnxruntime")
     return largest_difference(part, OnnxRuntimeGraph(write_onnx(part, folder)))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("head", ["dbnet", "pan", "fcenet", "spn"])
 def test_heads_agree_with_torch_at_five_sizes(head, tmp_path):
-    pytest.importorskip("onnxruntime")
+    assert len(SIZES) == 5
     (detector,) = parts_of(prepared(made(head)))
     assert difference_of(detector, tmp_path) <= TOLERANCE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("decoder", RECOGNIZER_CONFIGS)
+def test_recognizers_agree_with_torch_for_five_numbers_of_words(decoder, tmp_path):
+    model = made("dbnet", recognizer={"decoder": decoder, **RECOGNIZER_CONFIGS[decoder]})
+    _, recognizer = parts_of(prepared(model))
+    assert difference_of(recognizer, tmp_path) <= TOLERANCE
 
 
 @pytest.mark.slow

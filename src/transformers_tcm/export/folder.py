@@ -14,7 +14,7 @@ from ..models.tcm.exported_tcm import DETECTOR, Graph, OnnxRuntimeGraph, OpenVIN
 from ..models.tcm.modeling_tcm import TCMDetector
 from ..saving import atomic_write
 from .graphs import Part, parts_of, prepared
-from .onnx_graphs import OPSET, TOLERANCE, largest_difference, need_packages, write_onnx
+from .onnx_graphs import OPSET, REMEDY, TOLERANCE, largest_difference, need_packages, write_onnx
 from .openvino_graphs import to_openvino
 from .quantization import calibration_inputs, quantize_onnx, quantize_openvino
 
@@ -125,7 +125,13 @@ def export_model(
 
 def _write(part: Part, folder: Path, form: Form) -> float:
     """Write a part; how far it is off."""
-    difference = largest_difference(part, form.open(form.convert(write_onnx(part, folder))))
+    path = form.convert(write_onnx(part, folder))
+    try:
+        difference = largest_difference(part, form.open(path))
+    except Exception as error:  # engines have their own, for graphs that only fit the size they were traced at
+        raise ValueError(
+            f"the {part.name} in {form.title} does not compute all sizes: {str(error).splitlines()[0]}. {REMEDY}"
+        ) from error
     if difference > TOLERANCE:
         raise ValueError(
             f"the {part.name} in {form.title} differs from torch by {difference:.1e}, more than {TOLERANCE}; report it "

@@ -14,11 +14,16 @@ import torch
 from ..models.tcm.exported_tcm import DETECTOR, Graph
 from .graphs import Part, Tensors
 
-__all__ = ["OPSET", "SIZES", "TOLERANCE", "largest_difference", "need_packages", "silence", "write_onnx"]
+__all__ = ["OPSET", "REMEDY", "SIZES", "TOLERANCE", "largest_difference", "need_packages", "silence", "write_onnx"]
 
 OPSET = 18
 # Largest difference of an output, or where its values exceed 1 of a share of the largest.
 TOLERANCE = 1e-4
+# What the tests export, for those whose model is not among it.
+REMEDY = (
+    "Use the checkpoint with torch, or a model that can be exported: the heads dbnet, pan, fcenet and spn, "
+    "the prompting fasttcm, any recogniser"
+)
 # Images, height and width that graphs are compared at.
 SIZES = ((1, 64, 64), (2, 96, 160), (1, 224, 224), (3, 32, 256), (1, 320, 96))
 WORDS = (1, 2, 8, 17, 33)
@@ -47,7 +52,7 @@ def write_onnx(part: Part, folder: Path) -> Path:
         except (torch._dynamo.exc.UserError, torch.onnx.errors.OnnxExporterError) as error:
             raise ValueError(
                 f"torch {torch.__version__} cannot export the {part.name} for any size: {str(error).splitlines()[0]}. "
-                "Use the checkpoint with torch, or report it with its config.json"
+                f"{REMEDY}"
             ) from error
         assert program is not None  # of the exporter by dynamo
         path = folder / f"{part.name}.onnx"

@@ -19,12 +19,13 @@ from ..models.tcm.configuration_tcm import TCMConfig
 from ..models.tcm.exported_tcm import is_exported, load_exported
 from ..models.tcm.heads import head_class
 from ..saving import WEIGHT_FILES
-from .exported import OnnxTextDetector, OnnxTextSpotter
+from .exported import OnnxOrientedObjectDetector, OnnxTextDetector, OnnxTextSpotter
 from .oriented_object_detection import OrientedObjectDetectionPipeline
 from .text_detection import TextDetectionPipeline
 from .text_spotting import TextSpottingPipeline
 
 __all__ = [
+    "OnnxOrientedObjectDetector",
     "OnnxTextDetector",
     "OnnxTextSpotter",
     "OrientedObjectDetectionPipeline",

@@ -5,10 +5,11 @@ from typing import Any
 
 from ..models.tcm.exported_tcm import load_exported
 from ..models.tcm.image_processing_pil_tcm import TCMImageProcessorPil
+from .oriented_object_detection import OrientedObjectDetectionPipeline
 from .text_detection import TextDetectionPipeline
 from .text_spotting import TextSpottingPipeline
 
-__all__ = ["OnnxTextDetector", "OnnxTextSpotter"]
+__all__ = ["OnnxOrientedObjectDetector", "OnnxTextDetector", "OnnxTextSpotter"]
 
 
 class OnnxTextDetector(TextDetectionPipeline):
@@ -43,3 +44,7 @@ class OnnxTextDetector(TextDetectionPipeline):
 
 class OnnxTextSpotter(OnnxTextDetector, TextSpottingPipeline):
     """Finds and reads text with an exported spotter; used as `OnnxTextDetector`, called as `TextSpottingPipeline`."""
+
+
+class OnnxOrientedObjectDetector(OnnxTextDetector, OrientedObjectDetectionPipeline):
+    """Finds oriented objects with an exported model; called as `OrientedObjectDetectionPipeline`."""
