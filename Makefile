@@ -35,8 +35,10 @@ demo: $(INSTALLED) ## find and read the text in IMAGE; writes a picture and JSON
 test: $(INSTALLED) ## run the fast tests
 	$(BIN)/python -m pytest -q -m "not slow" $(PYTEST_ARGS)
 
-test-slow: $(INSTALLED) ## run the slow tests of publishing, robustness, examples, documentation and notebooks
-	$(BIN)/python -m pytest -q -m slow tests/hub tests/robustness tests/examples tests/benchmarks tests/docs tests/test_notebooks.py $(PYTEST_ARGS)
+test-slow: $(INSTALLED) ## run the slow tests of publishing, robustness, service, examples, documentation and notebooks
+	$(BIN)/python -m pip install -q $(PIP_ARGS) $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e ".[ray]"
+	$(BIN)/python -m pytest -q -m slow tests/hub tests/robustness tests/serving tests/examples tests/benchmarks tests/docs \
+		tests/test_notebooks.py $(PYTEST_ARGS)
 
 test-all: $(INSTALLED) ## run all tests of the package, then check-package
 	$(BIN)/python -m pytest -q $(PYTEST_ARGS)

@@ -8,7 +8,7 @@ import transformers_tcm
 
 PACKAGE = Path(transformers_tcm.__file__).parent
 MIDDLE = {"data", "evaluation", "visualization"}
-TOP = {"pipelines", "training", "conversion", "export", "hub"}
+TOP = {"pipelines", "training", "conversion", "export", "hub", "serving"}
 MAY_KNOW = {
     **{part: {"ground"} for part in MIDDLE},
     **{part: {"ground", "models", *MIDDLE} for part in TOP},

@@ -80,7 +80,7 @@ def test_version_of_the_installation_is_that_of_the_package():
     assert metadata.version("transformers-tcm") == transformers_tcm.__version__
 
 
-@pytest.mark.parametrize("extra", ["", "train", "onnx", "openvino", "demo", "notebooks", "test", "dev"])
+@pytest.mark.parametrize("extra", ["", "train", "onnx", "openvino", "demo", "serve", "notebooks", "test", "dev"])
 def test_no_requirement_pulls_in_torchvision(extra):
     names = required_names("transformers-tcm", frozenset({extra}))
     assert {"torch", "transformers", "shapely"} <= names

@@ -21,6 +21,7 @@ __all__ = [
     "MAX_PIXELS",
     "MAX_PIXELS_VARIABLE",
     "ImageSource",
+    "TooManyPixelsError",
     "find_file",
     "image_suffixes",
     "is_image_name",
@@ -56,6 +57,10 @@ _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):", re.IGNORECASE)
 _CHANNELS = (1, 3, 4)
 # Shorter texts are names of files.
 _SHORTEST_BASE64 = 64
+
+
+class TooManyPixelsError(ValueError):
+    """An image that claims more pixels than are allowed."""
 
 
 def max_pixels() -> int:
@@ -114,11 +119,11 @@ def subfolders_with_images(folder: str | os.PathLike[str]) -> list[Path]:
     return [path for path in folders if any(is_image_name(file) for file in path.iterdir())]
 
 
-def load_image(source: ImageSource, timeout: float | None = None) -> Image.Image:
+def load_image(source: ImageSource, timeout: float | None = None, pixel_limit: int | None = None) -> Image.Image:
     """Read a picture as 8-bit RGB, turned upright as its EXIF orientation asks.
 
     Transparency is composited on white, 16-bit samples are scaled to 8 bits, of an animation the first frame is taken.
-    The size that a file claims is held against `max_pixels` before anything is decoded.
+    The size that a file claims is held against the limit before anything is decoded.
 
     Args:
         source: a path, an address (`http:`, `https:`, `file:`, `data:`), the bytes of an image file (also a
@@ -127,23 +132,25 @@ def load_image(source: ImageSource, timeout: float | None = None) -> Image.Image
             shape (H, W), (H, W, C) or (C, H, W) with 1, 3 or 4 channels C that is uint8, uint16, bool, float in [0, 1],
             or of other integers in [0, 255].
         timeout: seconds to wait for a URL; `None` waits as long as the system does.
+        pixel_limit: the most pixels it may have; `None` is that of `max_pixels`.
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: naming the source, if it is empty, no image, damaged, too large, or an array of another kind.
+        TooManyPixelsError: a ValueError, if it is too large.
+        ValueError: naming the source, if it is empty, no image, damaged, or an array of another kind.
         TypeError: if `source` is none of the above.
     """
     if hasattr(source, "detach") and hasattr(source, "cpu"):
         source = _array_of_tensor(source)
     if isinstance(source, np.ndarray):
-        return _to_rgb(_from_array(source))
+        return _to_rgb(_from_array(source, pixel_limit))
     if isinstance(source, Image.Image):
-        return _upright_rgb(source, getattr(source, "filename", "") or "the given PIL image")
+        return _upright_rgb(source, getattr(source, "filename", "") or "the given PIL image", pixel_limit)
     if isinstance(source, Mapping):
-        return load_image(_stored(source), timeout)
+        return load_image(_stored(source), timeout, pixel_limit)
     name, file = _open(source, timeout)
     with file:
-        return _decode(name, file)
+        return _decode(name, file, pixel_limit)
 
 
 def _stored(row: Mapping[str, Any]) -> Any:
@@ -286,14 +293,14 @@ def _download(url: str, timeout: float | None) -> IO[bytes]:
         raise ValueError(f"{url}: download failed: {error}") from error
 
 
-def _decode(name: str, file: IO[bytes]) -> Image.Image:
+def _decode(name: str, file: IO[bytes], pixel_limit: int | None) -> Image.Image:
     if not file.read(1):
         raise ValueError(f"{name}: empty file; expected an image")
     file.seek(0)
     try:
         image = Image.open(file)
     except Image.DecompressionBombError as error:
-        raise ValueError(
+        raise TooManyPixelsError(
             f"{name}: more pixels than Pillow reads: {error}; for a file to be trusted, raise "
             f"PIL.Image.MAX_IMAGE_PIXELS and the environment variable {MAX_PIXELS_VARIABLE}"
         ) from error
@@ -304,15 +311,15 @@ def _decode(name: str, file: IO[bytes]) -> Image.Image:
     # Damaged data makes Pillow's decoders raise anything from SyntaxError to struct.error.
     except Exception as error:
         raise ValueError(f"{name}: cannot read this image: {error}") from error
-    return _upright_rgb(image, name)
+    return _upright_rgb(image, name, pixel_limit)
 
 
 def _is_heif(start: bytes) -> bool:
     return start[4:8] == b"ftyp" and b"avif" not in start and any(brand in start[8:] for brand in _HEIF_BRANDS)
 
 
-def _upright_rgb(image: Image.Image, name: str) -> Image.Image:
-    _check_size(image.width, image.height, name)
+def _upright_rgb(image: Image.Image, name: str, pixel_limit: int | None) -> Image.Image:
+    _check_size(image.width, image.height, name, pixel_limit)
     if image.format in _DRAWN_BY_PROGRAMS:
         raise ValueError(f"{name}: {image.format} files hold drawing commands; convert it to PNG or JPEG first")
     try:
@@ -322,14 +329,13 @@ def _upright_rgb(image: Image.Image, name: str) -> Image.Image:
         raise ValueError(f"{name}: cannot read this image: {error}") from error
 
 
-def _check_size(width: int, height: int, name: str) -> None:
+def _check_size(width: int, height: int, name: str, pixel_limit: int | None) -> None:
     if width == 0 or height == 0:
         raise ValueError(f"{name}: {width} x {height} pixels; expected at least 1 x 1")
-    if width * height > (most := max_pixels()):
-        raise ValueError(
-            f"{name}: {width} x {height} pixels; no more than {most:,} pixels are allowed (the environment variable "
-            f"{MAX_PIXELS_VARIABLE} sets the limit)"
-        )
+    most = max_pixels() if pixel_limit is None else pixel_limit
+    if width * height > most:
+        remedy = f" (the environment variable {MAX_PIXELS_VARIABLE} sets the limit)" if pixel_limit is None else ""
+        raise TooManyPixelsError(f"{name}: {width} x {height} pixels; no more than {most:,} pixels are allowed{remedy}")
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
@@ -371,7 +377,7 @@ def _array_of_tensor(tensor: Any) -> np.ndarray:
     return array
 
 
-def _from_array(array: np.ndarray) -> Image.Image:
+def _from_array(array: np.ndarray, pixel_limit: int | None) -> Image.Image:
     name = f"array of shape {array.shape} and dtype {array.dtype}"
     if array.ndim == 4:
         raise ValueError(f"{name}: a batch; give a list of its images")
@@ -381,7 +387,7 @@ def _from_array(array: np.ndarray) -> Image.Image:
         raise ValueError(
             f"{name}: expected an image of shape (H, W), or (H, W, C) or (C, H, W) with 1, 3 or 4 channels C"
         )
-    _check_size(array.shape[1], array.shape[0], name)
+    _check_size(array.shape[1], array.shape[0], name, pixel_limit)
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
     if array.dtype == np.uint16:

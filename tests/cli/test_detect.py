@@ -296,12 +296,20 @@ def test_many_results_are_not_all_named(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--version"], ["--help"], ["demo", "--help"], ["spot", "--help"], ["validate-dataset", "--help"]]
+    "arguments",
+    [
+        ["--version"],
+        ["--help"],
+        ["demo", "--help"],
+        ["serve", "--help"],
+        ["spot", "--help"],
+        ["validate-dataset", "--help"],
+    ],
 )
 def test_help_and_version_do_not_wait_for_torch(arguments: list[str]) -> None:
     code = "import sys; sys.argv[0] = '/bin/transformers-tcm'\n"
     code += "from transformers_tcm.cli import main\ntry: main()\n"
-    code += "finally: print({'gradio', 'torch', 'transformers'} & {*sys.modules})"
+    code += "finally: print({'fastapi', 'gradio', 'torch', 'transformers'} & {*sys.modules})"
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True)
     assert done.stdout.endswith("\nset()\n")
 

@@ -20,6 +20,7 @@ TESTED = {**dict.fromkeys(README_PAGES, "tests/test_readme.py"), "docs/own_photo
 # Blocks that are run elsewhere, by their beginning.
 RUN_ELSEWHERE = {
     "transformers-tcm demo": "tests/demo/test_browser.py",
+    "transformers-tcm serve": "tests/serving/test_server.py",
     "from transformers_tcm import AutoModelForTextSpotting, TCMImageProcessor": "tests/models/tcm/test_loading.py",
     "transformers-tcm split-dota DOTA/images": "tests/examples/test_oriented_docs.py",
     "from transformers_tcm.data.known_datasets import load_text_dataset": "tests/data/test_known_datasets.py",
@@ -28,7 +29,7 @@ RUN_ELSEWHERE = {
 # Commands and blocks that nobody can run in a test, by their beginning, with the reason.
 NOT_RUN = {
     "installs packages, which takes a package index; scripts/check_package.py does it": (
-        "python3 -m venv", "source", "pip install", "make ",
+        "python3 -m venv", "source", "pip install", "make ", "docker ",
     ),
     "trains or measures for minutes to days; tests/examples and tests/benchmarks run the scripts in small": (
         "python examples/", "python run_", "python benchmarks/", "python ../../benchmarks/",

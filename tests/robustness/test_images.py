@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from transformers_tcm import TCMImageProcessor
-from transformers_tcm.images import MAX_PIXELS, MAX_PIXELS_VARIABLE, load_image, max_pixels
+from transformers_tcm.images import MAX_PIXELS, MAX_PIXELS_VARIABLE, TooManyPixelsError, load_image, max_pixels
 from transformers_tcm.pipelines import TextDetectionPipeline
 
 SIZE = {"longest_edge": 64}
@@ -199,3 +199,13 @@ def test_damaged_files_are_read_or_refused_by_name(suffix: str, changes: list[tu
     except ValueError as error:
         message = str(error)
     assert mode == "RGB" or message.startswith("the given bytes: ")
+
+
+def test_a_limit_of_pixels_for_one_call() -> None:
+    picture = Image.new("RGB", (20, 10))
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    for source in (picture, np.asarray(picture), file.getvalue(), {"bytes": file.getvalue()}):
+        assert load_image(source, pixel_limit=200).size == (20, 10)
+        with pytest.raises(TooManyPixelsError, match=r"20 x 10 pixels; no more than 199 pixels are allowed$"):
+            load_image(source, pixel_limit=199)

@@ -25,6 +25,7 @@ from .export import export
 from .labels import import_labels, validate_dataset
 from .oriented import detect_objects, evaluate_objects, merge_dota, split_dota
 from .result_files import DetectionFormat, ResultWriter, SpottingFormat
+from .service import load_service
 from .support import (
     find_images,
     load_pipeline,
@@ -240,6 +241,71 @@ def spot(
         failures += run_on_images(spotter, writer, quiet)
     if failures:
         raise typer.Exit(1)
+
+
+@app.command()
+def serve(
+    model: Annotated[
+        str | None, typer.Option(help="Folder or Hub name of a detector or spotter. [default: the bundled spotter]")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 is all of this machine.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes one that is free.")] = 8000,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images that are computed together at most.")] = 8,
+    queue: Annotated[int, typer.Option(min=1, help="Requests at a time; further ones are refused with 429.")] = 32,
+    max_bytes: Annotated[int, typer.Option(min=1, help="Largest request; beyond that 413.")] = 20_000_000,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Largest image, width x height; 413.")] = 40_000_000,
+    lexicon: LexiconFile = None,
+    lexicon_rule: Rule = None,
+    max_distance: MaxDistance = None,
+    text_threshold: TextThreshold = None,
+    language_model: LanguageModel = True,
+    size: Size = None,
+    threshold: Threshold = None,
+    box_threshold: BoxThreshold = None,
+    unclip_ratio: UnclipRatio = None,
+    min_size: MinSize = None,
+    polygon: Polygon = None,
+    decoding: Decoding = None,
+    tile: Tile = None,
+    device: Device = None,
+    dtype: Annotated[
+        Literal["float32", "bfloat16", "float16"] | None,
+        typer.Option(help="What the model computes with. [default: the fastest there is]"),
+    ] = None,
+    backend: Backend = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Warnings and errors only.")] = False,
+) -> None:
+    """Serve a model over HTTP: images are posted, JSON comes back.
+
+    \b
+      POST /spot     (of a spotter) the words in an image: image, width, height and instances as `spot` writes them
+      POST /detect   (of a detector) the same without words, as `detect` writes them
+      GET  /healthz  200 while images are read
+      GET  /metrics  for Prometheus
+      GET  /docs     these, to try them
+
+    An image is the body of the request or the file of a form, never an address. Requests that arrive while others are
+    computed are computed together. What is refused says why: 413 too many bytes or pixels, 415 and 422 no image, 429
+    too many requests at the moment.
+
+    SIGTERM and Ctrl-C end the service after the requests it has accepted are answered. It has no passwords and no
+    encryption: a proxy in front of it has. Needs the packages of transformers-tcm[serve].
+
+    \b
+    Examples:
+      transformers-tcm serve
+      transformers-tcm serve --model my_detector --box-threshold 0.6 --port 9000
+      curl --data-binary @photo.jpg http://127.0.0.1:8000/spot
+      curl -F image=@photo.jpg http://127.0.0.1:8000/spot
+    """
+    settings: dict[str, Any] = {"size": size, "threshold": threshold, "box_threshold": box_threshold}
+    settings |= {"unclip_ratio": unclip_ratio, "min_size": min_size, "polygon": polygon, "tile": tile}
+    with usage_errors():
+        settings |= parse_decoding(decoding or []) | {"backend": backend}
+        settings |= reading_settings(text_threshold, lexicon, lexicon_rule, max_distance, language_model)
+        limits = {"queue": queue, "max_bytes": max_bytes, "max_pixels": max_pixels}
+        run = load_service(model, device, dtype, settings, limits, batch_size)
+        run(host, port, quiet)
 
 
 @app.command()
