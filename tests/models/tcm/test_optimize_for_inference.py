@@ -63,6 +63,16 @@ def test_fastest_type_is_that_of_the_processor(monkeypatch):
         assert made().optimize_for_inference().dtype == fastest
 
 
+@pytest.mark.parametrize(("dtype", "warned"), [(torch.bfloat16, True), (torch.float16, True), (torch.float32, False)])
+def test_half_precision_that_the_processor_only_emulates_is_pointed_out(dtype, warned, monkeypatch):
+    messages: list[str] = []
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_fp16_supported", lambda: False)
+    monkeypatch.setattr(modeling_tcm.logger, "warning_once", messages.append)
+    probabilities(made().to(dtype))
+    assert [("dtype='float32'" in message) for message in messages] == [True] * warned
+
+
 def test_text_tower_and_norms_are_computed_once(monkeypatch):
     model = made().optimize_for_inference(dtype=None)
     probabilities(model)
