@@ -1,12 +1,25 @@
 """`optimize_for_inference`: outputs stay, and so does everything that training and saving need."""
 
+import os
+from pathlib import Path
+
 import pytest
 import torch
 from tiny_settings import READER, SETTINGS
 
-from transformers_tcm import TCMConfig, TCMForTextDetection, TCMForTextSpotting
+from transformers_tcm import (
+    TCMConfig,
+    TCMForTextDetection,
+    TCMForTextSpotting,
+    TCMImageProcessorPil,
+    bundled_model_path,
+    load_image,
+)
 from transformers_tcm.models.tcm import modeling_tcm
 from transformers_tcm.models.tcm.layers_tcm import TCMConvNorm
+
+# `TCM_PHOTOS=folder` takes the first 20 photos there.
+PHOTOS = sorted(Path(os.environ.get("TCM_PHOTOS", Path(__file__).parents[3] / "examples/images")).glob("*.jpg"))[:20]
 
 
 def made(**settings) -> TCMForTextDetection:
@@ -100,3 +113,18 @@ def test_spotters_read_the_same():
         after = model.optimize_for_inference(dtype=None).recognize(images, points, torch.zeros(1, dtype=torch.int64))
     assert [word.text for word in before] == [word.text for word in after]
     assert before[0].score == pytest.approx(after[0].score, abs=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("photo", PHOTOS, ids=lambda path: path.stem)
+def test_bundled_detector_sees_the_same_in_photos(photo):
+    folder = bundled_model_path("fasttcm-dbnet-tiny")
+    processor = TCMImageProcessorPil.from_pretrained(folder)
+    batch = processor(load_image(photo), size={"longest_edge": 640})
+    inputs = {name: batch[name] for name in ("pixel_values", "pixel_mask")}
+    model = TCMForTextDetection.from_pretrained(folder, dtype=torch.float32)
+    with torch.no_grad():
+        before = model(**inputs).head_output.prob_map
+        found = model.optimize_for_inference(dtype=None)(**inputs).head_output.prob_map
+    assert before.max() > 0.9
+    torch.testing.assert_close(found, before, atol=1e-4, rtol=0)
