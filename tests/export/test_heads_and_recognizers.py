@@ -11,7 +11,8 @@ from tiny_settings import SETTINGS
 from transformers_tcm import TCMConfig, TCMForOrientedObjectDetection, TCMForTextDetection, TCMForTextSpotting
 from transformers_tcm.export.graphs import Part, parts_of, prepared
 from transformers_tcm.export.onnx_graphs import SIZES, TOLERANCE, largest_difference, write_onnx
-from transformers_tcm.models.tcm.exported_tcm import OnnxRuntimeGraph
+from transformers_tcm.export.openvino_graphs import to_openvino
+from transformers_tcm.models.tcm.exported_tcm import OnnxRuntimeGraph, OpenVINOGraph
 from transformers_tcm.models.tcm.heads import HEADS, head_class
 from transformers_tcm.models.tcm.modeling_tcm import TCMDetector
 
@@ -31,11 +32,28 @@ def difference_of(part: Part, folder: Path) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("head", ["dbnet", "pan", "fcenet", "spn"])
+@pytest.mark.parametrize("head", [name for name in HEADS if not head_class(name).reads])
 def test_heads_agree_with_torch_at_five_sizes(head, tmp_path):
     assert len(SIZES) == 5
     (detector,) = parts_of(prepared(made(head)))
     assert difference_of(detector, tmp_path) <= TOLERANCE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prompting", ["tcm", "none"])
+def test_prompting_agrees_with_torch_at_five_sizes(prompting, tmp_path):
+    (detector,) = parts_of(prepared(made("dbnet", prompting=prompting)))
+    assert difference_of(detector, tmp_path) <= TOLERANCE
+
+
+@pytest.mark.slow
+def test_averaged_keys_agree_in_openvino(tmp_path):
+    """Also where a map is narrower than the window of the average."""
+    pytest.importorskip("openvino")
+    vision = {**SETTINGS["vision_config"], "sr_ratio": 2}
+    (detector,) = parts_of(prepared(made("dbnet", vision_config=vision)))
+    graph = OpenVINOGraph(to_openvino(write_onnx(detector, tmp_path)), INFERENCE_PRECISION_HINT="f32")
+    assert largest_difference(detector, graph) <= TOLERANCE
 
 
 @pytest.mark.slow

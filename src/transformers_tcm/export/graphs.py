@@ -27,9 +27,11 @@ __all__ = [
 ]
 
 # Of an image while a graph is traced: both sides differ, and neither is the grid of CLIP.
-TRACED_SIZE = (96, 160)
+TRACED_SIZE = (160, 288)
 STRIDE = 32
-MOST_STEPS = 512  # of either side, in strides
+# Of either side, in strides. From the least on levels of stride 128 have two rows; torch takes a single one for another
+# kind of size. The graphs compute smaller images all the same, and are compared at some.
+LEAST_STEPS, MOST_STEPS = 5, 512
 MOST_IMAGES, MOST_WORDS = 1024, 65536
 Tensors = dict[str, torch.Tensor]
 
@@ -176,7 +178,7 @@ def _detector(model: TCMDetector) -> Part:
         "pixel_mask": torch.ones(2, height, width, dtype=torch.int64),
     }
     images = torch.export.Dim("images", min=1, max=MOST_IMAGES)
-    rows, columns = (STRIDE * torch.export.Dim(name, min=1, max=MOST_STEPS) for name in ("rows", "columns"))
+    rows, columns = (STRIDE * torch.export.Dim(name, min=LEAST_STEPS, max=MOST_STEPS) for name in ("rows", "columns"))
     shapes = {
         "pixel_values": {0: images, 2: rows, 3: columns},
         "pixel_mask": {0: images, 1: rows, 2: columns},

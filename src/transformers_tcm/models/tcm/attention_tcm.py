@@ -63,15 +63,17 @@ def reduced_tokens(
         return tokens, valid
     maps = tokens.transpose(1, 2).unflatten(2, grid)  # (B, hw, D) -> (B, D, h, w)
     if valid is None:
-        return _averaged(maps, ratio).flatten(2).transpose(1, 2), None
+        averages = functional.avg_pool2d(maps, ratio, ceil_mode=True, count_include_pad=False)
+        return averages.flatten(2).transpose(1, 2), None
     weights = valid.unflatten(1, grid)[:, None].to(maps.dtype)  # (B, hw) -> (B, 1, h, w)
-    share = _averaged(weights, ratio)
-    averages = _averaged(maps * weights, ratio) / share.clamp(min=torch.finfo(share.dtype).tiny)
+    share = _averaged_with_zeros(weights, ratio)
+    averages = _averaged_with_zeros(maps * weights, ratio) / share.clamp(min=torch.finfo(share.dtype).tiny)
     return averages.flatten(2).transpose(1, 2), share.flatten(1) > 0
 
 
-def _averaged(maps: torch.Tensor, ratio: int) -> torch.Tensor:
-    return functional.avg_pool2d(maps, ratio, ceil_mode=True, count_include_pad=False)
+def _averaged_with_zeros(maps: torch.Tensor, ratio: int) -> torch.Tensor:
+    """Averages of windows, those at the border filled up with zeros: OpenVINO computes no window larger than a map."""
+    return functional.avg_pool2d(functional.pad(maps, (0, ratio - 1, 0, ratio - 1)), ratio)
 
 
 class AttentionInterface:

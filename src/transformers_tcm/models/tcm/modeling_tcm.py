@@ -539,8 +539,8 @@ class TCMModel(TCMPreTrainedModel):
         text = prompted.to(local.dtype)
         if self.config.prompting == "fasttcm" and self.config.matching:
             text = self._match(text, vision.global_embedding)
-        elif len(text) < len(local):
-            text = text.expand(len(local), -1, -1)  # (1, K, C) -> (B, K, C)
+        else:
+            text = text.expand(local.shape[0], -1, -1)  # (1 or B, K, C) -> (B, K, C)
         grid = vision.local_embedding.shape[-2:]
         visual_prompt = self._prompt_locally(local, text, grid, valid)
         refined = self._refine(text, vision.global_embedding, local, valid)

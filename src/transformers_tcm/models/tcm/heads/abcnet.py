@@ -318,7 +318,8 @@ def _flat(maps: torch.Tensor) -> torch.Tensor:
 def _locations(height: int, width: int, stride: int, device: torch.device) -> torch.Tensor:
     """Centres (height x width, 2) of a level's cells as x, y in pixels, row by row."""
     y, x = ((torch.arange(size, device=device) + 0.5) * stride for size in (height, width))
-    return torch.cartesian_prod(y, x).flip(-1)
+    # No `cartesian_prod`, which makes constants of sizes that are free in an exported graph.
+    return torch.stack([x.expand(height, width), y[:, None].expand(height, width)], dim=-1).flatten(0, 1)
 
 
 def _mask_at(locations: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
