@@ -459,12 +459,14 @@ def assert_same_objects(
 ) -> None:
     boxes, scores, labels = found
     expected = tensors[f"{prefix}.boxes"] * torch.tensor([scale, scale, scale, scale, 1.0])
+    expected_scores, expected_labels = tensors[f"{prefix}.scores"], tensors[f"{prefix}.labels"].long()
     assert len(boxes) == len(expected)
-    mine = scores.argsort(descending=True, stable=True)
-    theirs = tensors[f"{prefix}.scores"].argsort(descending=True, stable=True)
-    torch.testing.assert_close(scores[mine], tensors[f"{prefix}.scores"][theirs], rtol=0, atol=1e-6)
-    assert torch.equal(labels[mine], tensors[f"{prefix}.labels"][theirs].long())
-    assert rotated_iou(boxes[mine], expected[theirs]).min() > 0.999
+    torch.testing.assert_close(scores.sort()[0], expected_scores.sort()[0], rtol=0, atol=1e-6)
+    # Objects of nearly equal scores come in an order that depends on the processor: each has to be among its peers.
+    peers = (scores[:, None] - expected_scores).abs() <= 1e-6
+    mine, theirs = (peers & (labels[:, None] == expected_labels)).nonzero(as_tuple=True)
+    same = rotated_iou(boxes[mine], expected[theirs]) > 0.999
+    assert len(mine[same].unique()) == len(theirs[same].unique()) == len(boxes)
 
 
 def test_initial_weights_follow_the_reference(figures: dict[str, Any]) -> None:
