@@ -1,6 +1,7 @@
 """A tiny spotter without training: it takes bright pixels for text and reads where they are."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from PIL import Image
 from tiny_settings import READER, SETTINGS
 
-from transformers_tcm import TCMConfig, TCMForTextSpotting
+from transformers_tcm import TCMConfig, TCMForTextSpotting, TCMImageProcessorPil
 from transformers_tcm.models.tcm.heads.dbnet import DBNetDecoding, DBNetHead, DBNetOutput
 from transformers_tcm.models.tcm.modeling_tcm_spotting import TCMTextSpottingOutput
 from transformers_tcm.models.tcm.post_processing_tcm import instances_of_images
@@ -17,6 +18,14 @@ from transformers_tcm.models.tcm.recognition.reading import PRINTABLE_ASCII
 
 def tiny_spotter_config(**recognizer: Any) -> TCMConfig:
     return TCMConfig(**SETTINGS, fused=True, recognizer={**READER, **recognizer})
+
+
+def save_wordy_spotter(folder: Path, most: int) -> None:
+    """Save a spotter that finds up to `most` words in noise, and its image processor."""
+    torch.manual_seed(0)
+    TCMForTextSpotting(tiny_spotter_config()).save_pretrained(folder)
+    found = {"threshold": 0.5, "box_threshold": 0.0, "min_size": 1, "text_threshold": 0.0, "max_candidates": most}
+    TCMImageProcessorPil(size={"longest_edge": 96}, **found).save_pretrained(folder)
 
 
 def upright(x_min: float, y_min: float, x_max: float, y_max: float) -> np.ndarray:

@@ -6,11 +6,10 @@ Arguments come from the command line or from one YAML or JSON file, which furthe
     python run_language_model.py recipes/language_model.yaml --model_name_or_path runs/9 --words english.txt …
 """
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +20,9 @@ from torch.utils.data import Dataset
 from transformers import Trainer, set_seed
 
 from transformers_tcm import TCMConfig, TCMForTextSpotting, TCMImageProcessor
+from transformers_tcm.models.tcm.recognition.language_model import LanguageModelConfig
 from transformers_tcm.models.tcm.recognition.reading import char_classes
-from transformers_tcm.training import TCMTrainingArguments, parse_recipe
+from transformers_tcm.training import TCMTrainingArguments, json_settings, parse_recipe
 
 
 @dataclass
@@ -53,7 +53,8 @@ class LanguageArguments:
         config = TCMConfig.from_pretrained(name)
         if not config.is_spotter:
             raise ValueError(f"{self.model_name_or_path} is a detector; run_text_spotting.py trains a recogniser on it")
-        settings = json.loads(self.language_model)
+        known = [field.name for field in fields(LanguageModelConfig)]
+        settings = json_settings("language_model", self.language_model, known)
         model = TCMForTextSpotting.from_pretrained(name, config=config, dtype="float32")
         part, reader = ("head_config", model.head) if model.recognizer is None else ("recognizer", model.recognizer)
         if settings or reader.spelling is None:

@@ -14,17 +14,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 from PIL import Image
-from spotting_fakes import tiny_spotter_config
+from spotting_fakes import save_wordy_spotter
 
-from transformers_tcm import TCMForTextSpotting, TCMImageProcessorPil
 from transformers_tcm.serving.reading import PhotoReader
 
 FOLDER = Path(__file__).parents[2] / "examples" / "batch-inference"
 PHOTOS, BAD = 300, ("photo_017.png", "photo_150.png", "photo_299.png")
-# A random model finds something nearly everywhere with these.
-FINDS_MUCH = {"threshold": 0.5, "box_threshold": 0.0, "min_size": 1, "text_threshold": 0.0, "max_candidates": 2}
 # Kills its process at two parts, once each: before it has begun and after the file was written.
 MORTAL = """
 import os, signal, sys
@@ -143,10 +139,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("model")
-    TCMForTextSpotting(tiny_spotter_config()).save_pretrained(folder)
-    TCMImageProcessorPil(size={"longest_edge": 96}, **FINDS_MUCH).save_pretrained(folder)
+    save_wordy_spotter(folder, most=2)
     return folder
 
 

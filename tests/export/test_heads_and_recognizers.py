@@ -3,12 +3,23 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny_heads import HEAD_CONFIGS, RECOGNIZER_CONFIGS
 from tiny_settings import SETTINGS
+from transformers import pipeline
 
-from transformers_tcm import TCMConfig, TCMForOrientedObjectDetection, TCMForTextDetection, TCMForTextSpotting
+from transformers_tcm import (
+    OnnxOrientedObjectDetector,
+    TCMConfig,
+    TCMForOrientedObjectDetection,
+    TCMForTextDetection,
+    TCMForTextSpotting,
+    TCMImageProcessorPil,
+)
+from transformers_tcm.export import export_model
 from transformers_tcm.export.graphs import Part, parts_of, prepared
 from transformers_tcm.export.onnx_graphs import SIZES, TOLERANCE, largest_difference, write_onnx
 from transformers_tcm.export.openvino_graphs import to_openvino
@@ -37,6 +48,28 @@ def test_heads_agree_with_torch_at_five_sizes(head, tmp_path):
     assert len(SIZES) == 5
     (detector,) = parts_of(prepared(made(head)))
     assert difference_of(detector, tmp_path) <= TOLERANCE
+
+
+@pytest.mark.slow
+def test_oriented_objects_are_found_as_with_torch(tmp_path):
+    pytest.importorskip("onnxruntime")
+    model = made("rotated_fcos", id2label={0: "ship", 1: "plane"})
+    processor = TCMImageProcessorPil(size={"longest_edge": 192}).for_model(model.config)
+    export_model(model, processor, tmp_path / "exported")
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (96, 192, 3), np.uint8))
+    pipe = pipeline("oriented-object-detection", model=model, image_processor=processor)
+    expected, found = (
+        detector(image, threshold=0.0) for detector in (pipe, OnnxOrientedObjectDetector(tmp_path / "exported"))
+    )
+    assert len(found) == len(expected) > 100
+    # Those of nearly equal scores come in any order.
+    values = [
+        np.array([[item["label"] == "ship", item["score"], *np.ravel(item["polygon"])] for item in items[:100]])
+        for items in (found, expected)
+    ]
+    distances = np.abs(values[0][:, None] - values[1]).max(axis=-1)  # (100, 100)
+    assert distances.min(axis=1).max() < 0.05
+    assert distances.min(axis=0).max() < 0.05
 
 
 @pytest.mark.slow

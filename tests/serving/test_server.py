@@ -22,11 +22,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from spotting_fakes import tiny_spotter_config
-
-from transformers_tcm import TCMForTextSpotting, TCMImageProcessorPil
+from spotting_fakes import save_wordy_spotter
 
 pytestmark = [
     pytest.mark.slow,
@@ -38,8 +35,6 @@ LOAD_SECONDS = float(os.environ.get("TRANSFORMERS_TCM_LOAD_SECONDS", "60"))
 PATIENCE = 120
 # The console script, whichever environment has it.
 SCRIPT = "import sys; sys.argv[0] = 'transformers-tcm'; from transformers_tcm.cli import main; main()"
-# A random model finds something nearly everywhere with these.
-FINDS_MUCH = {"threshold": 0.5, "box_threshold": 0.0, "min_size": 1, "text_threshold": 0.0, "max_candidates": 3}
 
 
 class Served(NamedTuple):
@@ -73,10 +68,8 @@ Serve = Callable[..., Served]
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("model")
-    TCMForTextSpotting(tiny_spotter_config()).save_pretrained(folder)
-    TCMImageProcessorPil(size={"longest_edge": 96}, **FINDS_MUCH).save_pretrained(folder)
+    save_wordy_spotter(folder, most=3)
     return folder
 
 

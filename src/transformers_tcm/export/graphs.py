@@ -163,11 +163,12 @@ def parts_of(model: TCMDetector) -> list[Part]:
     parts = [_detector(model)]
     if recognizer is not None:
         parts.append(_recognizer(recognizer, model))
-    language_model = (recognizer or model.head).language_model
-    if language_model is not None:
-        contexts = torch.zeros(3, language_model.settings.context, dtype=torch.int64)
-        many = {"contexts": {0: torch.export.Dim("contexts", min=1, max=MOST_WORDS)}}
-        parts.append(Part(LANGUAGE_MODEL, LanguageModelGraph(language_model), {"contexts": contexts}, many))
+        if recognizer.language_model is not None:
+            contexts = torch.zeros(3, recognizer.language_model.settings.context, dtype=torch.int64)
+            many = {"contexts": {0: torch.export.Dim("contexts", min=1, max=MOST_WORDS)}}
+            parts.append(
+                Part(LANGUAGE_MODEL, LanguageModelGraph(recognizer.language_model), {"contexts": contexts}, many)
+            )
     return parts
 
 

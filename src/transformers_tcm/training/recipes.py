@@ -211,8 +211,7 @@ class PhotoArguments:
         for name in ("word_height_range", "base_edges", "copy_paste_heights"):
             if (pair := getattr(self, name)) is not None and len(pair) != 2:
                 raise ValueError(f"--{name} takes two numbers, got {pair}")
-        if not 0 < self.few_shot <= 1:
-            raise ValueError(f"--few_shot is a share of the photos, above 0 and at most 1; got {self.few_shot}")
+        few_shot_subset(1, self.few_shot)  # refuses what is no share
         if self.eval_list and not self.eval_images:
             raise ValueError(
                 "--eval_list holds photos of the folder --eval_images; name it, also where nothing is evaluated, or "

@@ -57,7 +57,7 @@ def fastest_cpu_dtype() -> "torch.dtype":
 
 
 def emulates(dtype: "torch.dtype") -> bool:
-    """Whether this processor lacks instructions for a half precision, which then takes some 20 times as long."""
+    """Whether torch has no kernels of this processor for a half precision, which then takes some 20 times as long."""
     import torch
 
     if dtype is torch.bfloat16:

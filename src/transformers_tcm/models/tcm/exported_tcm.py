@@ -20,6 +20,7 @@ from .heads import head_class
 from .modeling_tcm import TCMDetector, TCMForTextDetection, TCMModelOutput, TCMPreTrainedModel
 from .modeling_tcm_oriented import TCMForOrientedObjectDetection
 from .modeling_tcm_spotting import TCMForTextSpotting
+from .recognition.base import Recognizer
 from .recognition.language_model import CharacterLanguageModel, LanguageModelConfig
 
 __all__ = [
@@ -213,14 +214,10 @@ class SameLayer(nn.Module):
 
 
 class GraphLanguageModel(CharacterLanguageModel):
-    """The language model of a recogniser, or of a head that reads, whose network is a graph.
+    """The language model of a recogniser whose network is a graph."""
 
-    Args:
-        settings: of the recogniser or the head.
-        graph: of the language model.
-    """
-
-    def __init__(self, settings: Any, graph: Graph):
+    def __init__(self, recognizer: Recognizer, graph: Graph):
+        settings = recognizer.settings
         with torch.device("meta"):
             super().__init__(LanguageModelConfig(**settings.language_model), settings.charset)
         self.network = GraphLayer(graph, "contexts")
@@ -239,7 +236,6 @@ class GraphHead(nn.Module):
         head = head_class(config.head_type)
         self.settings = config.head_settings
         self.decode, self.decoding_class, self.read = head.decode, head.decoding_class, getattr(head, "read", None)
-        self.language_model: CharacterLanguageModel | None = None
 
 
 class ExportedModel(TCMDetector):
@@ -337,26 +333,20 @@ class ExportedTextSpotting(ExportedModel, TCMForTextSpotting):
 
     def use(self, backend: str | None) -> Self:
         super().use(backend)
-        self.recognizer, graph = None, BACKENDS[self.backend]
-        settings = self.config.recognizer_settings
-        if settings is None:
-            self.head.language_model = self._language_model(self.config.head_settings, graph)
+        self.recognizer = None
+        if self.config.recognizer_settings is None:
             return self
+        graph = BACKENDS[self.backend]
         # Without memory: what is in there is replaced.
         with torch.device("meta"):
             recognizer = self._make_recognizer()
         assert recognizer is not None  # its settings are there
         recognizer.encoder = GraphLayer(self._open(graph, RECOGNIZER), "crops")
         recognizer.decoder = SameLayer()
-        recognizer.language_model = self._language_model(settings, graph)
+        if recognizer.language_model is not None:
+            recognizer.language_model = GraphLanguageModel(recognizer, self._open(graph, LANGUAGE_MODEL))
         self.recognizer = recognizer.eval()
         return self
-
-    def _language_model(self, settings: Any, graph: type[Graph]) -> GraphLanguageModel | None:
-        """Of the settings of a recogniser or a head, `None` where they have none."""
-        if getattr(settings, "language_model", None) is None:
-            return None
-        return GraphLanguageModel(settings, self._open(graph, LANGUAGE_MODEL))
 
     def _features(self, outputs: TCMModelOutput) -> torch.Tensor:
         assert outputs.stem_features is not None  # of the graph of a spotter
