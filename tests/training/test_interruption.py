@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 from training_fakes import Photos, at_forward, detector, random_crops, spotter, state, training_arguments
 
@@ -144,6 +145,29 @@ def test_a_killed_run_repeats_the_steps_since_the_last_checkpoint(
         run_trainer(tmp_path / "broken", crashing_detector, save_steps=2)
     resumed = run_trainer(tmp_path / "broken", noisy_detector, save_steps=2, resume_from_checkpoint="last")
     resumed.assert_equal(whole, from_step=2)
+
+
+@pytest.mark.parametrize("loads", ["resumed", "best"])
+def test_a_checkpoint_with_other_names_of_weights_is_loaded_whole(tmp_path: Path, loads: str) -> None:
+    """Files of spotters pack the projections of the recogniser's attention into one, as `save_pretrained` leaves it."""
+    saved, loaded = (
+        TCMTrainer(
+            spotter(), training_arguments(tmp_path), train_dataset=random_crops(2), image_processor=Photos.processor
+        )
+        for _ in range(2)
+    )
+    for tensor in saved.model.state_dict().values():
+        tensor += 1
+    folder = str(tmp_path / "checkpoint-1")
+    saved.save_model(folder, _internal_call=True)
+    if loads == "resumed":
+        loaded._load_from_checkpoint(folder)
+    else:
+        loaded.state.best_model_checkpoint = folder
+        loaded._load_best_model()
+    assert load_file(Path(folder) / "model.safetensors").keys() != saved.model.state_dict().keys()
+    for name, tensor in saved.model.state_dict().items():
+        assert torch.equal(loaded.model.state_dict()[name], tensor), name
 
 
 def test_last_needs_no_checkpoint(tmp_path: Path) -> None:

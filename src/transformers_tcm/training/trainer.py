@@ -270,13 +270,28 @@ class TCMTrainer(HubTrainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         super()._load_from_checkpoint(resume_from_checkpoint, model)
-        if self.ema is not None:
-            self.ema.load(resume_from_checkpoint)
+        self._load_by_names_of_files(resume_from_checkpoint)
 
     def _load_best_model(self) -> None:
         super()._load_best_model()
-        if self.ema is not None and self.state.best_model_checkpoint is not None:
-            self.ema.load(self.state.best_model_checkpoint)
+        if self.state.best_model_checkpoint is not None:
+            self._load_by_names_of_files(self.state.best_model_checkpoint)
+
+    def _load_by_names_of_files(self, folder: str) -> None:
+        """Load what the trainer of transformers leaves out: renamed weights, and the averages.
+
+        A model that was loaded from a file with other names than its modules' is saved with those again (see
+        `register_checkpoint_conversion_mapping`), which only `from_pretrained` reads.
+        """
+        if isinstance(self.model, TCMDetector) and not self.is_fsdp_enabled:
+            self.model.load_state_dict(type(self.model).from_pretrained(folder).state_dict())
+        if self.ema is not None:
+            self.ema.load(folder)
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        """Names that are missing for the trainer of transformers are found by `_load_by_names_of_files`."""
+        if not isinstance(self.model, TCMDetector):
+            super()._issue_warnings_after_load(load_result)
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the averaged weights; the trainer's own checkpoints keep the raw ones, to resume from."""
