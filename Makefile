@@ -20,6 +20,13 @@ BENCH_ARGS ?=
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
+# The slow suite goes on with the browser where there is one, unless PYTEST_ARGS choose among its other tests.
+define TEST_DEMO
++@if [ -n "$(PYTEST_ARGS)" ]; then echo "The demo is not tested: PYTEST_ARGS is set."; \
+elif command -v chromedriver > /dev/null; then $(MAKE) test-demo; \
+else echo "The demo is not tested: there is no chromedriver. On Debian: apt-get install chromium chromium-driver"; fi
+endef
+
 .DEFAULT_GOAL := help
 .PHONY: help install demo test test-slow test-all test-demo test-hf bench check-package docs lint format clean
 
@@ -35,13 +42,15 @@ demo: $(INSTALLED) ## find and read the text in IMAGE; writes a picture and JSON
 test: $(INSTALLED) ## run the fast tests
 	$(BIN)/python -m pytest -q -m "not slow" $(PYTEST_ARGS)
 
-test-slow: $(INSTALLED) ## run the slow tests of publishing, robustness, service, examples, documentation and notebooks
+test-slow: $(INSTALLED) ## run the slow tests of publishing, robustness, service, examples, documentation, notebooks and demo
 	$(BIN)/python -m pip install -q $(PIP_ARGS) $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e ".[ray]"
 	$(BIN)/python -m pytest -q -m slow tests/hub tests/robustness tests/serving tests/examples tests/benchmarks tests/docs \
 		tests/test_notebooks.py $(PYTEST_ARGS)
+	$(TEST_DEMO)
 
-test-all: $(INSTALLED) ## run all tests of the package, then check-package
+test-all: $(INSTALLED) ## run all tests of the package and its demo, then check-package
 	$(BIN)/python -m pytest -q $(PYTEST_ARGS)
+	$(TEST_DEMO)
 	$(BIN)/python scripts/check_package.py --pip-args="$(PIP_ARGS)"
 
 bench: $(INSTALLED) ## time the bundled models in every engine; BENCH_ARGS="--images … --annotations …" measures on yours
@@ -51,7 +60,7 @@ bench: $(INSTALLED) ## time the bundled models in every engine; BENCH_ARGS="--im
 check-package: $(INSTALLED) ## build wheel and sdist, use them in empty environments; needs a package index
 	$(BIN)/python scripts/check_package.py --pip-args="$(PIP_ARGS)"
 
-test-demo: ## run the tests of the demo in a browser; needs Chromium with its driver
+test-demo: ## run the tests of the demo in a browser, in an environment of its own; needs Chromium with its driver
 	$(PYTHON) -m venv $(VENV)-demo
 	$(VENV)-demo/bin/python -m pip install -q $(PIP_ARGS) $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e ".[demo,test]" "selenium>=4.30"
 	$(VENV)-demo/bin/python -m pytest -q tests/demo $(PYTEST_ARGS)

@@ -13,6 +13,21 @@ from markdown_it import MarkdownIt
 ROOT = Path(__file__).parents[1]
 PAGES = ["README.md", "CONTRIBUTING.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
 
+# Beginnings of blocks and commands that take a model of their reader, or minutes: tests/docs/test_blocks_with_models.py
+# runs them with tiny ones.
+WITH_TINY_MODELS = (
+    "transformers-tcm context my_detector",
+    "transformers-tcm export",
+    "transformers-tcm spot photo.jpg --model exported",
+    "transformers-tcm evaluate --images photos --annotations labels --model int8",
+    "transformers-tcm evaluate --dataset",
+    "transformers-tcm detect-objects test/images",
+    "transformers-tcm merge-dota found --output submission",
+    "from transformers import pipeline\nfrom transformers_tcm import Onnx",
+    'import transformers_tcm\nfrom transformers import pipeline\n\ndetector = pipeline("oriented-object-detection"',
+    "python scripts/push_to_hub.py hub_configs/fasttcm-dbnet-tiny --repo-id org/fasttcm-dbnet --dry-run",
+)
+
 
 class Block(NamedTuple):
     """A code block; `language` is empty for one that is only indented."""

@@ -1,6 +1,9 @@
 """What contributors are told is what there is."""
 
+import os
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,24 @@ def test_pre_commit_runs_what_make_lint_runs() -> None:
     content = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8"))
     [hook] = [hook for repository in content["repos"] for hook in repository["hooks"]]
     assert (hook["entry"], hook["pass_filenames"]) == ("make lint", False)
+
+
+@pytest.mark.parametrize("target", ["test-slow", "test-all"])
+@pytest.mark.parametrize("has_driver", [False, True])
+def test_the_slow_suite_tries_the_demo_in_a_browser_or_says_that_there_is_none(
+    target: str, has_driver: bool, tmp_path: Path
+) -> None:
+    for name in ("make", "sh", "python3"):
+        (tmp_path / name).symlink_to(shutil.which(name))
+    if has_driver:
+        (tmp_path / "chromedriver").touch(mode=0o755)
+    # Recipes that call make are run although nothing else is.
+    done = subprocess.run(
+        ["make", target, "--dry-run"],
+        cwd=ROOT, env={**os.environ, "PATH": str(tmp_path)}, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert ("pytest -q tests/demo" in done.stdout) == has_driver
+    assert ("\nThe demo is not tested: there is no chromedriver" in done.stdout) != has_driver
 
 
 @pytest.mark.parametrize(

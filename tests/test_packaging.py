@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import os
+import runpy
 import subprocess
 import sys
 import tarfile
@@ -78,6 +79,14 @@ def required_names(package: str, extras: frozenset[str]) -> set[str]:
 
 def test_version_of_the_installation_is_that_of_the_package():
     assert metadata.version("transformers-tcm") == transformers_tcm.__version__
+
+
+def test_the_module_is_the_command(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["transformers-tcm", "--version"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("transformers_tcm", run_name="__main__")
+    assert ended.value.code == 0
+    assert transformers_tcm.__version__ in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("extra", ["", "train", "onnx", "openvino", "demo", "serve", "notebooks", "test", "dev"])

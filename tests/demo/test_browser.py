@@ -79,13 +79,17 @@ def wait(condition: Callable[[], Any]) -> Any:
 class Page:
     """The demo in a browser of its own."""
 
-    def __init__(self, address: str, downloads: Path, phone: bool = False):
+    def __init__(self, address: str, downloads: Path, phone: bool = False, camera: Path | None = None):
         from selenium import webdriver
 
         options = webdriver.ChromeOptions()
         options.binary_location = CHROMIUM
         for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1300,1000"):
             options.add_argument(argument)
+        if camera is not None:
+            for argument in ("use-fake-ui", "use-fake-device"):
+                options.add_argument(f"--{argument}-for-media-stream")
+            options.add_argument(f"--use-file-for-fake-video-capture={camera}")
         options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
         if phone:
             metrics = {"width": 390, "height": 844, "pixelRatio": 2, "mobile": True, "touch": True}
@@ -108,6 +112,25 @@ class Page:
     def press(self, label: str) -> None:
         # Tabs are there twice, once for measuring their width.
         wait(lambda: [one for one in self.all("button") if one.is_displayed() and label in one.text])[0].click()
+
+    def tab_to(self, selector: str) -> None:
+        """Press the tab key until that has the focus."""
+        from selenium.webdriver import ActionChains, Keys
+
+        for _ in range(60):
+            ActionChains(self.browser).send_keys(Keys.TAB).perform()
+            focused = self.browser.switch_to.active_element
+            if any(focused == one for one in self.all(selector)):
+                # Whoever uses the keyboard has to see where they are.
+                assert self.browser.execute_script("return arguments[0].matches(':focus-visible')", focused)
+                return
+        raise AssertionError(f"the tab key does not reach {selector}")
+
+    def type(self, *keys: str) -> None:
+        """Press keys, whatever has the focus."""
+        from selenium.webdriver import ActionChains
+
+        ActionChains(self.browser).send_keys(*keys).perform()
 
     def choose(self, name: str) -> None:
         self.one(f"input[type=radio][value='{name}']").click()
@@ -180,6 +203,26 @@ def test_the_keyboard_moves_a_threshold_and_the_words_follow(result: Page) -> No
     wait(lambda: result.words >= before)
 
 
+def test_everything_from_the_example_to_the_download_is_done_with_the_keyboard(page: Page) -> None:
+    from selenium.webdriver import Keys
+
+    page.browser.refresh()
+    page.tab_to(".tcm-photo .gallery-item")
+    page.type(Keys.ENTER)
+    before = wait(lambda: page.words if {"SCHOOL", "PUPPY"} <= page.words else None)
+    page.tab_to("input[type=range][aria-label*='Reading score']")
+    page.type(*[Keys.ARROW_RIGHT] * 7)
+    wait(lambda: page.words < before)
+    page.tab_to("input[type=radio][value='Score map']")
+    drawn = page.picture
+    page.type(Keys.SPACE)
+    wait(lambda: page.picture not in (drawn, ""))
+    already = set(page.downloads.glob("*.json"))
+    page.tab_to(".tcm-result button.md")
+    page.type(Keys.ENTER)
+    wait(lambda: set(page.downloads.glob("*.json")) - already)
+
+
 def test_a_lexicon_leaves_its_words(result: Page) -> None:
     from selenium.webdriver import Keys
 
@@ -230,6 +273,28 @@ def test_the_second_tab_says_that_it_needs_a_model(page: Page) -> None:
     page.press("Oriented objects")
     wait(lambda: "No model for oriented objects is bundled" in page.one("body").text)
     assert "--objects-model" in page.one("body").text
+
+
+def test_the_camera_takes_a_photo_that_can_be_read(address: str, tmp_path: Path) -> None:
+    with Image.open(PHOTO) as photo:
+        write_video(photo.resize((1280, 852)), tmp_path / "scene.y4m")
+    page = Page(address, tmp_path, camera=tmp_path / "scene.y4m")
+    try:
+        page.one("button[aria-label='Capture from camera']").click()
+        page.one(".tcm-photo [title='grant webcam access'] button").click()
+        wait(lambda: page.browser.execute_script("return document.querySelector('.tcm-photo video')?.videoWidth"))
+        wait(lambda: page.all(".tcm-photo [title='capture photo']"))[0].click()
+        wait(lambda: {"SCHOOL", "PUPPY"} <= page.words)  # not mirrored
+    finally:
+        page.browser.quit()
+
+
+def write_video(picture: Image.Image, path: Path) -> None:
+    """What a camera sees that looks at a picture: two frames as YUV4MPEG2, with even sides."""
+    planes = [np.asarray(plane) for plane in picture.convert("YCbCr").split()]
+    frame = planes[0].tobytes() + b"".join(plane[::2, ::2].tobytes() for plane in planes[1:])
+    header = f"YUV4MPEG2 W{picture.width} H{picture.height} F10:1 Ip A1:1 C420jpeg\n".encode()
+    path.write_bytes(header + 2 * (b"FRAME\n" + frame))
 
 
 def test_a_phone_shows_the_result_below_the_photo_without_scrolling_sideways(address: str, tmp_path: Path) -> None:

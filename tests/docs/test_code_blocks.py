@@ -7,7 +7,7 @@ from pathlib import Path
 import PIL.Image
 import pytest
 import typer
-from docs_pages import PAGES, ROOT, Block, blocks_of, commands_of
+from docs_pages import PAGES, ROOT, WITH_TINY_MODELS, Block, blocks_of, commands_of
 from typer.core import TyperGroup
 from typer.testing import CliRunner
 
@@ -17,7 +17,7 @@ from transformers_tcm.cli.app import app
 # Pages whose blocks have tests of their own: what they run, and where.
 README_PAGES = ("README.md", *(f"docs/{name}.md" for name in ("using", "training", "measuring", "converting")))
 TESTED = {**dict.fromkeys(README_PAGES, "tests/test_readme.py"), "docs/own_photos.md": "tests/test_own_photos.py"}
-# Blocks that are run elsewhere, by their beginning.
+# Blocks and commands that are run elsewhere, by their beginning.
 RUN_ELSEWHERE = {
     "transformers-tcm demo": "tests/demo/test_browser.py",
     "transformers-tcm serve": "tests/serving/test_server.py",
@@ -25,6 +25,7 @@ RUN_ELSEWHERE = {
     "transformers-tcm split-dota DOTA/images": "tests/examples/test_oriented_docs.py",
     "from transformers_tcm.data.known_datasets import load_text_dataset": "tests/data/test_known_datasets.py",
     "transformers-tcm datasets /data/text": "tests/cli/test_data_sets.py",
+    **dict.fromkeys(WITH_TINY_MODELS, "tests/docs/test_blocks_with_models.py"),
 }
 # Commands and blocks that nobody can run in a test, by their beginning, with the reason.
 NOT_RUN = {
@@ -37,13 +38,6 @@ NOT_RUN = {
     ),
     "takes weights of others, which are not in the repository; tests/conversion has small ones of the same form": (
         "transformers-tcm convert", "from transformers_tcm.conversion",
-    ),
-    "takes a model that its reader has trained; tests of the command or the pipeline have small ones": (
-        "transformers-tcm context my_detector", "transformers-tcm evaluate --dataset", "transformers-tcm merge-dota",
-        "transformers-tcm evaluate --images", "transformers-tcm detect-objects", "transformers-tcm export",
-        "transformers-tcm spot photo.jpg --model exported",
-        "from transformers import pipeline\nfrom transformers_tcm import Onnx",
-        'import transformers_tcm\nfrom transformers import pipeline\n\ndetector = pipeline("oriented-object-detection"',
     ),
     "publishes to the Hub under the reader's name; tests/hub has a server for that": (
         "hf auth login", "python scripts/push_to_hub.py",
@@ -74,7 +68,7 @@ COMMANDS = [
     for block in SHELL
     if not block.code.startswith(tuple(RUN_ELSEWHERE))
     for command in commands_of(block.code)
-    if not command.startswith(SKIPPED)
+    if not command.startswith((*SKIPPED, *RUN_ELSEWHERE))
 ]
 
 

@@ -34,6 +34,12 @@ _CREDIT = (
 _EXAMPLE = Path(__file__).with_name("street.jpg")
 _WAITING = "Choose a photo."
 
+# Mirrored text cannot be read, and on a phone the scene is before the camera on the back; others take what they have.
+_CAMERA = gr.WebcamOptions(
+    mirror=False,
+    constraints={"video": {"facingMode": "environment", "width": {"ideal": 1920}, "height": {"ideal": 1440}}},
+)
+
 # Settings that the page offers where the model has them: lowest and highest value, step, label and what it means.
 _SLIDERS: dict[str, tuple[float, float, float, str, str]] = {
     "text_threshold": (0, 1, 0.05, "Reading score", "Lowest score of a word that was read."),
@@ -121,8 +127,9 @@ class _Panel:
         with gr.Row(elem_classes="tcm-panel"):
             with gr.Column(elem_classes="tcm-photo"):
                 self.photo = gr.Image(
-                    label="Photo", sources=["upload", "webcam", "clipboard"], type="filepath", height=260, buttons=[]
-                )
+                    label="Photo", sources=["upload", "webcam", "clipboard"], type="filepath", height=260, buttons=[],
+                    webcam_options=_CAMERA,
+                )  # fmt: skip
                 self.photo.preprocess = _uploaded
                 if example is not None:
                     gr.Examples([[str(example)]], [self.photo], label="No photo at hand? Take this one.")
