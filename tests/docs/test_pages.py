@@ -115,7 +115,7 @@ def settings_of(*classes: type) -> Mapping[str, object]:
 
 # The classes whose settings a page has tables of, and names that stand in another table or have no short default.
 HEAD_PAGES = {"dbnet": "dbnet", "pan": "pan", "fcenet": "fcenet", "abcnet": "abcnet", "testr": "testr"}
-HEAD_PAGES |= {"deepsolo": "deepsolo", "oriented": "rotated_fcos"}
+HEAD_PAGES |= {name: name for name in ("deepsolo", "rotated_fcos", "rotated_atss", "rotated_retinanet")}
 SEQUENCE = recognizer_class("ctc").config_class
 
 
