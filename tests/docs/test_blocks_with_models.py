@@ -49,7 +49,8 @@ def steps(page: str) -> Iterator[str]:
         if block.code.startswith(WITH_TINY_MODELS) and block.code.startswith(("from", "import")):
             yield with_tiny_models(block.code)
         else:
-            yield from (with_tiny_models(line) for line in commands_of(block.code) if line.startswith(WITH_TINY_MODELS))
+            lines = (line for line in commands_of(block.code) if line.startswith(WITH_TINY_MODELS))
+            yield from map(with_tiny_models, lines)
 
 
 STEPS = {page: list(dict.fromkeys(steps(page))) for page in PAGES if page not in OF_OTHER_TESTS}
@@ -60,12 +61,13 @@ def folder(reader: Path) -> Path:
     """The reader's, with models, more photos, and public data sets."""
     torch.manual_seed(0)
     save_wordy_spotter(reader / "my_spotter", most=3)
-    for name, model, head in (
-        ("my_detector", TCMForTextDetection(TCMConfig(**SMALLEST)), "dbnet"),
-        ("my_objects", TCMForOrientedObjectDetection(ORIENTED), "rotated_fcos"),
+    found = {"threshold": 0.0, "max_detections": 5}
+    for name, model, settings in (
+        ("my_detector", TCMForTextDetection(TCMConfig(**SMALLEST)), {}),
+        ("my_objects", TCMForOrientedObjectDetection(ORIENTED), {"head_type": "rotated_fcos", **found}),
     ):
         model.save_pretrained(reader / name)
-        TCMImageProcessorPil(head_type=head, size={"longest_edge": 128}).save_pretrained(reader / name)
+        TCMImageProcessorPil(size={"longest_edge": 128}, **settings).save_pretrained(reader / name)
     for path in ("harbor.png", "test/images/P0001.png"):
         (reader / path).parent.mkdir(parents=True, exist_ok=True)
         Image.effect_noise((200, 160), 80).convert("RGB").save(reader / path)

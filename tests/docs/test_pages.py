@@ -127,7 +127,7 @@ def classes_of_head(name: str) -> tuple[type, type]:
     ("page", "classes", "elsewhere"),
     [
         *((page, classes_of_head(head), {"charset"}) for page, head in HEAD_PAGES.items()),
-        ("sequence_readers", (SEQUENCE,), {"charset"}),
+        ("ctc", (SEQUENCE,), {"charset"}),
         ("abinet", (recognizer_class("abinet").config_class,), set(settings_of(SEQUENCE))),
         (
             "mask_textspotter",
@@ -147,7 +147,7 @@ def test_tables_have_the_settings_and_their_defaults(page: str, classes: tuple[t
         ), setting
 
 
-@pytest.mark.parametrize("page", [*HEAD_PAGES, "sequence_readers", "abinet", "mask_textspotter"])
+@pytest.mark.parametrize("page", [*HEAD_PAGES, "ctc", "attention", "abinet", "mask_textspotter"])
 def test_pages_of_heads_and_recognisers_have_a_picture_settings_and_figures(page: str) -> None:
     text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
     assert re.search(r"!\[.+\]\(images/heads/\w+\.(png|jpg|svg)\)", text)
