@@ -95,7 +95,8 @@ def _judging(folder: str, recipe: Recipe, model: str) -> list[str]:
     task = task_of(folder)
     if task == "oriented":
         return [
-            f"transformers-tcm detect-objects test/images --model {model} --tile 1024 --output found",
+            "transformers-tcm split-dota test/images --output test_patches",
+            f"transformers-tcm detect-objects test_patches/images --model {model} --output found",
             "transformers-tcm merge-dota found --output submission",
         ]
     evaluate = f"transformers-tcm evaluate --dataset {recipe.test_set} --root /data/text --model {model}"
