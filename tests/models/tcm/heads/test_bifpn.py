@@ -1,15 +1,15 @@
 """BiFPN against its equations, written once more in NumPy, level by level and in double precision.
 
-Tan et al., "EfficientDet: Scalable and Efficient Object Detection", CVPR 2020, section 3, for six levels C2 … C5, P6, P7,
-with shares by fast normalised fusion:
+Tan et al., "EfficientDet: Scalable and Efficient Object Detection", CVPR 2020, section 3, for the six levels C2 … C5,
+P6 and P7, with shares by fast normalised fusion:
 
-    td_i  = conv(swish((w_1 in_i + w_2 up(td_{i+1})) / (w_1 + w_2 + 1e-4)))                  i = 4 … 0, td_5 = in_5
-    out_i = conv(swish((w_1 in_i + w_2 td_i + w_3 down(out_{i-1})) / (w_1 + w_2 + w_3 + 1e-4)))  i = 1 … 4, out_0 = td_0
-    out_5 = conv(swish((w_1 in_5 + w_2 down(out_4)) / (w_1 + w_2 + 1e-4)))
+    td_i  = conv(swish((w_1 in_i + w_2 up(td_{i+1})) / (w_1 + w_2 + 1e-4)))           i = 4 … 0, td_5 = in_5
+    out_i = conv(swish((w_1 in_i + w_2 td_i + w_3 down(out_{i-1})) / (w_1 + w_2 + w_3 + 1e-4)))      i = 1 … 4
+    out_5 = conv(swish((w_1 in_5 + w_2 down(out_4)) / (w_1 + w_2 + 1e-4)))            out_0 = td_0
 
 where up repeats to the finer size, down is max-pooling (3, stride 2, padding 1), every w is cut at 0, a map of another
-width first goes through a convolution (1 x 1) and a norm, and every convolution has a norm behind it. P6 and P7 are made
-from C5 by such a convolution and pooling, once and twice.
+width first goes through a convolution (1 x 1) and a norm, and every convolution has a norm behind it. P6 and P7 are
+made from C5 by such a convolution and pooling, once and twice.
 """
 
 import numpy as np
