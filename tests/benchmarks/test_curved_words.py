@@ -33,12 +33,11 @@ def test_a_word_counts_where_its_reading_is_and_its_outline_fits(script: ModuleT
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("head", ["testr", "deepsolo"])
 def test_words_along_arcs_are_found_as_curved_polygons_and_read(
-    head: str, script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     picture = tmp_path / "arcs.png"
-    monkeypatch.setattr("sys.argv", ["curved_words.py", "--head", head, "--output", str(picture)])
+    monkeypatch.setattr("sys.argv", ["curved_words.py", "--output", str(picture)])
     script.main()
     assert "8 of 8 words exact" in capsys.readouterr().out
     assert np.ptp(load_image(picture)) > 200
