@@ -247,3 +247,12 @@ def test_classes_that_nothing_names_are_refused(tensors: Tensors) -> None:
         abinet_settings(state)
     with pytest.raises(ValueError, match=r"the checkpoint lacks language\.cls\.weight"):
         abinet_settings({})
+
+
+def test_names_of_mmocr_are_refused_with_a_remedy(tensors: Tensors, abinet: ABINetRecognizer) -> None:
+    """What is documented of them is how they begin."""
+    state = {f"decoder.{name}": one for name, one in state_of(tensors, "abinet_state/").items()}
+    with pytest.raises(ValueError, match=r"decoder\..* in mmocr's names; .* Rename the tensors"):
+        abinet_settings(state)
+    with pytest.raises(ValueError, match=r"in mmocr's names"):
+        load_abinet(abinet, state)

@@ -2,6 +2,8 @@
 
 ABINet's classes are the end and then 26 letters and 10 digits; ABINet++'s are printable ASCII, unknown and the end,
 which is the order of this package. What stands before the attention in ABINet, a ResNet of its own, has no place here.
+Of mmocr's ABINet nothing is documented but that its names begin with `decoder.`: neither the names themselves, nor the
+order of its classes.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -18,6 +20,9 @@ __all__ = ["abinet_plan", "abinet_settings", "load_abinet"]
 
 ABINET_CHARSET = "abcdefghijklmnopqrstuvwxyz1234567890"
 PARTS = ("vision", "language", "fusion")
+# Of all names of a file in the releases' naming, each begins with one of these.
+RELEASED_PARTS = ("vision.", "language.", "alignment.")
+MMOCR_PREFIX = "decoder."
 
 # ABINet has no class for unknown characters: one with this bias is never read.
 NEVER = -1e4
@@ -36,8 +41,9 @@ def abinet_settings(state_dict: Mapping[str, torch.Tensor], charset: str | None 
         charset: the characters in the order of their classes; by default those of the release with as many classes.
 
     Raises:
-        ValueError: if a tensor that tells one is missing, or nothing tells the charset.
+        ValueError: if a tensor that tells one is missing, nothing tells the charset, or the names are mmocr's.
     """
+    _check_names(state_dict)
     vision, is_spotter = _vision(state_dict), _is_spotter(state_dict)
     num_classes, language_size = shape_of(state_dict, "language.cls.weight", 2)
     num_characters = num_classes - (2 if is_spotter else 1)
@@ -108,14 +114,25 @@ def load_abinet(
             `"language"`, the language model; and `"fusion"`.
 
     Raises:
-        ValueError: for unknown parts; naming tensors that are missing or of another shape.
+        ValueError: for unknown parts; naming tensors that are missing or of another shape; for the names of mmocr.
     """
+    _check_names(state_dict)
     if not parts or not set(parts) <= set(PARTS):
         raise ValueError(f"`parts` are {', '.join(map(repr, parts)) or 'none'}; choose among {', '.join(PARTS)}")
     own = recognizer.state_dict()
     plan = abinet_plan(own.keys(), state_dict, parts)
     shapes = {name: tensor.shape for name, tensor in own.items()}
     recognizer.load_state_dict(remap_state_dict(plan, state_dict, shapes, unused=state_dict.keys()), strict=False)
+
+
+def _check_names(state_dict: Mapping[str, torch.Tensor]) -> None:
+    foreign = [name for name in state_dict if name.startswith(MMOCR_PREFIX)]
+    if foreign and not any(name.startswith(RELEASED_PARTS) for name in state_dict):
+        raise ValueError(
+            f"the checkpoint has tensors such as {foreign[0]}, which looks like ABINet in mmocr's names; they are not "
+            "known to this package. Rename the tensors as docs/abinet.md tells, to names that begin with "
+            f"{', '.join(RELEASED_PARTS)}"
+        )
 
 
 def _is_spotter(state_dict: Mapping[str, torch.Tensor]) -> bool:
