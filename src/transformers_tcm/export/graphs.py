@@ -51,6 +51,7 @@ class DetectorGraph(nn.Module):
         """Images (B, 3, H, W), normalised, and their masks (B, H, W) to the head's maps, `score_map` where there is one
         and, of a spotter with a recogniser, the `features` (B, C, h, w) that words are cut out of."""
         model = self.model
+        pixel_values = in_strides(pixel_values)
         outputs = model.model(pixel_values, pixel_mask, return_dict=True)
         maps = model._detect(outputs, pixel_mask, valid_sizes(pixel_values, pixel_mask), False)
         found = flattened(maps)
@@ -113,6 +114,16 @@ class Part:
         """Names of what it gives."""
         with torch.no_grad():
             return list(self.module(**self.inputs))
+
+
+def in_strides(images: torch.Tensor) -> torch.Tensor:
+    """Images (…, H, W) as they are, with sides that are written as multiples of 32.
+
+    Of these the exporter knows that every stage halves them. Of others it keeps the rounding of each stage, and takes
+    minutes to compare sums of such sizes, as heads on deformable attention have.
+    """
+    height, width = (size // STRIDE * STRIDE for size in images.shape[-2:])
+    return images[..., :height, :width]
 
 
 def flattened(maps: Mapping[str, Any]) -> Tensors:
