@@ -14,6 +14,11 @@ IMAGE ?= examples/images/street.jpg
 OUTPUT ?= demo_output
 # More arguments for pytest: make test PYTEST_ARGS="-k geometry"
 PYTEST_ARGS ?=
+# What `make test-slow` runs.
+SLOW_TESTS ?= tests/hub tests/robustness tests/serving tests/examples tests/benchmarks tests/docs tests/test_notebooks.py
+# Processes of `make test` and `make test-slow`, at most four: a number, or `logical` for one on each processor. With 0
+# there are none of their own, so that --pdb works.
+TEST_PROCESSES ?= logical
 # More arguments for benchmarks/bench.py.
 BENCH_ARGS ?=
 
@@ -25,7 +30,7 @@ INSTALLED := $(VENV)/.installed
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 18
-	@echo "Variables: PYTHON VENV CONSTRAINTS PIP_ARGS APT_PACKAGES IMAGE OUTPUT PYTEST_ARGS BENCH_ARGS (see the top of the Makefile)"
+	@echo "Variables: PYTHON VENV CONSTRAINTS PIP_ARGS APT_PACKAGES IMAGE OUTPUT PYTEST_ARGS SLOW_TESTS TEST_PROCESSES BENCH_ARGS (see the top of the Makefile)"
 
 install: $(INSTALLED) ## create the virtual environment with the package, editable, and its tools
 
@@ -33,12 +38,11 @@ demo: $(INSTALLED) ## find and read the text in IMAGE; writes a picture and JSON
 	$(BIN)/transformers-tcm spot "$(IMAGE)" --draw --force --output "$(OUTPUT)"
 
 test: $(INSTALLED) ## run the fast tests
-	$(BIN)/python -m pytest -q -m "not slow" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -q -m "not slow" -n $(TEST_PROCESSES) --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
 
 test-slow: $(INSTALLED) ## run the slow tests of publishing, robustness, service, examples, documentation and notebooks
 	$(BIN)/python -m pip install -q $(PIP_ARGS) $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e ".[ray]"
-	$(BIN)/python -m pytest -q -m slow tests/hub tests/robustness tests/serving tests/examples tests/benchmarks tests/docs \
-		tests/test_notebooks.py $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -q -m slow -n $(TEST_PROCESSES) --maxprocesses 4 --dist loadfile $(SLOW_TESTS) $(PYTEST_ARGS)
 
 test-all: $(INSTALLED) ## run all tests of the package, then check-package
 	$(BIN)/python -m pytest -q $(PYTEST_ARGS)

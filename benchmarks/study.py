@@ -6,7 +6,8 @@
 
 A set is a public one by name (see `transformers-tcm datasets`), or NAME=FOLDER with `images`, `gt` and `val.txt` in the
 ICDAR-2015 format, or with `train.jsonl` and `test.jsonl`. Models are new ones of the tiny preset, trained by
-`examples/text-detection/recipes/study.yaml`; with --clip RN50.pt they are those of the papers, by their own recipes.
+`examples/text-detection/recipes/study.yaml`; with --clip RN50.pt they are those of the papers, by their own recipes,
+with --encoder MODEL new heads on its encoder, which has seen what that model was trained on.
 Prints every command. What has been trained or judged is not repeated, and studies share their trainings. Sets that are
 not there are skipped by name. Writes OUTPUT_DIR/STUDY.md, a table of our figures with the published ones and their
 sources, and OUTPUT_DIR/STUDY.svg.
@@ -22,6 +23,7 @@ from html import escape
 from pathlib import Path
 from statistics import mean
 
+from compare_heads import write_start
 from running import run_logged
 
 from transformers_tcm.data.known_datasets import KNOWN_DATASETS, folder_of, missing_parts
@@ -221,10 +223,13 @@ def new_run(
     """A training; those that differ in nothing but their tests share a folder."""
     changed = {"prompting": prompting, **(settings or {})}
     marks = "".join(f"-{name}={value}" for name, value in changed.items() if name != "prompting")
-    size = "clip" if options.clip else options.preset
+    size = "clip" if options.clip else "encoder" if options.encoder else options.preset
     folder = options.output_dir / f"{head}-{changed['prompting']}{marks}-{trained_on}-{share:g}-{seed}-{size}"
     if options.clip:
         start = [*_row_of(head, trained_on), "--clip", str(options.clip)]
+        overrides = changed
+    elif options.encoder:
+        start = [str(EXAMPLE / "recipes" / "study.yaml"), "--model_name_or_path", str(start_of(head, options))]
         overrides = changed
     else:
         start = [str(EXAMPLE / "recipes" / "study.yaml"), "--preset", options.preset]
@@ -234,6 +239,12 @@ def new_run(
     resume = [] if limit else ["--resume_from_checkpoint", "last"]
     arguments = [*start, "--config_overrides", json.dumps(overrides), *data, *few, "--seed", str(seed), *limit, *resume]
     return Run(f"{head}, {changed['prompting']}", variant, trained_on, folder, arguments, tests)
+
+
+def start_of(head: str, options: argparse.Namespace) -> Path:
+    """Where the new head on the encoder of another model lies, from which `--encoder` starts."""
+    folder: Path = options.output_dir / "starts" / head
+    return folder
 
 
 def _row_of(head: str, trained_on: str) -> list[str]:
@@ -399,6 +410,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> tuple[argparse.Na
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--preset", default="tiny", choices=["tiny", "small", "base"])
     parser.add_argument("--clip", type=Path, help="RN50.pt: the papers' own models and recipes")
+    parser.add_argument("--encoder", help="detector whose encoder and prompting all start with, under new heads")
     parser.add_argument("--max_seconds", type=float, help="of a training")
     parser.add_argument("--protocol", default="best-iou", choices=["best-iou", "iou"], help="as the papers: best-iou")
     parser.add_argument("--threads", type=int, default=1, help="of trainings and measurements")
@@ -418,11 +430,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
             commands = [judging_command(run, test, options.protocol) for test in run.tests]
             print("\n".join(shlex.join(command) for command in [training_command(run, further), *commands]))
         return
+    if options.encoder:
+        for head in options.heads:
+            write_start(head, options.encoder, start_of(head, options))
     for run in runs:
         carry_out(run, options, further)
     rows = measured(runs)
     limit = "" if options.max_seconds is None else f", {options.max_seconds:g} seconds of training"
-    start = "the papers' recipes from CLIP RN50" if options.clip else f"new models of the {options.preset} preset"
+    start = f"new models of the {options.preset} preset"
+    if options.clip or options.encoder:
+        start = (
+            "the papers' recipes from CLIP RN50" if options.clip else f"new heads on the encoder of {options.encoder}"
+        )
     text = table(options.study, rows, skipped, options.protocol, f"{start}{limit}")
     (options.output_dir / f"{options.study}.md").write_text(text, encoding="utf-8")
     (options.output_dir / f"{options.study}.svg").write_text(chart(options.study, rows), encoding="utf-8")

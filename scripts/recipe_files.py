@@ -1,5 +1,6 @@
 """The recipes of `hub_configs/` and the page of their commands, out of the table of `published_rows`."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -107,12 +108,14 @@ def _judging(folder: str, recipe: Recipe, model: str) -> list[str]:
 def reproduction() -> str:
     """docs/reproduce.md."""
     trainings, figures, blocks = [], [], []
+    hours = json.loads(Path(__file__).with_name("training_hours.json").read_text(encoding="utf-8"))
     for folder, recipe in rows().items():
         for name, stage in stages(recipe).items():
             sets = ", ".join(stage.sets) or "DOTA-v1.0"
             steps = f"{stage.steps:,}" if stage.sets else "12 epochs"
             crops = f"{stage.steps * stage.batch:,}" if stage.sets else "12 x patches"
-            trainings.append(f"| {folder} | {name} | {sets} | {steps} | {stage.batch} | {crops} |")
+            cells = [folder, name, sets, steps, stage.batch, crops, hours[folder][name]]
+            trainings.append(f"| {' | '.join(map(str, cells))} |")
         figure, source = recipe.published or ("not on record", "")
         figures.append(f"| {folder} | {figure} | {source} | not run | {recipe.open_points} |")
         blocks.append(f"### {folder}\n\n{commands_of(folder)}")

@@ -8,8 +8,8 @@ from hypothesis import settings
 
 # Both are read when huggingface_hub and torch are first imported, hence before any test is.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-# The models under test are tiny: more threads would only wait for each other.
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+# The models under test are tiny, and `make test` runs as many processes as there are processors.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # The same examples in every run, however slow the machine.
 settings.register_profile("repeatable", derandomize=True, deadline=None)

@@ -113,6 +113,16 @@ def test_speed_shares_the_trainings_of_the_other_studies(script, photos, capsys)
     assert speed == few_shot
 
 
+def test_an_encoder_gets_new_heads(script, root, capsys) -> None:
+    options = ("few-shot", "--root", root, "--sets", "total-text", "--encoder", "fasttcm-dbnet-tiny", "--heads", "pan")
+    trainings, _, _ = commands(script, capsys, *options)
+    assert len(trainings) == 3
+    for training in trainings:
+        assert Path(option(training, "--model_name_or_path")).parts[-2:] == ("starts", "pan")
+        assert json.loads(option(training, "--config_overrides")) == {"prompting": "fasttcm"}
+        assert "--preset" not in training
+
+
 def test_with_clip_the_recipes_are_those_of_the_papers(script, root, capsys) -> None:
     options = ("few-shot", "--root", root, "--sets", "total-text", "--clip", "RN50.pt", "--shares", 0.1)
     ((_, _, recipe, *training),), _, _ = commands(script, capsys, *options)
