@@ -19,13 +19,14 @@ def prepare_training_loader(loader: DataLoader[Any], accelerator: Any) -> DataLo
         loader: of training data; its batch size is that of a process.
         accelerator: an `Accelerator`.
     """
-    if not isinstance(loader.dataset, StreamedTextCrops):
-        prepared: DataLoader[Any] = accelerator.prepare(loader)
-        return prepared
-    from accelerate.data_loader import prepare_data_loader
+    prepared: DataLoader[Any]
+    if isinstance(loader.dataset, StreamedTextCrops):
+        from accelerate.data_loader import prepare_data_loader
 
-    loader.dataset.set_process(accelerator.process_index, accelerator.num_processes)
-    # One process, because the dataset has been split already.
-    return prepare_data_loader(
-        loader, accelerator.device, num_processes=1, process_index=0, put_on_device=True, dispatch_batches=False
-    )
+        loader.dataset.set_process(accelerator.process_index, accelerator.num_processes)
+        # As in one process, because the dataset has been split already.
+        settings = {"num_processes": 1, "process_index": 0, "put_on_device": True, "dispatch_batches": False}
+        prepared = prepare_data_loader(loader, accelerator.device, **settings)
+    else:
+        prepared = accelerator.prepare(loader)
+    return prepared
