@@ -33,6 +33,7 @@ from transformers_tcm.training import (
     describe_run,
     freeze_text_encoder,
     parse_recipe,
+    prepare_training_loader,
     recipe_file,
     score_photos,
     stop_evaluation,
@@ -101,7 +102,8 @@ def train(
     arguments = run.arguments
     optimizer = create_optimizer(model, arguments)
     scheduler = create_scheduler(optimizer, arguments)
-    wrapped, optimizer, loader = accelerator.prepare(model, optimizer, loader)
+    wrapped, optimizer = accelerator.prepare(model, optimizer)
+    loader = prepare_training_loader(loader, accelerator)
     ema = ExponentialMovingAverage(model, arguments.ema_decay)
     run.include(model, scheduler, ema)
     step, losses, throughput, stop = run.resume(), [], Throughput(), StopRequest()

@@ -1,6 +1,9 @@
 """Data sets by name, as `datasets.load_dataset` takes them, at once and streamed."""
 
+import io
 import itertools
+import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +11,7 @@ import datasets
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader
 from training_fakes import detector
 
@@ -91,6 +95,54 @@ def test_workers_share_the_shards_of_a_stream(named: Path) -> None:
     """One file is one shard: the second worker has nothing to do, and stops."""
     loader = DataLoader(streamed(named), batch_size=None, num_workers=2)
     assert len(list(itertools.islice(loader, COUNT))) == COUNT
+
+
+def in_archives(folder: Path, count: int) -> None:
+    """Archives of WebDataset, a photo with its word in each; that of the first one is not known."""
+    for index in range(count):
+        picture = io.BytesIO()
+        Image.new("RGB", (96, 64), (index, index, index)).save(picture, "PNG")
+        word = f"w{index}" if index else None
+        labels = {"polygons": [[[8, 12], [48, 12], [48, 28], [8, 28]]], "texts": [word], "ignore": [False]}
+        with tarfile.open(folder / f"train-{index}.tar", "w") as archive:
+            for suffix, content in (("png", picture.getvalue()), ("json", json.dumps(labels).encode())):
+                member = tarfile.TarInfo(f"{index:05d}.{suffix}")
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+
+
+def test_archives_of_webdataset_are_streamed(tmp_path: Path) -> None:
+    in_archives(tmp_path, 2)
+    rows = load_named_dataset(str(tmp_path), "train", streaming=True)
+    assert isinstance(rows, datasets.IterableDataset)
+    assert rows.num_shards == 2
+    first, second = rows
+    assert (first["image_id"], first["texts"], second["texts"]) == ("00000", [None], ["w1"])
+    assert row_to_instances(second).polygons[0].tolist() == [[8, 12], [48, 12], [48, 28], [8, 28]]
+    assert second["image"].getpixel((0, 0)) == (1, 1, 1)
+
+
+@pytest.mark.parametrize("files", [2, 3])
+def test_processes_share_the_photos_of_a_pass(named: Path, files: int) -> None:
+    """Each has its own shards, or with an odd number of these every other photo."""
+    rows = datasets.load_dataset(str(named), split="train")
+    for index in range(files):
+        rows.shard(files, index).to_parquet(named / f"train-{index}.parquet")
+    (named / "train.parquet").unlink()
+    parts = []
+    for process in range(2):
+        crops = streamed(named)
+        crops.set_process(process, 2)
+        seen: list[str] = []
+
+        def noted(image: Any, instances: Any, rng: Any, seen: list[str] = seen, cut: Any = crops.augmentation) -> Any:
+            seen.extend(instances.texts)
+            return cut(image, instances, rng)
+
+        crops.augmentation = noted
+        assert len(list(itertools.islice(crops, COUNT // 2))) == COUNT // 2
+        parts.append(seen)
+    assert sorted(parts[0] + parts[1]) == [f"w{index}" for index in range(COUNT)]
 
 
 @pytest.mark.parametrize(

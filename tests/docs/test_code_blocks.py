@@ -34,7 +34,7 @@ NOT_RUN = {
     ),
     "trains or measures for minutes to days; tests/examples and tests/benchmarks run the scripts in small": (
         "python examples/", "python run_", "python benchmarks/", "python ../../benchmarks/",
-        "cd examples/text-spotting",
+        "cd examples/text-spotting", "accelerate launch",
     ),
     "takes weights of others, which are not in the repository; tests/conversion has small ones of the same form": (
         "transformers-tcm convert", "from transformers_tcm.conversion",

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -23,6 +24,7 @@ from transformers_tcm.data.loaders import load_jsonl, save_jsonl
 from transformers_tcm.training import PhotoArguments, TCMTrainingArguments, parse_recipe
 
 FOLDER = Path(__file__).parents[2] / "examples" / "text-detection"
+NOTING = Path(__file__).parents[1] / "noted_photos.py"
 TRAINER, NO_TRAINER = "run_text_detection.py", "run_text_detection_no_trainer.py"
 
 
@@ -158,6 +160,31 @@ def test_two_processes(photos: Path) -> None:
     assert [entry["step"] for entry in log if "loss" in entry] == [1, 2]
     assert len(values(log, "eval_hmean")) == 1
     assert AutoModelForTextDetection.from_pretrained(photos / "two").config.fused
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("script", "files"), [(TRAINER, 4), (NO_TRAINER, 3)])
+def test_two_processes_stream_different_photos(
+    script: str, files: int, photos: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pass of eight photos, of which a step takes two for each process; four shards are shared as they are."""
+    rows = load_jsonl(photos / "photos.jsonl")
+    rows = datasets.concatenate_datasets([rows, rows])
+    rows = rows.remove_columns("texts").add_column("texts", [[f"a{index}", f"b{index}"] for index in range(8)])
+    (photos / "named").mkdir()
+    for index in range(files):
+        rows.shard(files, index).to_parquet(photos / "named" / f"train-{index}.parquet")
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(photos / "cache"))
+    monkeypatch.setenv("NOTED_PHOTOS", str(photos))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+    changes = {"train_images": [], "train_annotations": [], "eval_jsonl": None, "do_eval": False, "bf16": False}
+    recipe = write_recipe(photos, **changes, max_steps=2, per_device_train_batch_size=2)
+    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(NOTING))
+    named = ["--dataset_name", photos / "named", "--streaming", "true", "--output_dir", photos / "out"]
+    run(script, recipe, *named, launcher=launcher)
+    parts = [(photos / f"{process}.txt").read_text().split("\n")[:4] for process in range(2)]
+    assert sorted(parts[0] + parts[1]) == [f"a{index} b{index}" for index in range(8)]
+    assert AutoModelForTextDetection.from_pretrained(photos / "out").config.fused
 
 
 def load(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:

@@ -162,10 +162,11 @@ def use_one_thread() -> None:
 class StreamedTextCrops(IterableDataset[dict[str, Any]]):
     """Augmented crops of photos that are streamed, one of each, over and over: a training set without a length.
 
-    Crops depend on nothing but `seed` and the number of workers.
+    Crops depend on nothing but `seed` and the numbers of processes and of workers.
 
     Args:
-        rows: a streamed dataset, as `load_named_dataset` gives it. Its shards are shared among the workers.
+        rows: a streamed dataset, as `load_named_dataset` gives it. Its shards are shared among the processes, see
+            `set_process`, and those of a process among its workers.
         augmentation, image_processor: as in `RandomTextCrops`.
         seed: of all randomness.
         buffer_size: photos among which the next one is drawn.
@@ -182,19 +183,31 @@ class StreamedTextCrops(IterableDataset[dict[str, Any]]):
         seed: int = 0,
         buffer_size: int = 256,
     ):
-        self.rows = rows.shuffle(seed=seed, buffer_size=buffer_size)
+        # All processes draw the same order of shards, or their parts would overlap.
+        self.rows = self._part = rows.shuffle(seed=seed, buffer_size=buffer_size)
         self.augmentation = augmentation
         self.image_processor = image_processor
         self.seed = seed
+        self.process = 0
+
+    def set_process(self, index: int, count: int) -> None:
+        """Give only the crops of one of `count` processes, whose parts have no photo in common within a pass.
+
+        A part is shards where their number is a multiple of `count`. Otherwise every process reads all shards, and
+        decodes every `count`-th photo.
+        """
+        from datasets.distributed import split_dataset_by_node
+
+        self._part, self.process = split_dataset_by_node(self.rows, index, count), index
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         worker = get_worker_info()
         number = 0 if worker is None else worker.id
         for epoch in itertools.count():
-            self.rows.set_epoch(epoch)
+            self._part.set_epoch(epoch)
             index = -1
-            for index, row in enumerate(self.rows):
-                rng = np.random.default_rng([self.seed, number, epoch, index])
+            for index, row in enumerate(self._part):
+                rng = np.random.default_rng([self.seed, self.process, number, epoch, index])
                 crop, instances = self.augmentation(_decode(row)["image"], row_to_instances(row), rng)
                 yield self.image_processor.training_item(crop, instances)
             if index < 0:  # more workers than shards

@@ -172,7 +172,8 @@ def load_named_dataset(
 
     Returns:
         Rows with `image`, `polygons`, `texts` and `ignore`, which are made of `objects` in the manner of COCO where a
-        data set has those instead, see `transformers_tcm.coco`.
+        data set has those instead, see `transformers_tcm.coco`, and in archives of WebDataset of the photo and the
+        `json` of each sample, which holds what a line of `load_jsonl` does.
 
     Raises:
         ValueError: for a data set with other columns.
@@ -182,6 +183,8 @@ def load_named_dataset(
 
     rows = load_dataset(name, config_name, split=split, streaming=streaming)
     columns = set(rows.column_names or next(iter(rows)))
+    if {"__key__", "json"} <= columns:
+        return _samples_as_rows(rows)
     if {"image", "polygons", "texts", "ignore"} <= columns:
         return rows
     if not {"image", "objects"} <= columns:
@@ -192,10 +195,29 @@ def load_named_dataset(
     return rows.map(_objects_as_columns, input_columns=["objects"], remove_columns=sorted(columns - {"image"}))
 
 
+def _samples_as_rows(rows: Any) -> Any:
+    """Rows of the samples of WebDataset, whose photo is in a column that is called as its files end."""
+    import datasets
+
+    images = [name for name, feature in rows.features.items() if isinstance(feature, datasets.Image)]
+    if len(images) != 1:
+        raise ValueError(f"expected one photo and one .json for each sample of WebDataset; got {sorted(rows.features)}")
+
+    def row(image: Any, labels: Any, key: str) -> dict[str, Any]:
+        instances = TextInstances.from_json({name: labels.get(name) for name in ("polygons", "texts", "ignore")})
+        return {"image": image, "image_id": key, **_columns_of(instances)}
+
+    columns = [images[0], "json", "__key__"]
+    return rows.map(row, input_columns=columns, remove_columns=list(rows.features), features=text_features())
+
+
 def _objects_as_columns(objects: Any) -> dict[str, Any]:
-    words = TextInstances.from_coco(objects)
+    return _columns_of(TextInstances.from_coco(objects))
+
+
+def _columns_of(words: TextInstances) -> dict[str, Any]:
     polygons = [polygon.tolist() for polygon in words.polygons]
-    return {"polygons": polygons, "texts": words.texts, "ignore": words.ignored.tolist()}
+    return {"polygons": polygons, "texts": words.texts or [None] * len(words), "ignore": words.ignored.tolist()}
 
 
 def save_jsonl(

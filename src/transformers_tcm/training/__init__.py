@@ -3,6 +3,7 @@
 from .ema import ExponentialMovingAverage
 from .initial_weights import load_initial_weights
 from .interruption import StopRequest, last_checkpoint
+from .loading import prepare_training_loader
 from .parameter_groups import freeze_detector, freeze_text_encoder, parameter_groups
 from .recipe_files import json_settings, parse_recipe, recipe_file
 from .recipes import (
@@ -44,6 +45,7 @@ __all__ = [
     "parameter_groups",
     "parse_recipe",
     "photometric_jitter",
+    "prepare_training_loader",
     "recipe_file",
     "score_batch",
     "score_photos",

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR
+from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 from transformers import Trainer, TrainerCallback, TrainingArguments, get_scheduler
 from transformers.trainer import TRAINER_STATE_NAME
@@ -17,11 +18,13 @@ from transformers.trainer_utils import speed_metrics
 from transformers.utils import logging
 
 from ..data.collation import TextDetectionCollator
+from ..data.datasets import StreamedTextCrops
 from ..models.tcm.backends import emulates
 from ..models.tcm.modeling_tcm import TCMDetector
 from .ema import ExponentialMovingAverage
 from .hub import HubTrainer
 from .interruption import StopRequest, last_checkpoint
+from .loading import prepare_training_loader
 from .loss_terms import LossTerms
 from .optimizers import OPTIMIZERS
 from .parameter_groups import freeze_text_encoder, parameter_groups
@@ -138,9 +141,9 @@ def create_scheduler(optimizer: torch.optim.Optimizer, arguments: TCMTrainingArg
 class TCMTrainer(HubTrainer):
     """Trains a detector, a spotter or a detector of oriented objects, and evaluates it on photos.
 
-    - Trains on items of `RandomTextCrops`, evaluates on `TextPhotos`; collates with the targets of the model's head,
-      unless another `data_collator` is given. One without detection trains a spotter's recogniser alone, on
-      `WordCollages` and `WordPhotos`.
+    - Trains on items of `RandomTextCrops`, or of `StreamedTextCrops`, of which every process reads its own part;
+      evaluates on `TextPhotos`; collates with the targets of the model's head, unless another `data_collator` is
+      given. One without detection trains a spotter's recogniser alone, on `WordCollages` and `WordPhotos`.
     - Learning rates and weight decay by `parameter_groups`; the text tower is frozen where it comes from CLIP.
     - `evaluate` gives `eval_precision`, `eval_recall`, `eval_hmean` (ICDAR-2015 IoU, thresholds of the image
       processor) and `eval_loss`, for a spotter also `eval_end_to_end_hmean` and so on; for a recogniser alone
@@ -183,6 +186,21 @@ class TCMTrainer(HubTrainer):
         self.add_callback(_AfterSteps(self))
         if self.pop_callback(ProgressCallback) is not None:  # there is another one in a notebook, or none
             self.add_callback(TrainingBar())
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """See `Trainer.get_train_dataloader`; of a stream every process reads its own part."""
+        if not isinstance(self.train_dataset, StreamedTextCrops):
+            return super().get_train_dataloader()
+        loader = DataLoader(
+            self.train_dataset,
+            self._train_batch_size,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+            persistent_workers=self.args.dataloader_persistent_workers,
+            prefetch_factor=self.args.dataloader_prefetch_factor,
+        )
+        return prepare_training_loader(loader, self.accelerator)
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """See `parameter_groups`."""
