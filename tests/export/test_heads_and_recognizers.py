@@ -43,7 +43,7 @@ def difference_of(part: Part, folder: Path) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("head", [name for name in HEADS if not head_class(name).reads])
+@pytest.mark.parametrize("head", HEADS)
 def test_heads_agree_with_torch_at_five_sizes(head, tmp_path):
     assert len(SIZES) == 5
     (detector,) = parts_of(prepared(made(head)))
@@ -70,6 +70,26 @@ def test_oriented_objects_are_found_as_with_torch(tmp_path):
     distances = np.abs(values[0][:, None] - values[1]).max(axis=-1)  # (100, 100)
     assert distances.min(axis=1).max() < 0.05
     assert distances.min(axis=0).max() < 0.05
+
+
+@pytest.mark.slow
+def test_a_head_that_reads_is_one_graph_beside_its_language_model(tmp_path):
+    pytest.importorskip("onnxruntime")
+    language_model = {"context": 3, "embedding_size": 4, "hidden_size": 8}
+    model = made("deepsolo", head_config={**HEAD_CONFIGS["deepsolo"], "language_model": language_model})
+    settings = {"size": {"longest_edge": 160}, "box_threshold": 0.0, "text_threshold": 0.0}
+    processor = TCMImageProcessorPil(**settings).for_model(model.config)
+    export_model(model, processor, tmp_path / "exported")
+    graphs = sorted(path.name for path in (tmp_path / "exported").glob("*.onnx"))
+    assert graphs == ["detector.onnx", "language_model.onnx"]
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (96, 160, 3), np.uint8))
+    expected = pipeline("text-spotting", model=model, image_processor=processor)(image)
+    found = pipeline("text-spotting", model=str(tmp_path / "exported"), backend="onnxruntime")(image)
+    assert len(found) == len(expected) > 0
+    for one, other in zip(found, expected, strict=True):
+        assert one["text"] == other["text"]
+        assert np.allclose(one["polygon"], other["polygon"], atol=0.05)
+        assert one["score"] == pytest.approx(other["score"], abs=1e-4)
 
 
 @pytest.mark.slow

@@ -14,6 +14,7 @@ from ..models.tcm.exported_tcm import DETECTOR, LANGUAGE_MODEL, RECOGNIZER
 from ..models.tcm.modeling_tcm import TCMDetector, valid_sizes
 from ..models.tcm.modeling_tcm_spotting import TCMForTextSpotting
 from ..models.tcm.recognition.base import Recognizer
+from ..models.tcm.recognition.language_model import CharacterLanguageModel
 
 __all__ = [
     "DetectorGraph",
@@ -51,6 +52,7 @@ class DetectorGraph(nn.Module):
         """Images (B, 3, H, W), normalised, and their masks (B, H, W) to the head's maps, `score_map` where there is one
         and, of a spotter with a recogniser, the `features` (B, C, h, w) that words are cut out of."""
         model = self.model
+        pixel_values = in_strides(pixel_values)
         outputs = model.model(pixel_values, pixel_mask, return_dict=True)
         maps = model._detect(outputs, pixel_mask, valid_sizes(pixel_values, pixel_mask), False)
         found = flattened(maps)
@@ -81,7 +83,7 @@ class LanguageModelGraph(nn.Module):
     """A language model from contexts to logits.
 
     Args:
-        language_model: of a recogniser.
+        language_model: of a recogniser, or of a head that reads.
     """
 
     def __init__(self, language_model: nn.Module):
@@ -113,6 +115,16 @@ class Part:
         """Names of what it gives."""
         with torch.no_grad():
             return list(self.module(**self.inputs))
+
+
+def in_strides(images: torch.Tensor) -> torch.Tensor:
+    """Images (…, H, W) as they are, with sides that are written as multiples of 32.
+
+    Of these the exporter knows that every stage halves them. Of others it keeps the rounding of each stage, and takes
+    minutes to compare sums of such sizes, as heads on deformable attention have.
+    """
+    height, width = (size // STRIDE * STRIDE for size in images.shape[-2:])
+    return images[..., :height, :width]
 
 
 def flattened(maps: Mapping[str, Any]) -> Tensors:
@@ -163,12 +175,9 @@ def parts_of(model: TCMDetector) -> list[Part]:
     parts = [_detector(model)]
     if recognizer is not None:
         parts.append(_recognizer(recognizer, model))
-        if recognizer.language_model is not None:
-            contexts = torch.zeros(3, recognizer.language_model.settings.context, dtype=torch.int64)
-            many = {"contexts": {0: torch.export.Dim("contexts", min=1, max=MOST_WORDS)}}
-            parts.append(
-                Part(LANGUAGE_MODEL, LanguageModelGraph(recognizer.language_model), {"contexts": contexts}, many)
-            )
+    language_model = (recognizer or model.head).language_model
+    if language_model is not None:
+        parts.append(_language_model(language_model))
     return parts
 
 
@@ -199,3 +208,9 @@ def _recognizer(recognizer: Recognizer, model: TCMDetector) -> Part:
     crops = torch.zeros(3, channels, *settings.crop_size)
     words = {"crops": {0: torch.export.Dim("words", min=1, max=MOST_WORDS)}}
     return Part(RECOGNIZER, RecognizerGraph(recognizer), {"crops": crops}, words)
+
+
+def _language_model(language_model: CharacterLanguageModel) -> Part:
+    contexts = torch.zeros(3, language_model.settings.context, dtype=torch.int64)
+    many = {"contexts": {0: torch.export.Dim("contexts", min=1, max=MOST_WORDS)}}
+    return Part(LANGUAGE_MODEL, LanguageModelGraph(language_model), {"contexts": contexts}, many)

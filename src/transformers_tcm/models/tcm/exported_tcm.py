@@ -20,7 +20,6 @@ from .heads import head_class
 from .modeling_tcm import TCMDetector, TCMForTextDetection, TCMModelOutput, TCMPreTrainedModel
 from .modeling_tcm_oriented import TCMForOrientedObjectDetection
 from .modeling_tcm_spotting import TCMForTextSpotting
-from .recognition.base import Recognizer
 from .recognition.language_model import CharacterLanguageModel, LanguageModelConfig
 
 __all__ = [
@@ -214,10 +213,14 @@ class SameLayer(nn.Module):
 
 
 class GraphLanguageModel(CharacterLanguageModel):
-    """The language model of a recogniser whose network is a graph."""
+    """The language model of a recogniser, or of a head that reads, whose network is a graph.
 
-    def __init__(self, recognizer: Recognizer, graph: Graph):
-        settings = recognizer.settings
+    Args:
+        settings: of the recogniser or the head.
+        graph: from contexts to logits.
+    """
+
+    def __init__(self, settings: Any, graph: Graph):
         with torch.device("meta"):
             super().__init__(LanguageModelConfig(**settings.language_model), settings.charset)
         self.network = GraphLayer(graph, "contexts")
@@ -236,6 +239,7 @@ class GraphHead(nn.Module):
         head = head_class(config.head_type)
         self.settings = config.head_settings
         self.decode, self.decoding_class, self.read = head.decode, head.decoding_class, getattr(head, "read", None)
+        self.language_model: GraphLanguageModel | None = None
 
 
 class ExportedModel(TCMDetector):
@@ -333,18 +337,21 @@ class ExportedTextSpotting(ExportedModel, TCMForTextSpotting):
 
     def use(self, backend: str | None) -> Self:
         super().use(backend)
-        self.recognizer = None
+        self.recognizer, graph = None, BACKENDS[self.backend]
+        settings = self.config.reading_settings
+        language_model = None
+        if getattr(settings, "language_model", None) is not None:
+            language_model = GraphLanguageModel(settings, self._open(graph, LANGUAGE_MODEL))
         if self.config.recognizer_settings is None:
+            self.head.language_model = language_model
             return self
-        graph = BACKENDS[self.backend]
         # Without memory: what is in there is replaced.
         with torch.device("meta"):
             recognizer = self._make_recognizer()
         assert recognizer is not None  # its settings are there
         recognizer.encoder = GraphLayer(self._open(graph, RECOGNIZER), "crops")
         recognizer.decoder = SameLayer()
-        if recognizer.language_model is not None:
-            recognizer.language_model = GraphLanguageModel(recognizer, self._open(graph, LANGUAGE_MODEL))
+        recognizer.language_model = language_model
         self.recognizer = recognizer.eval()
         return self
 
