@@ -21,8 +21,7 @@ OPSET = 18
 TOLERANCE = 1e-4
 # What the tests export, for those whose model is not among it.
 REMEDY = (
-    "Use the checkpoint with torch, or a model that can be exported: any head but testr and deepsolo, which read what "
-    "they find, any prompting, any recogniser"
+    "Use the checkpoint with torch, or a model that can be exported: any head, prompting and recogniser of this package"
 )
 # Images, height and width that graphs are compared at.
 SIZES = ((1, 64, 64), (2, 96, 160), (1, 224, 224), (3, 32, 256), (1, 320, 96))
