@@ -216,7 +216,8 @@ def test_graphs_that_do_not_compute_all_sizes_are_errors_that_name_what_can_be_e
     monkeypatch.setattr(exported_folder_module, "write_onnx", lambda part, folder: folder / f"{part.name}.onnx")
     form = dataclasses.replace(FORMS["onnx"], open=refuse)
     with pytest.raises(
-        ValueError, match=r"detector in ONNX, .* all sizes: Non-zero status code. .* any head, prompting and recogniser of this package"
+        ValueError,
+        match=r"detector in ONNX, .* all sizes: Non-zero status code. .* any head, prompting and recogniser of this package",
     ):
         exported_folder_module._write(parts_of(prepared(spotter))[0], tmp_path, form)
 

@@ -279,7 +279,7 @@ class TCMForTextSpotting(TCMForTextDetection):
             if self.recognizer is not None:
                 self._read_regions(regions, self._features(outputs), text_threshold if use_language_model else np.inf)
             if output_turn_votes:
-                found["turn_votes"] = self._turn_votes(self._features(outputs), regions, len(sizes))
+                found["turn_votes"] = self._turn_votes(outputs, regions, len(sizes))
             found |= {name: value for name, value in vars(regions).items() if name != "control_points"}
             assert regions.char_logits is not None  # of the recogniser or of a head that reads
             found |= self.read(regions.char_logits, use_language_model, text_threshold)
@@ -377,7 +377,7 @@ class TCMForTextSpotting(TCMForTextDetection):
             return None
         return self.head.decode(maps, sizes, settings).to(sizes.device)
 
-    def _turn_votes(self, features: torch.Tensor, regions: Regions, num_images: int) -> torch.Tensor:
+    def _turn_votes(self, outputs: TCMModelOutput, regions: Regions, num_images: int) -> torch.Tensor:
         """Votes (B, 4) of the largest words of each image, each for the direction in which it is read better than the
         other way round, by how much better. The regions have their `char_logits` already."""
         polygons, images = regions.polygons(), regions.batch_indices.cpu().numpy()
@@ -391,7 +391,7 @@ class TCMForTextSpotting(TCMForTextDetection):
         as_found = self.recognizer.decode(regions.char_logits[chosen, :1], use_language_model=False)
         # From the opposite corner.
         quads = [np.roll(polygons[index], -2, axis=0) for index in chosen]
-        on_head = self._glance(features, quads, regions.batch_indices[chosen])
+        on_head = self._glance(self._features(outputs), quads, regions.batch_indices[chosen])
         likelihoods = np.array([self._likelihoods(readings) for readings in (as_found, on_head)])  # (2, N)
         for index, looks, likelihood in zip(chosen, zip(as_found, on_head, strict=True), likelihoods.T, strict=True):
             better = int(likelihood.argmax())
