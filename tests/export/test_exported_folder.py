@@ -217,7 +217,7 @@ def test_graphs_that_do_not_compute_all_sizes_are_errors_that_name_what_can_be_e
     form = dataclasses.replace(FORMS["onnx"], open=refuse)
     with pytest.raises(
         ValueError,
-        match=r"detector in ONNX, .* all sizes: Non-zero status code. .* any head, prompting and recogniser of this package",
+        match=r"detector in ONNX, .* all sizes: Non-zero status code. .* any head, prompting and recogniser",
     ):
         exported_folder_module._write(parts_of(prepared(spotter))[0], tmp_path, form)
 
