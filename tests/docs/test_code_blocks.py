@@ -32,9 +32,9 @@ NOT_RUN = {
     "installs packages, which takes a package index; scripts/check_package.py does it": (
         "python3 -m venv", "source", "pip install", "make ", "docker ",
     ),
-    "trains or measures for minutes to days; tests/examples and tests/benchmarks run the scripts in small": (
+    "trains or measures for minutes to days; tests/examples, tests/benchmarks and others run the scripts in small": (
         "python examples/", "python run_", "python benchmarks/", "python ../../benchmarks/",
-        "cd examples/text-spotting", "accelerate launch",
+        "cd examples/text-spotting", "accelerate launch", "python scripts/draw_accuracy_pictures.py",
     ),
     "takes weights of others, which are not in the repository; tests/conversion has small ones of the same form": (
         "transformers-tcm convert", "from transformers_tcm.conversion",
