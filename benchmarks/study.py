@@ -438,10 +438,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = measured(runs)
     limit = "" if options.max_seconds is None else f", {options.max_seconds:g} seconds of training"
     start = f"new models of the {options.preset} preset"
-    if options.clip or options.encoder:
-        start = (
-            "the papers' recipes from CLIP RN50" if options.clip else f"new heads on the encoder of {options.encoder}"
-        )
+    if options.clip:
+        start = "the papers' recipes from CLIP RN50"
+    elif options.encoder:
+        start = f"new heads on the encoder of {options.encoder}"
     text = table(options.study, rows, skipped, options.protocol, f"{start}{limit}")
     (options.output_dir / f"{options.study}.md").write_text(text, encoding="utf-8")
     (options.output_dir / f"{options.study}.svg").write_text(chart(options.study, rows), encoding="utf-8")

@@ -301,7 +301,8 @@ class TCMTrainer(HubTrainer):
         A model that was loaded from a file with other names than its modules' is saved with those again (see
         `register_checkpoint_conversion_mapping`), which only `from_pretrained` reads.
         """
-        if isinstance(self.model, TCMDetector) and not self.is_fsdp_enabled:
+        in_parts = self.is_fsdp_enabled or self.is_deepspeed_enabled  # neither files nor weights are whole
+        if isinstance(self.model, TCMDetector) and not in_parts:
             self.model.load_state_dict(type(self.model).from_pretrained(folder).state_dict())
         if self.ema is not None:
             self.ema.load(folder)
