@@ -1,5 +1,6 @@
 """Training of heads that read what they find: rates, decay, the loss falls, words are learned by heart."""
 
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +19,9 @@ from transformers_tcm.data.datasets import process_for_model
 from transformers_tcm.training import TCMTrainer, parameter_groups
 
 HEADS = ["testr", "deepsolo"]
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 HEAD_CONFIG: dict[str, Any] = {**QUERIES, "dropout": 0.0, "charset": "abc"}
-# Heads that learn eight words by heart, and steps in which they have to.
-MEMORY: dict[str, Any] = {
-    "hidden_size": 64,
-    "num_heads": 4,
-    "num_encoder_layers": 1,
-    "num_decoder_layers": 2,
-    "mlp_size": 128,
-    "num_queries": 12,
-    "dropout": 0.0,
-    "charset": "abcdefghijklmnopqrstuvwxyz",
-}
-LEARNING_RATES = {"testr": 1e-3, "deepsolo": 1e-3}
+# Steps in which eight words have to be learned by heart.
 MOST_STEPS = 1000
 
 
@@ -102,7 +93,8 @@ def _photo(seed: int) -> tuple[np.ndarray, TextInstances]:
 def test_words_of_four_photos_are_learned_by_heart(head: str) -> None:
     """All words are read exactly, within steps that take at most six minutes of one thread."""
     torch.manual_seed(0)
-    settings = {**MEMORY, **({"max_length": 8} if head == "testr" else {})}
+    learner = runpy.run_path(str(BENCHMARKS / "curved_words.py"))  # as small as one that can
+    settings = learner["HEAD"] | learner["FURTHER"][head]
     vision = {**SETTINGS["vision_config"], "width": 16}
     config = TCMConfig(**{**SETTINGS, "vision_config": vision, "head_type": head, "head_config": settings})
     model = TCMForTextSpotting(config)
@@ -110,7 +102,7 @@ def test_words_of_four_photos_are_learned_by_heart(head: str) -> None:
     processor = TCMImageProcessor(do_resize=False, text_threshold=0.0).for_model(config)
     items = [process_for_model(processor, *pair) for pair in zip(photos, words, strict=True)]
     batch = TextDetectionCollator(config)(items)
-    groups = parameter_groups(model, LEARNING_RATES[head], 1e-4, image_encoder_scale=1.0)
+    groups = parameter_groups(model, learner["LEARNING_RATE"], 1e-4, image_encoder_scale=1.0)
     optimizer = torch.optim.AdamW(groups, fused=True)
     read: list[list[str]] = []
     expected = [sorted(one.texts or []) for one in words]
