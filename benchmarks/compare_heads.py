@@ -66,14 +66,19 @@ def render_scenes(options: argparse.Namespace) -> None:
             write_scenes(renderer, folder, options.scenes or count, seed)
 
 
-def write_start(head: str, encoder: str, folder: Path) -> None:
-    """A detector with this head, new, on the image encoder and the prompting of another one."""
+def write_start(head: str, encoder: str, folder: Path, prompting: str | None = None) -> None:
+    """A detector with this head, new, on the image encoder and the prompting of another one.
+
+    With another `prompting` than that model's the parts both have are taken over.
+    """
     source = AutoModelForTextDetection.from_pretrained(encoder, dtype="float32")
-    settings = source.config.to_dict()
+    prompting = prompting or source.config.prompting
+    fused = source.config.fused and prompting != "none"
+    settings = source.config.to_dict() | {"prompting": prompting, "fused": fused}
     settings |= {"head_type": head, "head_config": dict(head_class(head).presets["tiny"]), "recognizer": None}
     torch.manual_seed(0)
     model = TCMForTextDetection(TCMConfig.from_dict(settings))
-    model.model.load_state_dict(source.model.state_dict())
+    model.model.load_state_dict(source.model.state_dict(), strict=prompting == source.config.prompting)
     model.save_pretrained(folder)
     processor = TCMImageProcessor.from_pretrained(encoder, size={"longest_edge": PHOTO_EDGE}).for_model(model.config)
     processor.save_pretrained(folder)

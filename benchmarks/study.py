@@ -119,7 +119,7 @@ class Run:
     """A training with what it is judged on.
 
     Args:
-        model: head and prompting, as in the table.
+        head, prompting: of the model.
         variant: share of the labels, or what is left out.
         trained_on: names of the data sets.
         folder: where it is kept.
@@ -127,12 +127,18 @@ class Run:
         tests: the sets to judge on.
     """
 
-    model: str
+    head: str
+    prompting: str
     variant: str
     trained_on: str
     folder: Path
     train: Sequence[str]
     tests: Sequence[Source]
+
+    @property
+    def model(self) -> str:
+        """As in the table."""
+        return f"{self.head}, {self.prompting}"
 
 
 @dataclass
@@ -221,29 +227,30 @@ def new_run(
     settings: dict[str, object] | None = None,
 ) -> Run:
     """A training; those that differ in nothing but their tests share a folder."""
-    changed = {"prompting": prompting, **(settings or {})}
-    marks = "".join(f"-{name}={value}" for name, value in changed.items() if name != "prompting")
+    settings = dict(settings or {})
+    prompting = str(settings.pop("prompting", prompting))
+    marks = "".join(f"-{name}={value}" for name, value in settings.items())
     size = "clip" if options.clip else "encoder" if options.encoder else options.preset
-    folder = options.output_dir / f"{head}-{changed['prompting']}{marks}-{trained_on}-{share:g}-{seed}-{size}"
+    folder = options.output_dir / f"{head}-{prompting}{marks}-{trained_on}-{share:g}-{seed}-{size}"
+    overrides = {"prompting": prompting, **settings}
+    start = [str(EXAMPLE / "recipes" / "study.yaml")]
     if options.clip:
         start = [*_row_of(head, trained_on), "--clip", str(options.clip)]
-        overrides = changed
     elif options.encoder:
-        start = [str(EXAMPLE / "recipes" / "study.yaml"), "--model_name_or_path", str(start_of(head, options))]
-        overrides = changed
+        start += ["--model_name_or_path", str(start_of(head, prompting, options))]
     else:
-        start = [str(EXAMPLE / "recipes" / "study.yaml"), "--preset", options.preset]
-        overrides = {"head_type": head, **changed}
+        start += ["--preset", options.preset]
+        overrides = {"head_type": head, **overrides}
     few = ["--few_shot", f"{share:g}", "--few_shot_seed", str(seed)] if share < 1 else []
     limit = [] if options.max_seconds is None else ["--max_seconds", f"{options.max_seconds:g}"]
     resume = [] if limit else ["--resume_from_checkpoint", "last"]
     arguments = [*start, "--config_overrides", json.dumps(overrides), *data, *few, "--seed", str(seed), *limit, *resume]
-    return Run(f"{head}, {changed['prompting']}", variant, trained_on, folder, arguments, tests)
+    return Run(head, prompting, variant, trained_on, folder, arguments, tests)
 
 
-def start_of(head: str, options: argparse.Namespace) -> Path:
+def start_of(head: str, prompting: str, options: argparse.Namespace) -> Path:
     """Where the new head on the encoder of another model lies, from which `--encoder` starts."""
-    folder: Path = options.output_dir / "starts" / head
+    folder: Path = options.output_dir / "starts" / f"{head}-{prompting}"
     return folder
 
 
@@ -431,8 +438,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print("\n".join(shlex.join(command) for command in [training_command(run, further), *commands]))
         return
     if options.encoder:
-        for head in options.heads:
-            write_start(head, options.encoder, start_of(head, options))
+        for head, prompting in sorted({(run.head, run.prompting) for run in runs}):
+            write_start(head, options.encoder, start_of(head, prompting, options), prompting)
     for run in runs:
         carry_out(run, options, further)
     rows = measured(runs)

@@ -38,6 +38,18 @@ def test_all_heads_start_new_on_one_encoder(script: ModuleType, tmp_path: Path) 
         assert all(torch.equal(own[name], weight) for name, weight in theirs.items())
 
 
+def test_a_start_with_other_prompting_takes_what_both_have(script: ModuleType, tmp_path: Path) -> None:
+    encoder = TCMForTextDetection(TCMConfig(**SETTINGS, fused=True))
+    encoder.save_pretrained(tmp_path / "encoder")
+    TCMImageProcessor().save_pretrained(tmp_path / "encoder")
+    script.write_start("dbnet", str(tmp_path / "encoder"), tmp_path / "start", prompting="none")
+    model = TCMForTextDetection.from_pretrained(tmp_path / "start")
+    assert model.config.prompting == "none"
+    own, theirs = model.model.state_dict(), encoder.model.state_dict()
+    assert own
+    assert all(torch.equal(weight, theirs[name]) for name, weight in own.items())
+
+
 def test_the_trainings_differ_in_their_folder_alone(
     script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

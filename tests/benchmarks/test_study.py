@@ -118,7 +118,7 @@ def test_an_encoder_gets_new_heads(script, root, capsys) -> None:
     trainings, _, _ = commands(script, capsys, *options)
     assert len(trainings) == 3
     for training in trainings:
-        assert Path(option(training, "--model_name_or_path")).parts[-2:] == ("starts", "pan")
+        assert Path(option(training, "--model_name_or_path")).parts[-2:] == ("starts", "pan-fasttcm")
         assert json.loads(option(training, "--config_overrides")) == {"prompting": "fasttcm"}
         assert "--preset" not in training
 
