@@ -111,6 +111,8 @@ def test_the_plain_loop_trains_evaluates_and_resumes(photos: Path, monkeypatch: 
     """The recipe of the trainer: a falling loss, figures, a fused model, checkpoints to go on from with more steps."""
     settings = {"eval_strategy": "steps", "eval_steps": 10, "save_steps": 10, "negative_ratio": 2.0}
     out = ["--output_dir", str(photos / "out"), "--max_grad_norm", "5", "--lr_scheduler_type", "constant"]
+    # Without a falling rate, that of the other recipe is too high to last.
+    settings["learning_rate"] = 0.003
     arguments = [NO_TRAINER, str(write_recipe(photos, **settings)), *out]
     script = load(NO_TRAINER.removesuffix(".py"), monkeypatch)
     monkeypatch.setattr(sys, "argv", arguments)

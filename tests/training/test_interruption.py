@@ -209,6 +209,19 @@ def test_a_second_signal_is_obeyed_at_once() -> None:
             signal.raise_signal(signal.SIGTERM)
 
 
+def test_what_is_ignored_stays_ignored() -> None:
+    """A shell has SIGINT ignored by what it starts in the background."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    request = StopRequest()
+    try:
+        with request.listening():
+            signal.raise_signal(signal.SIGTERM)
+            assert not request.agreed(OneProcess())
+        assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def test_handlers_are_put_back_and_other_threads_left_alone() -> None:
     before = signal.getsignal(signal.SIGTERM)
     handlers = []

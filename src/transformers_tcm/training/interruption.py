@@ -18,7 +18,8 @@ logger = logging.getLogger(__name__)
 class StopRequest:
     """Delays the first SIGTERM or SIGINT (Ctrl-C) until the training has saved a checkpoint.
 
-    A second signal takes effect at once. Outside the main thread, where Python handles no signals, nothing is delayed.
+    A second signal takes effect at once. What is ignored, as SIGINT by a program that a shell has put in the
+    background, stays ignored. Outside the main thread, where Python handles no signals, nothing is delayed.
     """
 
     def __init__(self) -> None:
@@ -31,7 +32,8 @@ class StopRequest:
         self._signal = 0
         if threading.current_thread() is threading.main_thread():
             numbers = (signal.SIGTERM, signal.SIGINT)
-            self._handlers = {number: signal.signal(number, self._note) for number in numbers}
+            heeded = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
+            self._handlers = {number: signal.signal(number, self._note) for number in heeded}
         try:
             yield
         finally:
