@@ -14,7 +14,7 @@ from urllib.request import url2pathname
 import typer
 from tqdm import tqdm
 
-from ..images import is_image_name, list_images, load_image, subfolders_with_images
+from ..images import is_image_name, list_images, subfolders_with_images
 from ..lexicon import Lexicon, LexiconRule, checked_limit
 from ..results import lines_of_text
 from .result_files import ResultWriter
@@ -168,10 +168,10 @@ def run_on_images(detector: "TextDetectionPipeline", writer: ResultWriter, quiet
     # `None` shows the bar on a terminal only.
     for path in tqdm(writer.names, unit="image", disable=True if quiet or alone else None):
         try:
-            image = load_image(path)
+            photo = detector.load_photo(path)
             with _counted_tiles(detector, shown=not quiet and alone):
-                found = detector(image)
-            writer.write(path, image, found)
+                found = detector(photo)
+            writer.write(path, photo, found)
         # Whatever is wrong with one image must not cost the results of the others.
         except Exception as error:
             complain(error if str(path) in str(error) else f"{path}: {str(error) or type(error).__name__}")

@@ -3,27 +3,30 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
+from functools import partial
 from types import GeneratorType
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from PIL import Image
 from torch.nn import functional
 from torch.utils.data import Dataset
 from transformers import BatchFeature
 from transformers.pipelines import Pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
-from ..images import load_image
+from ..images import ReducedImage, load_image, load_reduced
 from ..instances import TextInstances
 from ..models.tcm.exported_tcm import ExportedModel
 from ..models.tcm.heads import head_class
+from ..models.tcm.image_processing_common_tcm import resized_size
 from ..models.tcm.modeling_tcm import TCMForTextDetection
 from ..models.tcm.post_processing_tcm import as_tensors, by_score, to_original_size
 from ..tiling import TileGrid, merge_levels
 from .engine import with_backend
 from .looks import coarser
-from .tiles import Tile, cut, each, merged_instances, merged_score_map
+from .tiles import Tile, cut, each, merged_instances, merged_score_map, size_policy
 
 __all__ = ["TextDetectionPipeline", "as_instances", "as_pipeline_inputs"]
 
@@ -153,6 +156,37 @@ class TextDetectionPipeline(Pipeline):
             return super().__call__(inputs, **kwargs)
         return super().__call__([inputs], **kwargs)[0]  # its tiles are many images
 
+    def load_photo(self, image: Any, pixel_limit: int | None = None) -> Image.Image | ReducedImage:
+        """An image with as many pixels as a call reads, to be given to one in the place of what it was loaded from.
+
+        Calls load whatever else they are given like that. It is for programs that want to know `width` and `height` of
+        the image, or whether it can be read at all, before. `size`, `timeout` and `tile` are those of the pipeline, and
+        not to be changed in the call.
+
+        Args:
+            image, pixel_limit: see `transformers_tcm.load_image`.
+
+        Returns:
+            With tiles and for all but large JPEG files what `load_image` returns, see `load_reduced`.
+
+        Raises:
+            FileNotFoundError, TooManyPixelsError, ValueError, TypeError: as `load_image`.
+        """
+        settings = self._preprocess_params
+        if settings.get("tile"):
+            return load_image(image, settings.get("timeout"), pixel_limit)
+        return self._load_reduced(image, settings.get("timeout"), settings.get("size"), pixel_limit)
+
+    def _load_reduced(
+        self, image: Any, timeout: float | None, size: dict[str, int] | int | None, pixel_limit: int | None = None
+    ) -> Image.Image | ReducedImage:
+        processor = self.image_processor
+        if not processor.do_resize:
+            return load_image(image, timeout, pixel_limit)
+        policy = size_policy(processor.size if size is None else size)
+        input_size = partial(resized_size, size=policy, max_scale=processor.max_scale)
+        return load_reduced(image, input_size, processor.resample, timeout, pixel_limit)
+
     def _sanitize_parameters(self, **given: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         given = {name: value for name, value in given.items() if value is not None}
         preprocess: dict[str, Any] = {name: given.pop(name) for name in PREPROCESSING if name in given}
@@ -235,7 +269,12 @@ class TextDetectionPipeline(Pipeline):
         if isinstance(image, Tile):
             features: BatchFeature = self.image_processor(image.image, **image.settings)
             return {"images": {**features.to(self.dtype), "place": image.place}}
-        features = self.image_processor(load_image(image, timeout=timeout), size=size)
+        photo = image if isinstance(image, ReducedImage) else self._load_reduced(image, timeout, size)
+        if isinstance(photo, ReducedImage):
+            features = self.image_processor(photo.image, do_resize=False)
+            features["target_sizes"] = torch.tensor([[photo.height, photo.width]])
+        else:
+            features = self.image_processor(photo, size=size)
         # In a dict the collation of transformers leaves the tensors alone; it would pad them to one size.
         return {"images": dict(features.to(self.dtype))}
 
