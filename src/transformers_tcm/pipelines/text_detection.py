@@ -107,9 +107,10 @@ class TextDetectionPipeline(Pipeline):
 
         Args:
             inputs: an image, which is all that `transformers_tcm.load_image` takes: a path (`str` or `pathlib.Path`), a
-                URL, the bytes of a file, an open binary file, a PIL image, or a numpy array. Or many of them, of any
-                sizes: a list or tuple, a generator or other iterator, a torch dataset, or a dataset of `datasets` with
-                a column "image".
+                URL, the bytes of a file, an open binary file, a PIL image, or a numpy array; of large JPEG files no
+                more pixels are decoded than the network takes (`load_reduced`). Or many of them, of any sizes: a list
+                or tuple, a generator or other iterator, a torch dataset, or a dataset of `datasets` with a column
+                "image".
             batch_size (`int`, *optional*, defaults to 1): images handed to the model at a time. Those of one size are
                 computed together; images are never padded to each other's size, so the results are those of one by one.
             num_workers (`int`, *optional*, defaults to 0): processes that load and resize the images; with tiles there
