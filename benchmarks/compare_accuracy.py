@@ -77,36 +77,38 @@ def python_of(environment: Path) -> Path:
     return environment / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
-def installed_version(python: Path) -> str | None:
+def installed_version(python: Path, engines: Sequence[str]) -> str | None:
     """The RapidOCR that an interpreter can import together with what it runs on, or `None`."""
-    code = "import onnxruntime, rapidocr, importlib.metadata as m; print(m.version('rapidocr'))"
+    code = f"import {', '.join(engines)}, rapidocr, importlib.metadata as m; print(m.version('rapidocr'))"
     if not python.exists():
         return None
     done = subprocess.run([python, "-I", "-c", code], capture_output=True, text=True)
     return done.stdout.strip() if done.returncode == 0 else None
 
 
-def install_rapidocr(environment: Path) -> Path:
+def install_rapidocr(environment: Path, engines: Sequence[str] = ("onnxruntime",)) -> Path:
     """The interpreter of a virtual environment with RapidOCR, which is created and filled where it is not there yet.
+
+    RapidOCR runs in `engines`, of "onnxruntime" and "openvino"; it cannot do without the first.
 
     Raises:
         RuntimeError: if it cannot be created, or pip fails.
     """
     python = python_of(environment)
-    if installed_version(python) == RAPIDOCR:
+    if installed_version(python, engines) == RAPIDOCR:
         return python
     print(f"installing rapidocr {RAPIDOCR} into {environment}", file=sys.stderr)
     remedy = (
         "this needs a connection to a package index once; where there is none, give --environment the folder of a "
-        f"virtual environment that has rapidocr=={RAPIDOCR} and onnxruntime"
+        f"virtual environment that has rapidocr=={RAPIDOCR} and {' and '.join(engines)}"
     )
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-    for command in ([sys.executable, "-m", "venv", str(environment)], [*pip, f"rapidocr=={RAPIDOCR}", "onnxruntime"]):
+    for command in ([sys.executable, "-m", "venv", str(environment)], [*pip, f"rapidocr=={RAPIDOCR}", *engines]):
         done = subprocess.run(command, stdout=sys.stderr)
         if done.returncode:
             name = "pip" if "pip" in command else "venv"
             raise RuntimeError(f"RapidOCR was not installed, {name} failed with exit code {done.returncode}: {remedy}")
-    if (found := installed_version(python)) != RAPIDOCR:
+    if (found := installed_version(python, engines)) != RAPIDOCR:
         raise RuntimeError(
             f"{environment} has rapidocr {found} after the installation, {RAPIDOCR} was wanted: {remedy}"
         )
@@ -127,9 +129,16 @@ class Worker:
 
     def ask(self, path: Path) -> dict[str, Any]:
         """The answer for an image."""
+        return self._request(str(path.resolve()))
+
+    def read(self, words: Sequence[Path]) -> dict[str, Any]:
+        """The answer of the recogniser alone, for images of single words."""
+        return self._request(json.dumps([str(path.resolve()) for path in words]))
+
+    def _request(self, line: str) -> dict[str, Any]:
         assert self.process.stdin is not None  # a pipe
         try:
-            self.process.stdin.write(f"{path.resolve()}\n")
+            self.process.stdin.write(f"{line}\n")
             self.process.stdin.flush()
         except BrokenPipeError:
             pass  # it has ended, which `_answer` finds out
@@ -202,7 +211,8 @@ def rapidocr_system(worker: Worker) -> System:
         answer = worker.ask(path)
         return [words_as_they_come(answer["lines"]), joined_words(answer["lines"])], answer["seconds"]
 
-    name = f"RapidOCR {worker.hello['versions']['rapidocr']}"
+    engine = " in OpenVINO" if "openvino" in worker.hello["versions"] else ""
+    name = f"RapidOCR {worker.hello['versions']['rapidocr']}{engine}"
     rows = [f"{name}, word boxes", f"{name}, word boxes joined between spaces"]
     return System(rows, worker.hello["model_bytes"] / 1e6, run)
 

@@ -1,4 +1,4 @@
-"""How long PAN and FCENet take to turn the maps of one image into outlines: the processor's time, on one thread.
+"""How long DBNet, PAN and FCENet take to turn the maps of one image into outlines: the processor's time, on one thread.
 
     python benchmarks/decoding_speed.py [--repeats 30]
 
@@ -8,13 +8,14 @@ The maps are those that a trained head gives for pages of made-up words, a littl
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 
 import cv2
 import numpy as np
 import torch
 
 from transformers_tcm.instances import TextInstances
-from transformers_tcm.models.tcm.heads import fcenet, pan
+from transformers_tcm.models.tcm.heads import dbnet, fcenet, pan
 
 STRIDE = 4
 # Logits of text and of background, clear but for the noise.
@@ -34,6 +35,13 @@ def page(columns: int, rows: int, size: tuple[int, int], seed: int = 0) -> TextI
             outline = np.concatenate([sides[0], sides[1][::-1]])
             words.append((outline + np.array([column, row])) * np.array([cell_width, cell_height]))
     return TextInstances([word.astype(np.float32) for word in words])
+
+
+def dbnet_maps(instances: TextInstances, size: tuple[int, int]) -> dict[str, torch.Tensor]:
+    """The probability map of an image as DBNet would give it."""
+    shrunk = dbnet.DBNetHead.targets(instances, size, size, dbnet.DBNetConfig())["shrink_map"]
+    logits = np.where(shrunk > 0, SURE, -SURE) + np.random.default_rng(0).normal(0, NOISE, shrunk.shape)
+    return {"prob_map": torch.from_numpy(logits[None, None]).float().sigmoid()}
 
 
 def pan_maps(instances: TextInstances, size: tuple[int, int]) -> dict[str, torch.Tensor]:
@@ -84,16 +92,24 @@ def main() -> None:
     torch.set_num_threads(1)
 
     size = 736, 1280
+    for columns, rows, polygon in ((10, 10, False), (20, 25, False), (10, 10, True)):
+        probabilities, reading = dbnet_maps(page(columns, rows, size), size), dbnet.DBNetDecoding(polygon=polygon)
+        decode = partial(dbnet.DBNetHead.decode, probabilities, torch.tensor([size]), reading)
+        found, kind = len(decode()), "polygons" if polygon else "quads"
+        print(f"DBNet: {found} {kind} on {size[0]} x {size[1]} pixels in {median_milliseconds(decode, repeats):.1f} ms")
+
     maps, decoding = pan_maps(page(10, 20, size), size), pan.PANDecoding(polygon=True)
     found = len(pan.PANHead.decode(maps, torch.tensor([size]), decoding))
     milliseconds = median_milliseconds(lambda: pan.PANHead.decode(maps, torch.tensor([size]), decoding), repeats)
     print(f"PAN: {found} words on {size[0] // STRIDE} x {size[1] // STRIDE} cells in {milliseconds:.1f} ms")
 
-    series, reading = fcenet_maps(page(4, 4, size), size), fcenet.FCENetDecoding(polygon=True)
-    score_maps = [fcenet._score_map(logits[0].numpy(), reading) for logits in series["class_logits"]]
-    cells = [fcenet._candidates(score_map, reading)[0] for score_map in score_maps]
-    found = len(fcenet.FCENetHead.decode(series, torch.tensor([size]), reading))
-    milliseconds = median_milliseconds(lambda: fcenet.FCENetHead.decode(series, torch.tensor([size]), reading), repeats)
+    series, settings = fcenet_maps(page(4, 4, size), size), fcenet.FCENetDecoding(polygon=True)
+    score_maps = [fcenet._score_map(logits[0].numpy(), settings) for logits in series["class_logits"]]
+    cells = [fcenet._candidates(score_map, settings)[0] for score_map in score_maps]
+    found = len(fcenet.FCENetHead.decode(series, torch.tensor([size]), settings))
+    milliseconds = median_milliseconds(
+        lambda: fcenet.FCENetHead.decode(series, torch.tensor([size]), settings), repeats
+    )
     print(f"FCENet: {found} words of {sum(map(len, cells))} candidates in {milliseconds:.1f} ms")
 
 

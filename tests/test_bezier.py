@@ -229,7 +229,7 @@ def test_grown_words_are_read_as_the_quads_around_them(turn: float) -> None:
     matrix = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     word = np.array([[0, 0], [100, 0], [100, 20], [0, 20]]) @ matrix + 200
     control_points = outline_to_bezier(geometry.unclip_polygon(word, 1.5))
-    quad = geometry.order_clockwise(geometry.unclip_quad(word, 1.5))
+    quad = geometry.order_clockwise(geometry.unclip_quads(word[None], 1.5)[0])
     returned, expected = shapely.Polygon(bezier_to_polygon(control_points)), shapely.Polygon(quad)
     assert returned.intersection(expected).area > 0.9 * returned.union(expected).area
     np.testing.assert_allclose(control_points[[0, 3, 4, 7]], quad, atol=10)  # 45 pixels high, 12.5 of them round

@@ -137,7 +137,7 @@ def test_transform_points_takes_affine_matrices() -> None:
 @given(rectangles(), st.floats(0.3, 2.5))
 def test_unclip_quad_is_the_smallest_rectangle_around_the_unclipped_outline(quad, ratio) -> None:
     expected = geometry.min_area_quad(geometry.unclip_polygon(quad, ratio))
-    grown = geometry.unclip_quad(quad, ratio)
+    grown = geometry.unclip_quads(quad[None], ratio)[0]
     # Corners may be listed from elsewhere: each has to be near one of the others.
     distances = np.linalg.norm(grown[:, None] - expected[None], axis=2)
     assert distances.min(axis=1).max() < 0.1

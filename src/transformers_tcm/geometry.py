@@ -4,6 +4,8 @@ A polygon is a (K, 2) array of x, y; x grows to the right, y downwards, the imag
 "Clockwise" is meant as seen on the screen. OpenCV, shapely and pyclipper are imported on first use.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 __all__ = [
@@ -12,8 +14,10 @@ __all__ = [
     "clip_polygon",
     "is_tall_quad",
     "min_area_quad",
+    "min_area_quads",
     "offset_polygon",
     "order_clockwise",
+    "order_quads_clockwise",
     "perimeter",
     "quad_along_word",
     "signed_area",
@@ -21,7 +25,7 @@ __all__ = [
     "transform_points",
     "unclip_distance",
     "unclip_polygon",
-    "unclip_quad",
+    "unclip_quads",
     "word_height",
 ]
 
@@ -75,23 +79,44 @@ def quad_along_word(polygon: np.ndarray, text: str | None) -> np.ndarray:
 def order_clockwise(polygon: np.ndarray) -> np.ndarray:
     """The same outline (K, 2), clockwise from the top-left corner.
 
-    Quads start with the edge that points most to the right, so that it is the upper edge of the word. Between the two
-    candidates of a quad turned by 45 degrees the longer edge wins. Other polygons start at the vertex nearest to the
-    top-left corner of their bounding box.
+    Quads start as `order_quads_clockwise` says, other polygons at the vertex nearest to the top-left corner of their
+    bounding box.
     """
     polygon = np.asarray(polygon)
+    if len(polygon) == 4:
+        return order_quads_clockwise(polygon[None])[0]
     if signed_area(polygon) < 0:
         polygon = polygon[::-1]
-    if len(polygon) == 4:
-        edges = np.roll(polygon, -1, axis=0).astype(np.float64) - polygon
-        lengths = np.linalg.norm(edges, axis=1)
-        rightwards = edges[:, 0] / np.maximum(lengths, 1e-9)
-        preference = [-lengths, -rightwards.round(6)]
-    else:
-        preference = [(polygon - polygon.min(axis=0)).sum(axis=1)]
+    away = (polygon - polygon.min(axis=0)).sum(axis=1)
     # Coordinates settle a tie, so that the result does not depend on the order of the input.
-    start = int(np.lexsort((polygon[:, 0], polygon[:, 1], *preference))[0])
+    start = int(np.lexsort((polygon[:, 0], polygon[:, 1], away))[0])
     return np.roll(polygon, -start, axis=0)
+
+
+def order_quads_clockwise(quads: np.ndarray) -> np.ndarray:
+    """The same quads (N, 4, 2), each clockwise from its top-left corner.
+
+    They start with the edge that points most to the right, so that it is the upper edge of the word. Between the two
+    candidates of a quad turned by 45 degrees the longer edge wins.
+    """
+    quads = np.asarray(quads)
+    anticlockwise = _shoelace(quads) < 0
+    quads = np.where(anticlockwise[:, None, None], quads[:, ::-1], quads)
+    edges = quads[:, [1, 2, 3, 0]].astype(np.float64) - quads
+    lengths = np.hypot(edges[..., 0], edges[..., 1])
+    rightwards = (edges[..., 0] / np.maximum(lengths, 1e-9)).round(6)
+    # Coordinates settle a tie, so that the result does not depend on the order of the input.
+    order = np.lexsort((quads[..., 0], quads[..., 1], -lengths, -rightwards), axis=1)
+    corners = (order[:, :1] + np.arange(4)) % 4
+    ordered: np.ndarray = np.take_along_axis(quads, corners[..., None], axis=1)
+    return ordered
+
+
+def _shoelace(quads: np.ndarray) -> np.ndarray:
+    """Signed areas (N,) of quads (N, 4, 2): half the cross product of their diagonals."""
+    across, down = np.moveaxis(quads[:, [2, 3]].astype(np.float64) - quads[:, [0, 1]], 1, 0)  # (N, 2) each
+    areas: np.ndarray = 0.5 * (across[:, 0] * down[:, 1] - across[:, 1] * down[:, 0])
+    return areas
 
 
 def clamp_polygon(polygon: np.ndarray, width: float, height: float) -> np.ndarray:
@@ -169,22 +194,33 @@ def unclip_polygon(polygon: np.ndarray, ratio: float) -> np.ndarray | None:
     return outlines[0] if len(outlines) == 1 else None
 
 
-def unclip_quad(quad: np.ndarray, ratio: float) -> np.ndarray:
-    """Grow a rectangle (4, 2) by area x ratio / perimeter on every side, in closed form.
+def unclip_quads(quads: np.ndarray, ratio: float) -> np.ndarray:
+    """Grow rectangles (N, 4, 2) by area x ratio / perimeter on every side, in closed form; float32.
 
-    The result is the minimum-area rectangle of the round-cornered outline that `unclip_polygon` draws.
+    The results are the minimum-area rectangles of the round-cornered outlines that `unclip_polygon` draws.
     """
-    quad = np.asarray(quad, dtype=np.float64)
-    distance = unclip_distance(quad, ratio)
-    along = (quad[1] - quad[0]) / max(np.linalg.norm(quad[1] - quad[0]), 1e-9)
-    down = (quad[3] - quad[0]) / max(np.linalg.norm(quad[3] - quad[0]), 1e-9)
-    signs = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
-    return (quad + distance * (signs[:, :1] * along + signs[:, 1:] * down)).astype(np.float32)
+    quads = np.asarray(quads, dtype=np.float64)
+    along, down = quads[:, 1] - quads[:, 0], quads[:, 3] - quads[:, 0]  # (N, 2)
+    edges = quads[:, [1, 2, 3, 0]] - quads
+    perimeters = np.hypot(edges[..., 0], edges[..., 1]).sum(axis=1)
+    distances = np.abs(_shoelace(quads)) * ratio / np.maximum(perimeters, 1e-6)
+    outwards = [distances[:, None] * side / np.maximum(np.hypot(*side.T), 1e-9)[:, None] for side in (along, down)]
+    signs = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])[..., None]  # (4, 2, 1)
+    moved = (signs * np.stack(outwards, axis=1)[:, None]).sum(axis=2)  # (N, 4, 2, 2) -> (N, 4, 2)
+    grown: np.ndarray = (quads + moved).astype(np.float32)
+    return grown
 
 
 def min_area_quad(points: np.ndarray) -> np.ndarray:
     """Smallest enclosing rectangle of points (K, 2) as a (4, 2) float32 quad, clockwise from the top-left corner."""
+    return min_area_quads([points])[0]
+
+
+def min_area_quads(outlines: Sequence[np.ndarray]) -> np.ndarray:
+    """Smallest enclosing rectangle of each outline (K, 2) as a (N, 4, 2) float32, see `min_area_quad`."""
     import cv2
 
-    rectangle = cv2.minAreaRect(np.ascontiguousarray(points, dtype=np.float32).reshape(-1, 1, 2))
-    return order_clockwise(cv2.boxPoints(rectangle))
+    if not len(outlines):
+        return np.zeros((0, 4, 2), np.float32)
+    outlines = [np.ascontiguousarray(points, dtype=np.float32).reshape(-1, 1, 2) for points in outlines]
+    return order_quads_clockwise(np.stack([cv2.boxPoints(cv2.minAreaRect(points)) for points in outlines]))

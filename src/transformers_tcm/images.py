@@ -182,7 +182,7 @@ def load_reduced(
 
     Args:
         source, timeout, pixel_limit: see `load_image`; the limit is one of the picture's own pixels.
-        input_size: from height and width of a picture, upright, to those of the network's input.
+        input_size: from height and width (H, W) of a picture, upright, to those of the network's input.
         resample: Pillow's filter for the rest.
 
     Raises:

@@ -10,7 +10,7 @@ import torch
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "decoding_speed.py"
 
 
-def test_both_heads_are_timed_on_pages_whose_words_they_all_find(
+def test_heads_are_timed_on_pages_whose_words_they_all_find(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["decoding_speed.py", "--repeats", "1"])
@@ -21,5 +21,8 @@ def test_both_heads_are_timed_on_pages_whose_words_they_all_find(
     monkeypatch.setattr(script.cv2, "setNumThreads", lambda number: None)
     script.main()
     printed = capsys.readouterr().out
+    assert "DBNet: 100 quads on 736 x 1280 pixels in " in printed
+    assert "DBNet: 500 quads on " in printed
+    assert "DBNet: 100 polygons on " in printed
     assert "PAN: 200 words on 184 x 320 cells in " in printed
     assert "FCENet: 16 words of " in printed

@@ -12,11 +12,13 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 import typer
+from PIL import Image
 from tqdm import tqdm
 
-from ..images import is_image_name, list_images, subfolders_with_images
+from ..images import ReducedImage, is_image_name, list_images, subfolders_with_images
 from ..lexicon import Lexicon, LexiconRule, checked_limit
 from ..results import lines_of_text
+from .overlap import overlapped, workers_for
 from .result_files import ResultWriter
 
 if TYPE_CHECKING:
@@ -165,12 +167,18 @@ def run_on_images(detector: "TextDetectionPipeline", writer: ResultWriter, quiet
     """Write the results of all images, and say what they are; returns how many images failed."""
     instances, done = 0, list[Path]()
     alone = len(writer.names) == 1
+
+    def read(path: Path) -> tuple[Image.Image | ReducedImage, list[dict[str, Any]]]:
+        photo = detector.load_photo(path)
+        with _counted_tiles(detector, shown=not quiet and alone):
+            return photo, detector(photo)
+
     # `None` shows the bar on a terminal only.
-    for path in tqdm(writer.names, unit="image", disable=True if quiet or alone else None):
+    hidden = True if quiet or alone else None
+    results = overlapped(read, writer.names, workers_for(detector, len(writer.names)))
+    for path, result in tqdm(results, total=len(writer.names), unit="image", disable=hidden):
         try:
-            photo = detector.load_photo(path)
-            with _counted_tiles(detector, shown=not quiet and alone):
-                found = detector(photo)
+            photo, found = result.result()
             writer.write(path, photo, found)
         # Whatever is wrong with one image must not cost the results of the others.
         except Exception as error:
@@ -216,7 +224,10 @@ def named_files(folder: Path, names: Sequence[str]) -> str:
 @contextmanager
 def _counted_tiles(detector: "TextDetectionPipeline", shown: bool) -> Iterator[None]:
     """On a terminal, what has been read of an image that takes several turns; it is gone afterwards."""
-    with tqdm(unit=" tiles", disable=None if shown else True, delay=2, leave=False) as bar:
+    if not shown:
+        yield
+        return
+    with tqdm(unit=" tiles", disable=None, delay=2, leave=False) as bar:
         hook = detector.model.register_forward_hook(lambda module, inputs, output: bar.update(len(output.valid_sizes)))
         try:
             yield

@@ -4,7 +4,7 @@ References: Liao et al., "Real-time Scene Text Detection with Differentiable Bin
 "Real-Time Scene Text Detection with Differentiable Binarization and Adaptive Scale Fusion" (DBNet++), TPAMI 2022.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -189,14 +189,15 @@ class DBNetHead(DetectionHead):
     @staticmethod
     def decode(maps: Mapping[str, Any], valid_sizes: torch.Tensor, decoding: DBNetDecoding) -> Regions:
         """Regions of the binarised probability map (B, 1, H, W), grown back to words."""
-        grow = _unclip_polygon if decoding.polygon else _unclip_quad
+        grow = _unclip_polygons if decoding.polygon else _unclip_quads
         outlines: list[list[np.ndarray]] = []
         scores = []
         for probabilities in valid_parts(maps["prob_map"], valid_sizes, "prob_map"):
             regions = find_regions(probabilities[0], decoding)
-            grown = [(grow(outline, decoding.unclip_ratio), score) for outline, score in regions]
-            outlines.append([outline for outline, _ in grown if outline is not None])
-            scores.append(np.array([score for outline, score in grown if outline is not None]))
+            grown = grow([outline for outline, _ in regions], decoding.unclip_ratio)
+            kept = [(one, score) for one, (_, score) in zip(grown, regions, strict=True) if one is not None]
+            outlines.append([outline for outline, _ in kept])
+            scores.append(np.array([score for _, score in kept]))
         return Regions.from_outlines(outlines, scores)
 
 
@@ -244,14 +245,15 @@ def _distance_to_outline(polygon: np.ndarray, columns: np.ndarray, rows: np.ndar
     return np.sqrt(nearest)
 
 
-def _unclip_quad(outline: np.ndarray, ratio: float) -> np.ndarray:
-    return geometry.unclip_quad(geometry.min_area_quad(outline), ratio)
+def _unclip_quads(outlines: Sequence[np.ndarray], ratio: float) -> Iterable[np.ndarray]:
+    return geometry.unclip_quads(geometry.min_area_quads(outlines), ratio)
 
 
-def _unclip_polygon(outline: np.ndarray, ratio: float) -> np.ndarray | None:
-    """Grown outline without the vertices that a pixel contour has in excess."""
+def _unclip_polygons(outlines: Sequence[np.ndarray], ratio: float) -> Iterator[np.ndarray | None]:
+    """Grown outlines without the vertices that a pixel contour has in excess."""
     import cv2
 
-    simplified = cv2.approxPolyDP(outline.reshape(-1, 1, 2), 0.002 * geometry.perimeter(outline), True)[:, 0]
-    grown = geometry.unclip_polygon(simplified, ratio) if len(simplified) >= 3 else None
-    return None if grown is None or len(grown) < 3 else geometry.order_clockwise(grown)
+    for outline in outlines:
+        simplified = cv2.approxPolyDP(outline.reshape(-1, 1, 2), 0.002 * geometry.perimeter(outline), True)[:, 0]
+        grown = geometry.unclip_polygon(simplified, ratio) if len(simplified) >= 3 else None
+        yield None if grown is None or len(grown) < 3 else geometry.order_clockwise(grown)

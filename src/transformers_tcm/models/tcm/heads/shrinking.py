@@ -83,9 +83,9 @@ def box_score(probabilities: np.ndarray, contour: np.ndarray) -> float:
     import cv2
 
     height, width = probabilities.shape
-    low, high = contour.min(axis=(0, 1)), contour.max(axis=(0, 1)) + 1
-    left, top = np.clip(low, 0, [width - 1, height - 1])
-    right, bottom = np.clip(high, 1, [width, height])
+    x, y, columns, rows = cv2.boundingRect(contour)
+    left, top = min(max(x, 0), width - 1), min(max(y, 0), height - 1)
+    right, bottom = min(max(x + columns, 1), width), min(max(y + rows, 1), height)
     inside = np.zeros((bottom - top, right - left), np.uint8)
-    cv2.fillPoly(inside, [contour - np.array([left, top], dtype=contour.dtype)], 1)
+    cv2.fillPoly(inside, [contour], 1, offset=(-left, -top))
     return cv2.mean(probabilities[top:bottom, left:right], inside)[0]
