@@ -224,6 +224,10 @@ def test_large_jpeg_files_are_read_as_if_all_their_pixels_were_decoded(
     np.testing.assert_allclose(box_of(reduced), box_of(whole), atol=4.1)  # a pixel of the network's input
     assert reduced["score"] == pytest.approx(whole["score"], abs=0.03)
     assert detector(path, output_score_maps=True)["score_map"].shape == (517, 1027)
+    with pytest.raises(ValueError, match="loaded for an input of 256 x 129 pixels, this call reads 400 x 201"):
+        detector(loaded, size=400)
+    with pytest.raises(TypeError, match="got ReducedImage"):
+        detector(loaded, tile=256)
 
 
 def test_only_what_a_call_reads_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

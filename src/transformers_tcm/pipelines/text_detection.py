@@ -171,7 +171,8 @@ class TextDetectionPipeline(Pipeline):
             With tiles and for all but large JPEG files what `load_image` returns, see `load_reduced`.
 
         Raises:
-            FileNotFoundError, TooManyPixelsError, ValueError, TypeError: as `load_image`.
+            FileNotFoundError, TooManyPixelsError, ValueError, TypeError: as `load_image`. ValueError or TypeError also
+                in a call with another `size` or with tiles.
         """
         settings = self._preprocess_params
         if settings.get("tile"):
@@ -186,6 +187,14 @@ class TextDetectionPipeline(Pipeline):
             return load_image(image, timeout, pixel_limit)
         policy = size_policy(processor.size if size is None else size)
         input_size = partial(resized_size, size=policy, max_scale=processor.max_scale)
+        if isinstance(image, ReducedImage):
+            height, width = input_size(image.height, image.width)
+            if image.image.size != (width, height):
+                loaded = "{} x {}".format(*image.image.size)
+                raise ValueError(
+                    f"the photo was loaded for an input of {loaded} pixels, this call reads {width} x {height}"
+                )
+            return image
         return load_reduced(image, input_size, processor.resample, timeout, pixel_limit)
 
     def _sanitize_parameters(self, **given: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
@@ -270,7 +279,7 @@ class TextDetectionPipeline(Pipeline):
         if isinstance(image, Tile):
             features: BatchFeature = self.image_processor(image.image, **image.settings)
             return {"images": {**features.to(self.dtype), "place": image.place}}
-        photo = image if isinstance(image, ReducedImage) else self._load_reduced(image, timeout, size)
+        photo = self._load_reduced(image, timeout, size)
         if isinstance(photo, ReducedImage):
             features = self.image_processor(photo.image, do_resize=False)
             features["target_sizes"] = torch.tensor([[photo.height, photo.width]])
