@@ -4,11 +4,13 @@ import json
 from pathlib import Path
 
 import pytest
+import shapely
 from huggingface_hub import ModelCard
+from PIL import Image
 from safetensors import safe_open
 from transformers import pipeline
 
-from transformers_tcm import TCMForTextDetection, TCMImageProcessor, TextInstances, bundled_model_path
+from transformers_tcm import TCMForTextDetection, TCMImageProcessor, TextInstances, bundled_model_path, load_image
 from transformers_tcm.evaluation import DetectionIoU, EndToEnd
 
 IMAGES = Path(__file__).parents[1] / "examples" / "images"
@@ -61,6 +63,26 @@ def test_spotter_reads_words_of_the_demo_photo(demo_row: dict) -> None:
     metric = EndToEnd()
     metric.update(TextInstances.from_json(demo_row), TextInstances.from_detections(found))
     assert metric.compute().recall >= 0.3
+
+
+@pytest.mark.slow
+def test_a_large_photo_is_read_as_if_all_its_pixels_were_decoded(tmp_path: Path) -> None:
+    street = Image.open(IMAGES / "street.jpg").resize((4000, 2666), Image.Resampling.BICUBIC)
+    street.save(tmp_path / "large.jpg", quality=90)
+    spotter = pipeline("text-spotting")
+    photos = (load_image(tmp_path / "large.jpg"), tmp_path / "large.jpg")
+    for size in (960, 1600):
+        inputs = [spotter.preprocess(photo, size=size)["images"] for photo in photos]
+        pixels, reduced = (image["pixel_values"] for image in inputs)
+        # One of 256 levels is a difference of 0.015 here.
+        assert 0 < (pixels - reduced).abs().mean() < 0.02
+        assert inputs[1]["target_sizes"].tolist() == [[2666, 4000]]
+        words, same = (TextInstances.from_detections(spotter(photo, size=size)) for photo in photos)
+        assert len(words) >= 8
+        assert words.texts == same.texts
+        for pair in zip(words.polygons, same.polygons, strict=True):
+            one, other = map(shapely.Polygon, pair)
+            assert one.intersection(other).area > 0.85 * one.union(other).area
 
 
 def test_the_object_detection_pipeline_of_transformers_finds_the_same_boxes() -> None:

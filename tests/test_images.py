@@ -6,6 +6,7 @@ import http.server
 import io
 import textwrap
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
@@ -13,9 +14,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 
 from transformers_tcm import images
-from transformers_tcm.images import load_image
+from transformers_tcm.images import ReducedImage, load_image, load_reduced
 
 RED = (255, 0, 0)
 
@@ -355,3 +357,119 @@ def test_eight_bits_in_a_wide_mode_stay_as_bright(gradient) -> None:
 def test_what_is_no_single_image_is_named_with_the_remedy(source, error, message) -> None:
     with pytest.raises(error, match=message):
         load_image(source)
+
+
+def test_a_pil_image_that_needs_no_change_is_not_copied(gradient) -> None:
+    assert load_image(gradient) is gradient
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    lying = gradient.copy()
+    lying.info["exif"] = exif.tobytes()
+    for image in (lying, gradient.convert("RGBA"), gradient.convert("L")):
+        before = image.tobytes()
+        load_image(image).paste("red", (0, 0, 9, 9))
+        assert image.tobytes() == before
+
+
+@pytest.fixture(scope="module")
+def landscape() -> Image.Image:
+    """803 x 605, which no power of two divides; no two of its parts are alike."""
+    columns, rows = np.meshgrid(np.linspace(0, 1, 803), np.linspace(0, 1, 605))
+    waves = 40 * np.sin(25 * columns) * np.sin(20 * rows)
+    levels = np.stack([200 * columns + waves, 200 * rows + waves, 128 + waves], axis=2)
+    return Image.fromarray(np.clip(levels, 0, 255).astype(np.uint8))
+
+
+def jpeg_bytes(image: Image.Image, orientation: int = 1, form: str = "JPEG", **options: object) -> bytes:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    buffer = io.BytesIO()
+    image.save(buffer, form, quality=95, exif=exif, **options)
+    return buffer.getvalue()
+
+
+def shrink(factor: float) -> Callable[[int, int], tuple[int, int]]:
+    return lambda height, width: (round(height / factor), round(width / factor))
+
+
+def assert_is_reduced(data: bytes, factor: float, mean_difference: float) -> None:
+    """As the whole picture that is made smaller, but for what is lost at high frequencies."""
+    whole = load_image(data)
+    height, width = shrink(factor)(whole.height, whole.width)
+    reduced = load_reduced(data, shrink(factor))
+    assert isinstance(reduced, ReducedImage)
+    assert (reduced.width, reduced.height) == whole.size
+    assert (reduced.image.mode, reduced.image.size) == ("RGB", (width, height))
+    expected = np.asarray(whole.resize((width, height), Image.Resampling.BILINEAR), float)
+    assert np.abs(np.asarray(reduced.image) - expected).mean() < mean_difference
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("factor", [2.5, 9.3])
+def test_large_jpeg_files_are_decoded_small_and_turned_upright(landscape, orientation: int, factor: float) -> None:
+    assert_is_reduced(jpeg_bytes(landscape, orientation), factor, mean_difference=0.6)
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_every_kind_of_jpeg_is_decoded_small(landscape, mode: str, progressive: bool) -> None:
+    assert_is_reduced(jpeg_bytes(landscape.convert(mode), 6, progressive=progressive), 3, mean_difference=0.6)
+
+
+def test_of_a_file_with_several_pictures_the_first_is_decoded_small(landscape) -> None:
+    data = jpeg_bytes(landscape, form="MPO", save_all=True, append_images=[landscape.convert("L")])
+    assert Image.open(io.BytesIO(data)).format == "MPO"
+    assert_is_reduced(data, 4, mean_difference=0.6)
+
+
+@pytest.mark.parametrize(
+    ("input_size", "decoded"),
+    [
+        ((605, 803), 1),
+        ((303, 401), 1),
+        ((302, 401), 2),
+        ((200, 401), 2),
+        ((302, 100), 2),
+        ((151, 200), 4),
+        ((75, 100), 8),
+    ],
+)
+def test_no_fewer_pixels_are_decoded_than_the_input_has(landscape, monkeypatch, input_size, decoded: int) -> None:
+    sizes = []
+    load = JpegImageFile.load
+    monkeypatch.setattr(JpegImageFile, "load", lambda image: sizes.append(image.size) or load(image))
+    image = load_reduced(jpeg_bytes(landscape), lambda height, width: input_size)
+    assert isinstance(image, ReducedImage) == (decoded > 1)
+    assert sizes[0] == (-(-803 // decoded), -(-605 // decoded))
+
+
+def test_what_is_no_jpeg_file_is_loaded_as_it_is(landscape, tmp_path) -> None:
+    (tmp_path / "photo.jpg").write_bytes(jpeg_bytes(landscape))
+    opened = Image.open(tmp_path / "photo.jpg")
+    for source in (png_bytes(landscape), opened, landscape, np.asarray(landscape)):
+        np.testing.assert_array_equal(np.asarray(load_reduced(source, shrink(8))), np.asarray(load_image(source)))
+    assert opened.size == landscape.size
+
+
+def test_every_form_of_a_jpeg_file_is_decoded_small(landscape, tmp_path) -> None:
+    path = tmp_path / "photo.jpg"
+    landscape.save(path)
+    with path.open("rb") as file:
+        forms = {**sources(path.read_bytes(), path), "path": path, "bytes": path.read_bytes(), "file": file}
+        for name, source in forms.items():
+            reduced = load_reduced(source, shrink(8))
+            assert isinstance(reduced, ReducedImage), name
+            assert reduced.image.size == (100, 76), name
+
+
+def test_files_that_cannot_be_read_small_are_refused_as_others(landscape, monkeypatch) -> None:
+    data = jpeg_bytes(landscape)
+    for broken in (data[: len(data) // 2], b"", data[:200]):
+        messages = []
+        for load in (load_image, functools.partial(load_reduced, input_size=shrink(8))):
+            with pytest.raises(ValueError, match="the given bytes: ") as caught:
+                load(broken)
+            messages.append(str(caught.value))
+        assert messages[0] == messages[1]
+    with pytest.raises(images.TooManyPixelsError, match="803 x 605 pixels; no more than 485,814"):
+        load_reduced(data, shrink(8), pixel_limit=803 * 605 - 1)

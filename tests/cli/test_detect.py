@@ -102,6 +102,16 @@ def test_draw_writes_the_picture_with_outlines(run: Run) -> None:
     assert np.asarray(drawn).max() > 200  # the photo is black
 
 
+def test_a_large_jpeg_file_is_written_and_drawn_at_its_size(run: Run) -> None:
+    photo("street.jpg", (1280, 768))
+    assert run("street.jpg").exit_code == 0
+    plain = read("street.json")
+    assert run("street.jpg", "--draw", "--force").exit_code == 0
+    assert read("street.json") == plain
+    assert (plain["width"], plain["height"]) == Image.open("out/street_text.png").size == (1280, 768)
+    assert list(plain["instances"][0]["box"].values()) == pytest.approx([0, 0, 1280, 768], abs=12)
+
+
 def test_settings_reach_the_model(run: Run) -> None:
     photo("street.png")
     run("street.png", "--box-threshold", "0.99")

@@ -13,6 +13,7 @@ import pytest
 import torch
 from detection_fakes import CONFIG, BrightPixels, box_of, photo
 from PIL import Image
+from PIL.JpegImagePlugin import JpegImageFile
 from torch.utils.data import IterableDataset
 from transformers import pipeline
 from transformers.pipelines.pt_utils import KeyDataset
@@ -24,6 +25,7 @@ from transformers_tcm import (
     TextDetectionPipeline,
     bundled_model_path,
 )
+from transformers_tcm.images import ReducedImage
 
 WORD = (40, 20, 120, 44)
 PHOTOS = [
@@ -195,6 +197,63 @@ def test_size_is_that_of_the_network_input(detector: TextDetectionPipeline) -> N
     detector(PHOTOS[0], size={"height": 96, "width": 128})
     detector(PHOTOS[0])
     assert [shape[2:] for shape in detector.model.shapes] == [(32, 64), (96, 128), (128, 256)]
+
+
+def jpeg(path: Path, image: Image.Image, orientation: int = 1) -> Path:
+    """A file whose picture is `image` once it is turned upright."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    back = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90, 7: Image.Transpose.TRANSVERSE}
+    stored = image.transpose(back[orientation]) if orientation in back else image
+    stored.save(path, quality=95, exif=exif)
+    return path
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 7])
+def test_large_jpeg_files_are_read_as_if_all_their_pixels_were_decoded(
+    detector: TextDetectionPipeline, tmp_path: Path, orientation: int
+) -> None:
+    large = photo(1027, 517, (100, 60, 700, 180))
+    path = jpeg(tmp_path / "large.jpg", large, orientation)
+    loaded = detector.load_photo(path)
+    assert isinstance(loaded, ReducedImage)
+    assert (loaded.width, loaded.height) == large.size
+    (whole,), (reduced,) = detector(large), detector(path)
+    assert detector(loaded) == [reduced] == detector([path, path], batch_size=2)[1]
+    assert detector.model.shapes == [(1, 3, 160, 256)] * 3 + [(2, 3, 160, 256)]
+    np.testing.assert_allclose(box_of(reduced), box_of(whole), atol=4.1)  # a pixel of the network's input
+    assert reduced["score"] == pytest.approx(whole["score"], abs=0.03)
+    assert detector(path, output_score_maps=True)["score_map"].shape == (517, 1027)
+    with pytest.raises(ValueError, match="loaded for an input of 256 x 129 pixels, this call reads 400 x 201"):
+        detector(loaded, size=400)
+    with pytest.raises(TypeError, match="got ReducedImage"):
+        detector(loaded, tile=256)
+
+
+def test_only_what_a_call_reads_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = jpeg(tmp_path / "large.jpg", photo(1027, 517))
+    decoded = []
+    load = JpegImageFile.load
+    monkeypatch.setattr(JpegImageFile, "load", lambda image: decoded.append(image.size) or load(image))
+    plain = {"model": BrightPixels(CONFIG), "image_processor": TCMImageProcessorPil(size={"longest_edge": 256})}
+    whole, half, quarter, eighth = (1027, 517), (514, 259), (257, 130), (129, 65)
+    for settings, call, size in (
+        ({}, {}, quarter),
+        ({"size": 500}, {}, half),
+        ({"size": 500}, {"size": 100}, eighth),
+        ({}, {"size": {"height": 64, "width": 900}}, whole),
+        ({}, {"tile": 256}, whole),
+        ({"tile": 256}, {}, whole),
+        ({"image_processor": TCMImageProcessorPil(do_resize=False)}, {}, whole),
+    ):
+        detector = pipeline("text-detection", **{**plain, **settings})
+        detector(path, **call)
+        assert decoded[0] == size, (settings, call)
+        if not call:
+            decoded.clear()
+            detector(detector.load_photo(path))
+            assert decoded[0] == size, settings
+        decoded.clear()
 
 
 def test_post_processing_settings(detector: TextDetectionPipeline) -> None:

@@ -15,6 +15,7 @@ from fastapi import HTTPException, Request
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from transformers_tcm.images import ReducedImage, load_image
 from transformers_tcm.serving.app import create_app
 from transformers_tcm.serving.limits import ServiceLimits
 from transformers_tcm.serving.uploads import read_upload
@@ -88,6 +89,21 @@ def test_the_body_is_an_image(client: TestClient, kind: str) -> None:
     assert answer.status_code == 200, answer.text
     expected = {**word(Image.new("L", (40, 20))), "score": 0.988}
     assert answer.json() == {"image": None, "width": 40, "height": 20, "instances": [expected]}
+
+
+def test_a_pipeline_loads_the_images_itself() -> None:
+    class Loading(Toy):
+        def load_photo(self, content: bytes, pixel_limit: int) -> ReducedImage:
+            return ReducedImage(load_image(content, pixel_limit=pixel_limit).reduce(2), 40, 20)
+
+        def __call__(self, images: list[ReducedImage], batch_size: int) -> list[list[dict[str, Any]]]:
+            return super().__call__([one.image for one in images], batch_size)
+
+    with served(Loading(), max_pixels=10_000) as client:
+        answer = client.post("/spot", content=png()).json()
+        assert (answer["width"], answer["height"]) == (40, 20)
+        assert answer["instances"][0]["box"]["xmax"] == 20
+        assert client.post("/spot", content=png(101, 100)).status_code == 413
 
 
 def test_the_file_of_a_form_is_an_image_with_a_name(client: TestClient) -> None:

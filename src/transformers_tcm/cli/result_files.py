@@ -11,6 +11,7 @@ from PIL import Image
 
 from ..geometry import min_area_quad
 from ..icdar import icdar_line
+from ..images import ReducedImage
 from ..results import as_json, lines_of_text, rounded
 from ..visualization.drawing import draw_text_instances
 
@@ -69,12 +70,12 @@ class ResultWriter:
     def _picture(self, name: str) -> Path:
         return self.folder / f"{name}_text.png"
 
-    def write(self, path: Path, image: Image.Image, detections: Detections) -> None:
+    def write(self, path: Path, image: Image.Image | ReducedImage, detections: Detections) -> None:
         """The results of one image.
 
         Args:
             path: of the image, one of those that the writer was made for.
-            image: upright.
+            image: upright; a reduced one is loaded with all its pixels to be drawn.
             detections: as `pipeline("text-detection")` or `pipeline("text-spotting")` gives them.
 
         Raises:
@@ -92,7 +93,8 @@ class ResultWriter:
         else:
             _append_json_line(file, path, found)
         if self.draw:
-            draw_text_instances(image, found).save(self._picture(name))
+            shown = image if isinstance(image, Image.Image) else path
+            draw_text_instances(shown, found).save(self._picture(name))
 
 
 def result_names(images: Sequence[Path], picture: Callable[[str], Path]) -> dict[Path, str]:

@@ -15,7 +15,7 @@ import typer
 from PIL import Image
 from tqdm import tqdm
 
-from ..images import is_image_name, list_images, load_image, subfolders_with_images
+from ..images import ReducedImage, is_image_name, list_images, subfolders_with_images
 from ..lexicon import Lexicon, LexiconRule, checked_limit
 from ..results import lines_of_text
 from .overlap import overlapped, workers_for
@@ -168,18 +168,18 @@ def run_on_images(detector: "TextDetectionPipeline", writer: ResultWriter, quiet
     instances, done = 0, list[Path]()
     alone = len(writer.names) == 1
 
-    def read(path: Path) -> tuple[Image.Image, list[dict[str, Any]]]:
-        image = load_image(path)
+    def read(path: Path) -> tuple[Image.Image | ReducedImage, list[dict[str, Any]]]:
+        photo = detector.load_photo(path)
         with _counted_tiles(detector, shown=not quiet and alone):
-            return image, detector(image)
+            return photo, detector(photo)
 
     # `None` shows the bar on a terminal only.
     hidden = True if quiet or alone else None
     results = overlapped(read, writer.names, workers_for(detector, len(writer.names)))
     for path, result in tqdm(results, total=len(writer.names), unit="image", disable=hidden):
         try:
-            image, found = result.result()
-            writer.write(path, image, found)
+            photo, found = result.result()
+            writer.write(path, photo, found)
         # Whatever is wrong with one image must not cost the results of the others.
         except Exception as error:
             complain(error if str(path) in str(error) else f"{path}: {str(error) or type(error).__name__}")

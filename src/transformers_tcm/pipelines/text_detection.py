@@ -3,27 +3,30 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
+from functools import partial
 from types import GeneratorType
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
+from PIL import Image
 from torch.nn import functional
 from torch.utils.data import Dataset
 from transformers import BatchFeature
 from transformers.pipelines import Pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
-from ..images import load_image
+from ..images import ReducedImage, load_image, load_reduced
 from ..instances import TextInstances
 from ..models.tcm.exported_tcm import ExportedModel
 from ..models.tcm.heads import head_class
+from ..models.tcm.image_processing_common_tcm import resized_size
 from ..models.tcm.modeling_tcm import TCMForTextDetection
 from ..models.tcm.post_processing_tcm import as_tensors, by_score, to_original_size
 from ..tiling import TileGrid, merge_levels
 from .engine import with_backend
 from .looks import coarser
-from .tiles import Tile, cut, each, merged_instances, merged_score_map
+from .tiles import Tile, cut, each, merged_instances, merged_score_map, size_policy
 
 __all__ = ["TextDetectionPipeline", "as_instances", "as_pipeline_inputs"]
 
@@ -104,9 +107,10 @@ class TextDetectionPipeline(Pipeline):
 
         Args:
             inputs: an image, which is all that `transformers_tcm.load_image` takes: a path (`str` or `pathlib.Path`), a
-                URL, the bytes of a file, an open binary file, a PIL image, or a numpy array. Or many of them, of any
-                sizes: a list or tuple, a generator or other iterator, a torch dataset, or a dataset of `datasets` with
-                a column "image".
+                URL, the bytes of a file, an open binary file, a PIL image, or a numpy array; of large JPEG files no
+                more pixels are decoded than the network takes (`load_reduced`). Or many of them, of any sizes: a list
+                or tuple, a generator or other iterator, a torch dataset, or a dataset of `datasets` with a column
+                "image".
             batch_size (`int`, *optional*, defaults to 1): images handed to the model at a time. Those of one size are
                 computed together; images are never padded to each other's size, so the results are those of one by one.
             num_workers (`int`, *optional*, defaults to 0): processes that load and resize the images; with tiles there
@@ -152,6 +156,46 @@ class TextDetectionPipeline(Pipeline):
         ):
             return super().__call__(inputs, **kwargs)
         return super().__call__([inputs], **kwargs)[0]  # its tiles are many images
+
+    def load_photo(self, image: Any, pixel_limit: int | None = None) -> Image.Image | ReducedImage:
+        """An image with as many pixels as a call reads, to be given to one in the place of what it was loaded from.
+
+        Calls load whatever else they are given like that. It is for programs that want to know `width` and `height` of
+        the image, or whether it can be read at all, before. `size`, `timeout` and `tile` are those of the pipeline, and
+        not to be changed in the call.
+
+        Args:
+            image, pixel_limit: see `transformers_tcm.load_image`.
+
+        Returns:
+            With tiles and for all but large JPEG files what `load_image` returns, see `load_reduced`.
+
+        Raises:
+            FileNotFoundError, TooManyPixelsError, ValueError, TypeError: as `load_image`. ValueError or TypeError also
+                in a call with another `size` or with tiles.
+        """
+        settings = self._preprocess_params
+        if settings.get("tile"):
+            return load_image(image, settings.get("timeout"), pixel_limit)
+        return self._load_reduced(image, settings.get("timeout"), settings.get("size"), pixel_limit)
+
+    def _load_reduced(
+        self, image: Any, timeout: float | None, size: dict[str, int] | int | None, pixel_limit: int | None = None
+    ) -> Image.Image | ReducedImage:
+        processor = self.image_processor
+        if not processor.do_resize:
+            return load_image(image, timeout, pixel_limit)
+        policy = size_policy(processor.size if size is None else size)
+        input_size = partial(resized_size, size=policy, max_scale=processor.max_scale)
+        if isinstance(image, ReducedImage):
+            height, width = input_size(image.height, image.width)
+            if image.image.size != (width, height):
+                loaded = "{} x {}".format(*image.image.size)
+                raise ValueError(
+                    f"the photo was loaded for an input of {loaded} pixels, this call reads {width} x {height}"
+                )
+            return image
+        return load_reduced(image, input_size, processor.resample, timeout, pixel_limit)
 
     def _sanitize_parameters(self, **given: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         given = {name: value for name, value in given.items() if value is not None}
@@ -235,7 +279,12 @@ class TextDetectionPipeline(Pipeline):
         if isinstance(image, Tile):
             features: BatchFeature = self.image_processor(image.image, **image.settings)
             return {"images": {**features.to(self.dtype), "place": image.place}}
-        features = self.image_processor(load_image(image, timeout=timeout), size=size)
+        photo = self._load_reduced(image, timeout, size)
+        if isinstance(photo, ReducedImage):
+            features = self.image_processor(photo.image, do_resize=False)
+            features["target_sizes"] = torch.tensor([[photo.height, photo.width]])
+        else:
+            features = self.image_processor(photo, size=size)
         # In a dict the collation of transformers leaves the tensors alone; it would pad them to one size.
         return {"images": dict(features.to(self.dtype))}
 

@@ -15,7 +15,7 @@ from ..models.tcm.image_processing_common_tcm import resized_size
 from ..rotated_boxes import quads_to_boxes, rotated_nms
 from ..tiling import Box, TileGrid, merge_tiles, stitch_maps
 
-__all__ = ["Place", "Tile", "cut", "each", "merged_instances", "merged_objects", "merged_score_map"]
+__all__ = ["Place", "Tile", "cut", "each", "merged_instances", "merged_objects", "merged_score_map", "size_policy"]
 
 Size = tuple[int, int]
 Found = TypeVar("Found", bound=Instances)
@@ -76,7 +76,7 @@ def cut(
     """
     own = (photo.height, photo.width)
     usual = resized_size(*own, SizeDict(**dict(processor.size))) if processor.do_resize else own
-    read = own if size is None else resized_size(*own, _size_policy(size))
+    read = own if size is None else resized_size(*own, size_policy(size))
     is_made_smaller = size is not None or not processor.do_resize or np.prod(usual) < np.prod(own)
     if max(read) <= tile or (with_overview and not is_made_smaller):
         return
@@ -93,7 +93,7 @@ def cut(
         yield Tile(photo.crop(box), Place(box, grid, own, is_last=box == tiles[-1]), {"do_resize": False})
 
 
-def _size_policy(size: dict[str, int] | int) -> SizeDict:
+def size_policy(size: dict[str, int] | int) -> SizeDict:
     """As the image processor understands it.
 
     Raises:

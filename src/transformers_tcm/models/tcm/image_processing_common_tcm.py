@@ -331,13 +331,13 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
         size_divisor: int,
         **kwargs: Any,
     ) -> BatchFeature:
-        """Images (C, h, w) of the backend's array type, resized to `sizes`, normalised and padded, with their mask."""
+        """Images (C, h, w) of the backend's type, resized to `sizes`, normalised and padded, with their mask."""
         if not do_pad and len(set(sizes)) > 1:
             raise ValueError(f"images of several sizes (h, w) {sorted(set(sizes))} make no batch without `do_pad=True`")
         height, width = padded_size(sizes, size_divisor if do_pad else 1)
         device = images[0].device if isinstance(images[0], torch.Tensor) else None
         scale, shift = (constant.to(device) for constant in _normalization(**kwargs))
-        channels = {len(image) for image in images}
+        channels = {_channels(image) for image in images}
         if len(channels) > 1 or len(scale) not in (1, *channels):
             raise ValueError(
                 f"images have {sorted(channels)} channels; expected {len(scale)}, the length of `image_mean`"
@@ -345,7 +345,7 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
         pixel_values = torch.zeros(len(images), *channels, height, width, dtype=torch.float32, device=device)
         pixel_mask = torch.zeros(len(images), height, width, dtype=torch.int64, device=device)
         for index, (image, (h, w)) in enumerate(zip(images, sizes, strict=True)):
-            if image.shape[1:] != (h, w):
+            if _image_size(image) != (h, w):
                 image = self.resize(image, SizeDict(height=h, width=w), resample=resample)
             canvas = pixel_values[index, :, :h, :w]
             self._copy_into(canvas, image)
@@ -354,7 +354,7 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
         return BatchFeature({"pixel_values": pixel_values, "pixel_mask": pixel_mask})
 
     def _copy_into(self, canvas: torch.Tensor, image: Any) -> None:
-        """Write an image (C, h, w) of the backend's array type and of any number type into a float32 view (C, h, w)."""
+        """Write an image (C, h, w) of the backend's type and of any number type into a float32 view (C, h, w)."""
         raise NotImplementedError
 
     def save_pretrained(
@@ -597,11 +597,16 @@ def _check_pixels(image: Any) -> None:
 
 
 def _image_size(image: Any) -> tuple[int, int]:
-    """Height and width of an array or tensor (C, H, W)."""
-    _, height, width = image.shape
+    """Height and width of an array or tensor (C, H, W) or of a PIL image."""
+    height, width = image.size[::-1] if isinstance(image, PIL.Image.Image) else image.shape[1:]
     if min(height, width) < 1:
         raise ValueError(f"an image has {height} x {width} pixels; expected at least one")
     return height, width
+
+
+def _channels(image: Any) -> int:
+    """Of an array or tensor (C, H, W) or of a PIL image, which is RGB."""
+    return 3 if isinstance(image, PIL.Image.Image) else len(image)
 
 
 def _normalization(
