@@ -15,6 +15,7 @@ import os
 import platform
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from html import escape
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,31 @@ def bench(arguments: argparse.Namespace, show: Callable[[str], None] = print) ->
     return {"threads": arguments.threads, "photos": len(photos), **before, "rows": rows}
 
 
+def plot(rows: Sequence[dict[str, Any]]) -> str:
+    """Detection hmean over seconds as SVG: spotters and RapidOCR as discs, detectors as rings."""
+    width, height, left, top, line = 360, 220, 50, 20, 16
+    points = sorted(rows, key=lambda row: row["median_seconds"])
+    longest = 1.1 * max(row["median_seconds"] for row in points)
+    shown = [row["detection"]["hmean"] for row in points]
+    low, high = max(0.0, min(shown) - 0.05), min(1.0, max(shown) + 0.05)
+    parts = [f'<path d="M{left},{top} v{height} h{width}" fill="none" stroke="#555"/>']
+    parts.append(f'<text x="{left + width}" y="{top + height + line}" text-anchor="end">{longest:.1f} s a photo</text>')
+    for value in (low, high):
+        y = top + height * (high - value) / (high - low)
+        parts.append(f'<text x="{left - 6}" y="{y + 4:.0f}" text-anchor="end">{value:.2f}</text>')
+    for number, (row, value) in enumerate(zip(points, shown, strict=True), start=1):
+        x, y = left + width * row["median_seconds"] / longest, top + height * (high - value) / (high - low)
+        color = "#cc3311" if row["system"].startswith("RapidOCR") else "#4477aa"
+        fill = color if row["end_to_end"] else "none"
+        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" stroke="{color}" fill="{fill}"/>')
+        parts.append(f'<text x="{x + 6:.1f}" y="{y - 4:.1f}">{number}</text>')
+        legend = f"{number}: {escape(row['system'])}, {row['median_seconds']:.2f} s, {value:.3f}"
+        parts.append(f'<text x="{left + width + 30}" y="{top + number * line}">{legend}</text>')
+    size = f'viewBox="0 0 900 {max(top + height + 2 * line, top + (len(points) + 1) * line)}"'
+    style = 'font-family="sans-serif" font-size="12"'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}>{"".join(parts)}</svg>\n'
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, help="folder of photos (default: the photo of the examples)")
@@ -149,7 +175,8 @@ def main() -> None:
     except (ImportError, OSError, RuntimeError, ValueError) as error:
         raise SystemExit(f"error: {error}") from error
     arguments.output.write_text(json.dumps(measured, indent=1), encoding="utf-8")
-    print(f"every photo's figures are in {arguments.output}")
+    arguments.output.with_suffix(".svg").write_text(plot(measured["rows"]), encoding="utf-8")
+    print(f"every photo's figures are in {arguments.output}, accuracy over time is drawn beside it")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import json
+import xml.etree.ElementTree as ET
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -37,6 +38,8 @@ def test_every_engine_has_seconds_and_accuracy(bench, monkeypatch, tmp_path):
     assert {row["detection"]["hmean"] for row in measured["rows"]} == {1.0}
     assert "| fasttcm-spotter-tiny, openvino int8 | 1.000 | 1.000 | 1.000 | 1.000 | 0.500 | 1.0 |" in shown[0]
     assert json.loads(json.dumps(measured))["photos"] == 1
+    circles = ET.fromstring(bench.plot(measured["rows"])).findall("{*}circle")
+    assert [circle.get("fill") == "none" for circle in circles].count(True) == len(bench.ENGINES)  # of the detectors
 
 
 def test_only_int8_is_calibrated_and_engines_are_backends(bench, monkeypatch, tmp_path):
