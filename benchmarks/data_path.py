@@ -4,7 +4,8 @@
 
 `--against` names the sources of another state of the package, such as those of `git worktree add OTHER COMMIT`; both
 take turns, each in a process of its own. Printed are medians over the rounds, and their ratios to the other state.
-A worker has one thread. The receiving side copies batches that workers have made before, as pinning does.
+A worker has one thread; it decodes photos from shards each time, and others once. The receiving side copies batches
+that workers have made before, as pinning does.
 """
 
 import argparse
@@ -13,14 +14,18 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+SHARDS = 4
 SOURCES = Path(__file__).resolve().parents[1] / "src"
 
 
@@ -61,21 +66,37 @@ def rate_of(loader: DataLoader[Any], crops: int, copies: bool = False) -> float:
     return crops * (len(loader) - 1) / (time.perf_counter() - start)
 
 
-def crops_of(arguments: argparse.Namespace, length: int) -> tuple[Any, Any]:
-    """The training crops of a spotter with a DBNet head, and their collator."""
+def rate_of_processor(crops: Iterator[Any], collate: Any, size: int) -> float:
+    """Crops that are made and put into batches in a second of the processor's time."""
+    start, count = time.process_time(), 0
+    while batch := list(islice(crops, size)):
+        collate(batch)
+        count += len(batch)
+    return count / (time.process_time() - start)
+
+
+@contextmanager
+def crops_of(arguments: argparse.Namespace, length: int) -> Iterator[tuple[Any, Any, Any]]:
+    """The training crops of a spotter with a DBNet head, the same streamed from shards, and their collator."""
     from transformers_tcm import TCMConfig, TCMImageProcessor
     from transformers_tcm.data.augmentation import TextAugmentation
     from transformers_tcm.data.collation import TextDetectionCollator
-    from transformers_tcm.data.datasets import DecodedRows, RandomTextCrops
-    from transformers_tcm.data.loaders import load_icdar2015
+    from transformers_tcm.data.datasets import DecodedRows, RandomTextCrops, StreamedTextCrops
+    from transformers_tcm.data.exporting import write_parquet
+    from transformers_tcm.data.loaders import load_icdar2015, load_named_dataset
 
     rows = load_icdar2015(arguments.images, arguments.annotations)
-    rows = DecodedRows(rows.select(range(min(arguments.photos, len(rows)))))
+    rows = rows.select(range(min(arguments.photos, len(rows))))
     size = (arguments.crop_size, arguments.crop_size)
     augmentation = TextAugmentation(size, flip_probability=0.0, word_height_range=(10.0, 64.0))
     config = TCMConfig.from_preset("tiny", head_type=arguments.head, recognizer={})
-    crops = RandomTextCrops([rows], [1.0], augmentation, TCMImageProcessor().for_model(config), length=length)
-    return crops, TextDetectionCollator(config)
+    common = augmentation, TCMImageProcessor().for_model(config)
+    crops = RandomTextCrops([DecodedRows(rows)], [1.0], *common, length=length)
+    with tempfile.TemporaryDirectory() as folder:
+        write_parquet(rows, folder, "train", rows_per_file=-(-len(rows) // SHARDS))
+        shards = load_named_dataset(folder, "train", streaming=True)
+        streamed = StreamedTextCrops(shards, *common, buffer_size=SHARDS)
+        yield crops, streamed, TextDetectionCollator(config)
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, float]:
@@ -86,18 +107,19 @@ def measure(arguments: argparse.Namespace) -> dict[str, float]:
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
     size, batches = arguments.batch_size, arguments.batches
-    crops, collate = crops_of(arguments, size * (batches + 1))
-    batch = collate([crops[index] for index in range(size)])
-    start = time.process_time()
-    for first in range(size, size * (batches + 1), size):
-        collate([crops[index] for index in range(first, first + size)])
-    made = size * batches / (time.process_time() - start)
-    queued = rate_of(DataLoader(crops, size, collate_fn=collate, num_workers=1), size)
+    with crops_of(arguments, size * (batches + 1)) as (crops, streamed, collate):
+        batch = collate([crops[index] for index in range(size)])
+        made = rate_of_processor((crops[index] for index in range(size, size * (batches + 1))), collate, size)
+        stream = iter(streamed)
+        next(stream)
+        read = rate_of_processor(islice(stream, size * batches), collate, size)
+        queued = rate_of(DataLoader(crops, size, collate_fn=collate, num_workers=1), size)
     again = MadeBefore(batch, 8 * batches)
     received = rate_of(DataLoader(again, batch_size=None, num_workers=1), size, copies=True)
     tensors = list(tensors_of(batch))
     return {
         "crops/s made by a worker": made,
+        "photos/s read from shards, decoded and cropped by a worker": read,
         "crops/s through the queue": queued,
         "crops/s received": received,
         f"tensors of a batch of {size}": len(tensors),
