@@ -126,5 +126,5 @@ def test_bundled_detector_sees_the_same_in_photos(photo):
     with torch.no_grad():
         before = model(**inputs).head_output.prob_map
         found = model.optimize_for_inference(dtype=None)(**inputs).head_output.prob_map
-    assert before.max() > 0.9
+    assert before.max() > 5 * before.median()  # there is something to see, be it as unclear as some photos are
     torch.testing.assert_close(found, before, atol=1e-4, rtol=0)
