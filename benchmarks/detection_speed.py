@@ -8,12 +8,12 @@ medians, and the median of the ratios to the plain float32 forward of the same r
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import PIL.Image
 import torch
+from timing import in_turn, median_ratio
 from transformers import pipeline
 
 import transformers_tcm
@@ -49,17 +49,10 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     timed = variants(PIL.Image.open(arguments.image).convert("RGB"))
-    seconds: dict[str, list[float]] = {name: [] for name in timed}
-    for round_number in range(arguments.rounds + 1):
-        for name, run in timed.items():
-            start = time.perf_counter()
-            run()
-            if round_number:  # the first round warms up
-                seconds[name].append(time.perf_counter() - start)
+    seconds = in_turn(timed, arguments.rounds)
     reference = next(iter(seconds.values()))
     for name, values in seconds.items():
-        ratio = statistics.median(value / base for value, base in zip(values, reference, strict=True))
-        print(f"{statistics.median(values):8.3f} s   {ratio:5.2f} x   {name}")
+        print(f"{statistics.median(values):8.3f} s   {median_ratio(values, reference):5.2f} x   {name}")
 
 
 if __name__ == "__main__":

@@ -7,9 +7,7 @@ The loop loads a photo, runs the pipeline with all threads, writes the result, a
 """
 
 import argparse
-import resource
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +15,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
+from timing import median_ratio, peak_megabytes
 
 from transformers_tcm.cli.result_files import ResultWriter
 from transformers_tcm.cli.support import load_pipeline, run_on_images
@@ -44,12 +43,6 @@ def seconds_of(run: Callable[[Any, ResultWriter], None], detector: Any, paths: l
         return time.perf_counter() - start
 
 
-def peak_megabytes() -> float:
-    """The most memory that this process has had; in kilobytes on Linux, in bytes on macOS."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1e6 if sys.platform == "darwin" else 1e3)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=Path, required=True, help="folder of photos")
@@ -69,7 +62,7 @@ def main() -> None:
         peaks.append(peak_megabytes())
         folder.append(seconds_of(several_at_once, detector, paths, arguments.draw))
         peaks.append(peak_megabytes())
-    ratio = statistics.median(one / several for one, several in zip(loop, folder, strict=True))
+    ratio = median_ratio(loop, folder)
     print(f"{arguments.task}, {len(paths)} photos, {arguments.threads} threads, {arguments.rounds} rounds")
     print(f"{statistics.median(loop):8.2f} s one by one; memory {peaks[0]:.0f} MB after the first round")
     print(f"{statistics.median(folder):8.2f} s several at once, {ratio:.2f} times as fast; {peaks[1]:.0f} MB")

@@ -12,10 +12,7 @@ most that a process of its own has had in one call, its program and weights incl
 import argparse
 import json
 import multiprocessing
-import resource
 import statistics
-import sys
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -23,6 +20,7 @@ from typing import Any
 
 import torch
 from reading_speed import page
+from timing import in_turn, peak_megabytes
 
 CURVES = {"pixels": "side in pixels", "words": "words on the page", "classes": "classes"}
 CLASSES_SIDE = 512
@@ -62,12 +60,11 @@ def classes(count: int) -> Run:
 
 
 def memory(make: Callable[[], Run], threads: int) -> float:
-    """Megabytes that a process has had at most; kilobytes are reported on Linux, bytes on macOS."""
+    """Megabytes that a new process has had at most."""
     torch.set_num_threads(threads)
     with torch.inference_mode():
         make()()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1e6 if sys.platform == "darwin" else 1e3)
+    return peak_megabytes()
 
 
 def curve(makes: dict[int, Callable[[], Run]], rounds: int, threads: int) -> list[dict[str, float]]:
@@ -75,17 +72,10 @@ def curve(makes: dict[int, Callable[[], Run]], rounds: int, threads: int) -> lis
     # A new process each: what one has had once counts for all that follows in it.
     with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
         megabytes = [pool.apply(memory, (make, threads)) for make in makes.values()]
-    runs = {at: make() for at, make in makes.items()}
-    seconds: dict[int, list[float]] = {at: [] for at in runs}
-    for round_number in range(rounds + 1):
-        for at, run in runs.items():
-            start = time.perf_counter()
-            run()
-            if round_number:  # the first round warms up
-                seconds[at].append(time.perf_counter() - start)
+    seconds = in_turn({at: make() for at, make in makes.items()}, rounds)
     return [
-        {"at": at, "milliseconds": 1000 * statistics.median(seconds[at]), "megabytes": peak}
-        for at, peak in zip(runs, megabytes, strict=True)
+        {"at": at, "milliseconds": 1000 * statistics.median(times), "megabytes": peak}
+        for (at, times), peak in zip(seconds.items(), megabytes, strict=True)
     ]
 
 

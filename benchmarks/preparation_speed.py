@@ -10,13 +10,12 @@ the examples, enlarged to 4000 x 3000 pixels, with a little noise as of a camera
 import argparse
 import statistics
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
+from timing import in_turn, median_ratio
 from transformers import pipeline
 
 from transformers_tcm import load_image
@@ -33,31 +32,19 @@ def write_large_photo(path: Path) -> None:
     Image.fromarray(np.clip(street + noise, 0, 255).astype(np.uint8)).save(path, quality=90)
 
 
-def alternately(first: Callable[[], object], second: Callable[[], object], rounds: int) -> list[tuple[float, float]]:
-    """Milliseconds of both in each round, one before that not counted."""
-    timed = []
-    for _ in range(rounds + 1):
-        marks = [time.perf_counter()]
-        for run in (first, second):
-            run()
-            marks.append(time.perf_counter())
-        timed.append((1000 * (marks[1] - marks[0]), 1000 * (marks[2] - marks[1])))
-    return timed[1:]
-
-
 def measure(image: Path, edge: int, rounds: int) -> None:
     detector, spotter = pipeline("text-detection"), pipeline("text-spotting")
     print(f"{Image.open(image).size[0]} x {Image.open(image).size[1]} pixels, {image.stat().st_size / 1e6:.1f} MB")
     for name, finder, size in (("detector", detector, edge), ("detector", detector, None), ("spotter", spotter, None)):
-        timed = alternately(
-            lambda finder=finder, size=size: finder.preprocess(image, size=size),
-            lambda finder=finder, size=size: finder.preprocess(load_image(image), size=size),
-            rounds,
-        )
-        reduced, whole = (statistics.median(column) for column in zip(*timed, strict=True))
-        ratio = statistics.median(one / other for one, other in timed)
+        ways = {
+            "reduced": lambda finder=finder, size=size: finder.preprocess(image, size=size),
+            "whole": lambda finder=finder, size=size: finder.preprocess(load_image(image), size=size),
+        }
+        reduced, whole = in_turn(ways, rounds).values()
+        ratio = median_ratio(reduced, whole)
         kind = f"{name}, longest edge {edge}" if size else f"{name}, {dict(finder.image_processor.size)}"
-        print(f"{reduced:7.1f} ms   {whole:7.1f} ms if all pixels are decoded   {ratio:5.2f} x   {kind}")
+        medians = [1000 * statistics.median(times) for times in (reduced, whole)]
+        print(f"{medians[0]:7.1f} ms   {medians[1]:7.1f} ms if all pixels are decoded   {ratio:5.2f} x   {kind}")
 
 
 def main() -> None:

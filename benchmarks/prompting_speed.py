@@ -9,12 +9,13 @@ The processor chooses torch's number type ("fastest") unless --dtype does; int8 
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from timing import in_turn, median_ratio
 
 from transformers_tcm import TCMConfig, TCMForTextDetection, TCMImageProcessor
 from transformers_tcm.export import export_model
@@ -66,18 +67,6 @@ def in_engine(engine: str, preset: str, folder: Path) -> dict[str, Run]:
     return runs
 
 
-def medians(runs: dict[str, Run], pixels: torch.Tensor, rounds: int) -> dict[str, list[float]]:
-    """Seconds of each round, by name, after one to warm up."""
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for round_number in range(rounds + 1):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            run(pixels)
-            if round_number:
-                seconds[name].append(time.perf_counter() - start)
-    return seconds
-
-
 @torch.inference_mode()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -97,11 +86,11 @@ def main() -> None:
             else:
                 with torch.inference_mode(False):
                     runs = in_engine(engine, arguments.preset, Path(folder))
-            seconds = medians(runs, pixels, arguments.rounds)
+            seconds = in_turn({name: partial(run, pixels) for name, run in runs.items()}, arguments.rounds)
         plain = seconds["plain"]
         for name, times in seconds.items():
-            ratio = statistics.median(one / base for one, base in zip(times, plain, strict=True))
-            print(f"{engine:17} {name:19} {1000 * statistics.median(times):7.0f} ms {ratio:5.2f} x", flush=True)
+            ratio = f"{median_ratio(times, plain):5.2f} x"
+            print(f"{engine:17} {name:19} {1000 * statistics.median(times):7.0f} ms {ratio}", flush=True)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ the images.
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import torch
+from timing import in_turn
 from transformers import pipeline
 
 from transformers_tcm import (
@@ -119,14 +119,7 @@ class Stages:
 
 def medians(stages: Stages, rounds: int) -> dict[str, float]:
     """Seconds of each stage."""
-    seconds: dict[str, list[float]] = {}
-    for round_number in range(rounds + 1):
-        for name, run in stages.named().items():
-            start = time.perf_counter()
-            run()
-            if round_number:  # the first round warms up
-                seconds.setdefault(name, []).append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in seconds.items()}
+    return {name: statistics.median(values) for name, values in in_turn(stages.named(), rounds).items()}
 
 
 @torch.inference_mode()

@@ -13,9 +13,9 @@ def test_all_variants_run_and_the_text_is_computed_each_time(script, monkeypatch
     texts: list[torch.Tensor] = []
     model.model.text_encoder.register_forward_hook(lambda module, inputs, output: texts.append(output))
     with torch.inference_mode():
-        seconds = script.medians(runs, torch.randn(1, 3, 64, 64), rounds=2)
-    assert {name: len(times) for name, times in seconds.items()} == dict.fromkeys(runs, 2)
-    assert len(texts) == 3
+        for run in 2 * list(runs.values()):
+            run(torch.randn(1, 3, 64, 64))
+    assert len(texts) == 2
 
 
 @pytest.mark.slow  # two exports
