@@ -1,4 +1,4 @@
-"""Images are read and computed ahead, while the results of those before them are written."""
+"""Several images are loaded and computed at once, while the results of those before them are written."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -20,8 +20,8 @@ _MOST_WORKERS = 4
 def workers_for(detector: "TextDetectionPipeline", images: int) -> int:
     """How many images a pipeline computes at once: on a processor one for each of torch's threads, at most four.
 
-    A network uses two processors less well for one image than for two. Graphs of other engines take turns, and a GPU is
-    busy with one image, while the next one is loaded.
+    Elsewhere, on a GPU and in other engines, whose graphs are not for several threads, it is one: then nothing but the
+    writing goes on meanwhile.
     """
     import torch
 

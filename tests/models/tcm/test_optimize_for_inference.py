@@ -19,7 +19,8 @@ from transformers_tcm.models.tcm import modeling_tcm
 from transformers_tcm.models.tcm.layers_tcm import TCMConvNorm
 
 # `TCM_PHOTOS=folder` takes the first 20 photos there.
-PHOTOS = sorted(Path(os.environ.get("TCM_PHOTOS", Path(__file__).parents[3] / "examples/images")).glob("*.jpg"))[:20]
+EXAMPLES = Path(__file__).parents[3] / "examples/images"
+PHOTOS = sorted(Path(os.environ.get("TCM_PHOTOS", EXAMPLES)).glob("*.jpg"))[:20]
 
 
 def made(**settings) -> TCMForTextDetection:
@@ -126,5 +127,6 @@ def test_bundled_detector_sees_the_same_in_photos(photo):
     with torch.no_grad():
         before = model(**inputs).head_output.prob_map
         found = model.optimize_for_inference(dtype=None)(**inputs).head_output.prob_map
-    assert before.max() > 5 * before.median()  # there is something to see, be it as unclear as some photos are
+    # There is something to see, be it as unclear as in some photos of others.
+    assert before.max() > (0.9 if photo.parent == EXAMPLES else 5 * before.median())
     torch.testing.assert_close(found, before, atol=1e-4, rtol=0)
