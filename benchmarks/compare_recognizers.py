@@ -4,9 +4,11 @@
         --output_dir runs/recognizers [--rows ctc masked] [arguments for every training, such as the training data]
 
 Each recogniser is trained by `examples/text-spotting/recipes/fasttcm_spotter_tiny_recognizer.yaml`, which wants the
-data named in `examples/text-spotting/README.md`; the language model beside CTC afterwards on words alone. Prints the
-command of each training, which can be run by itself, and the table at the end; trainings that are complete are not
-repeated. Words are read at known corners on the CPU, one thread unless `--threads` says otherwise.
+data named in `examples/text-spotting/README.md`; the language model beside CTC afterwards on words alone, `--spelling`,
+without which it is the one that the start has. With `--model_name_or_path` all start with what fits them of the
+recogniser of a spotter, and with its detector. Prints the command of each training, which can be run by itself, and the
+table at the end; trainings that are complete are not repeated. Words are read at known corners on the CPU, one thread
+unless `--threads` says otherwise.
 """
 
 import argparse
@@ -29,6 +31,11 @@ ROWS = {
     "attention": "attention",
     "abinet": "ABINet++",
     "masked": "masked reading, spatial attention",
+}
+# What makes a step of them take about as long as one of the others.
+SIZES = {
+    "abinet": {"language_hidden_size": 128, "language_mlp_size": 512, "language_layers": 2},
+    "masked": {"feature_stride": 2, "channels": [64, 64, 64]},
 }
 HEADER = "| recogniser | parameters | exact | exact but for the case | character error rate | codes exact | ms a word |"
 
@@ -72,20 +79,23 @@ def runs(arguments: argparse.Namespace, further: Sequence[str]) -> dict[str, Run
     for row in ROWS:
         folder = arguments.output_dir / row
         output = ["--output_dir", str(folder)]
-        if row == "ctc_language":
+        if row == "ctc_language" and not arguments.spelling:
+            made[row] = made["ctc"]
+        elif row == "ctc_language":
             lists = ["--words", *map(str, arguments.spelling), "--words_weights", *["1.0"] * len(arguments.spelling)]
             start = ["--model_name_or_path", str(arguments.output_dir / "ctc")]
             made[row] = Run(folder, [sys.executable, *spelling, *start, *lists, *output], start="ctc")
         else:
-            chosen = ["--config_overrides", json.dumps({"recognizer": {"decoder": row}})]
+            settings = {"decoder": row, **SIZES.get(row, {})}
+            chosen = ["--config_overrides", json.dumps({"recognizer": settings})]
             words = ["--eval_words", str(arguments.held_out)]
             made[row] = Run(folder, [sys.executable, *recognizer, *chosen, *words, *further, *output])
     needed = {row for name in arguments.rows for row in (name, made[name].start)}
     return {row: run for row, run in made.items() if row in needed}
 
 
-def measure(folder: Path, held_out: Path) -> dict[str, float]:
-    """Figures of a trained spotter on words at known corners."""
+def measure(folder: Path, held_out: Path, with_spelling: bool) -> dict[str, float]:
+    """Figures of a trained spotter on words at known corners, with its language model beside CTC or without."""
     sys.path.insert(0, str(EXAMPLE))
     from evaluate_words import read_words  # type: ignore[import-not-found]
 
@@ -94,6 +104,10 @@ def measure(folder: Path, held_out: Path) -> dict[str, float]:
     from transformers_tcm.evaluation import WordRecognition
 
     model = TCMForTextSpotting.from_pretrained(folder, dtype="float32").eval()
+    if not with_spelling:
+        model.recognizer.language_model = None
+    elif model.recognizer.language_model is None:
+        raise SystemExit(f"error: {folder} has no language model; --spelling teaches it one")
     processor, words = TCMImageProcessor.from_pretrained(folder), load_word_crops(held_out)
     read_words(model, processor, words[:20])  # the first ones take longer
     started = perf_counter()
@@ -133,7 +147,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("--held_out", type=Path, required=True, help="list of word crops, see hold_out_words.py")
-    parser.add_argument("--spelling", type=Path, nargs="+", required=True, help="lists of words for the language model")
+    parser.add_argument("--spelling", type=Path, nargs="+", help="lists of words for the language model beside CTC")
     parser.add_argument("--output_dir", type=Path, required=True, help="folder for a folder of each training")
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS), help="which to train (default: all)")
     parser.add_argument("--threads", type=int, default=1, help="of a training and of the reading (default: 1)")
@@ -152,8 +166,8 @@ def main() -> None:
             run.train(arguments.threads)
         except RuntimeError as error:
             raise SystemExit(f"error: {error}") from error
-        figures[row] = measure(run.folder, arguments.held_out)
-        (run.folder / "words.json").write_text(json.dumps(figures[row], indent=1), encoding="utf-8")
+        figures[row] = measure(run.folder, arguments.held_out, row == "ctc_language")
+    (arguments.output_dir / "words.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
     print(table(figures))
 
 

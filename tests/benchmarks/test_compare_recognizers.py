@@ -30,7 +30,7 @@ def test_rows_differ_in_the_recogniser_alone(script: ModuleType, tmp_path: Path)
     for row in RECOGNIZERS:
         command = list(runs[row].command)
         chosen = command[command.index("--config_overrides") + 1]
-        assert json.loads(chosen) == {"recognizer": {"decoder": row}}
+        assert json.loads(chosen) == {"recognizer": {"decoder": row, **script.SIZES.get(row, {})}}
         common.add(tuple(word for word in command if word not in (chosen, str(tmp_path / row))))
     assert len(common) == 1
     assert "words.tsv" in common.pop()
@@ -40,6 +40,14 @@ def test_the_language_model_starts_with_the_model_it_is_for(script: ModuleType, 
     runs = script.runs(arguments(script, tmp_path, "ctc_language"), [])
     assert list(runs) == ["ctc", "ctc_language"]
     assert str(tmp_path / "ctc") in runs["ctc_language"].command
+
+
+def test_without_words_the_language_model_is_that_of_the_start(script: ModuleType, tmp_path: Path) -> None:
+    given = arguments(script, tmp_path, "ctc_language")
+    given.spelling = None
+    runs = script.runs(given, [])
+    assert runs["ctc_language"].folder == tmp_path / "ctc"
+    assert len({tuple(run.command) for run in runs.values()}) == 1
 
 
 def test_complete_trainings_are_not_repeated_and_failures_are_named(script: ModuleType, tmp_path: Path) -> None:
@@ -68,7 +76,9 @@ def test_words_are_measured(script: ModuleType, tmp_path: Path, monkeypatch: pyt
         Image.new("RGB", (64, 24), "white").save(folder / f"{name}.png")
     lines = "".join(f"{folder / name}.png\t{text}\n" for name, text in (("one", "ab"), ("two", "b1")))
     (tmp_path / "held_out.tsv").write_text(lines, encoding="utf-8")
-    figures = script.measure(tmp_path / "model", tmp_path / "held_out.tsv")
+    figures = script.measure(tmp_path / "model", tmp_path / "held_out.tsv", with_spelling=False)
     assert figures["parameters"] > 0
     assert figures["milliseconds"] > 0
     assert 0 <= figures["codes"] <= 1
+    with pytest.raises(SystemExit, match="has no language model"):
+        script.measure(tmp_path / "model", tmp_path / "held_out.tsv", with_spelling=True)
