@@ -4,6 +4,7 @@ A polygon is a (K, 2) array of x, y; x grows to the right, y downwards, the imag
 "Clockwise" is meant as seen on the screen. OpenCV, shapely and pyclipper are imported on first use.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -45,7 +46,8 @@ def perimeter(polygon: np.ndarray) -> float:
     """Length of the closed outline (K, 2) in pixels."""
     polygon = np.asarray(polygon, dtype=np.float64)
     steps = polygon[1:] - polygon[:-1]
-    return float(np.sqrt((steps**2).sum(axis=1)).sum() + np.hypot(*(polygon[0] - polygon[-1])))
+    lengths = np.sqrt(np.einsum("ij,ij->i", steps, steps))
+    return float(lengths.sum()) + math.dist(polygon[0], polygon[-1])
 
 
 def word_height(polygon: np.ndarray) -> float:
@@ -87,10 +89,12 @@ def order_clockwise(polygon: np.ndarray) -> np.ndarray:
         return order_quads_clockwise(polygon[None])[0]
     if signed_area(polygon) < 0:
         polygon = polygon[::-1]
-    away = (polygon - polygon.min(axis=0)).sum(axis=1)
+    x, y = polygon.T
+    away = (x - x.min()) + (y - y.min())
+    nearest = np.flatnonzero(away == away.min())
     # Coordinates settle a tie, so that the result does not depend on the order of the input.
-    start = int(np.lexsort((polygon[:, 0], polygon[:, 1], away))[0])
-    return np.roll(polygon, -start, axis=0)
+    start = nearest[np.lexsort((x[nearest], y[nearest]))[0]] if len(nearest) > 1 else nearest[0]
+    return np.concatenate([polygon[start:], polygon[:start]])
 
 
 def order_quads_clockwise(quads: np.ndarray) -> np.ndarray:

@@ -65,7 +65,7 @@ def find_regions(
     """
     import cv2
 
-    text = (probabilities > decoding.threshold).astype(np.uint8)
+    text = (probabilities > decoding.threshold).view(np.uint8)
     contours, _ = cv2.findContours(text, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
     if len(contours) > decoding.max_candidates:
         contours = sorted(contours, key=cv2.contourArea, reverse=True)[: decoding.max_candidates]
