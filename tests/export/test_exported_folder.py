@@ -198,6 +198,17 @@ def test_detector_in_int8_is_smaller_and_finds_the_same(exported_folder, photo, 
     assert found[0]["score"] == pytest.approx(expected[0]["score"], abs=0.05)
 
 
+def test_what_the_recogniser_reads_is_not_rounded(exported_folder, photo, tmp_path):
+    quantised(exported_folder, tmp_path / "int8", quantize_onnx, "detector.onnx", photo)
+    inputs = dict(TCMImageProcessorPil.from_pretrained(exported_folder)(photo))
+    rounded, exact = (
+        OnnxRuntimeGraph(folder / "detector.onnx")(pixel_values=inputs["pixel_values"], pixel_mask=inputs["pixel_mask"])
+        for folder in (tmp_path / "int8", exported_folder)
+    )
+    assert torch.equal(rounded["features"], exact["features"])
+    assert not torch.equal(rounded["prob_map"], exact["prob_map"])
+
+
 @pytest.mark.slow
 def test_openvino_in_int8_finds_the_same(exported_folder, photo, tmp_path):
     pytest.importorskip("nncf")

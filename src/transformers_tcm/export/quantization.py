@@ -16,6 +16,8 @@ from .onnx_graphs import silence
 __all__ = ["calibration_inputs", "quantize_onnx", "quantize_openvino"]
 
 Arrays = dict[str, np.ndarray]
+# Features that words are cut out of, of a spotter. A recogniser reads less well what was rounded.
+READ = "features"
 
 
 def calibration_inputs(image_processor: Any) -> Callable[[Any], Arrays]:
@@ -31,9 +33,10 @@ def calibration_inputs(image_processor: Any) -> Callable[[Any], Arrays]:
 def quantize_onnx(path: Path, photos: Sequence[Any], inputs: Callable[[Any], Arrays]) -> None:
     """Quantise the convolutions of a detector in ONNX, in place: weights for each channel, activations of the photos.
 
-    What is not a convolution, such as attention, whose outputs differ more from photo to photo, stays in float32.
-    `inputs` makes the arrays of a photo, (1, 3, H, W) and (1, H, W).
+    What is not a convolution, such as attention, whose outputs differ more from photo to photo, stays in float32, and
+    so does what a recogniser reads, see `READ`. `inputs` makes the arrays of a photo, (1, 3, H, W) and (1, H, W).
     """
+    import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     # Without types, and not installed everywhere.
@@ -52,26 +55,42 @@ def quantize_onnx(path: Path, photos: Sequence[Any], inputs: Callable[[Any], Arr
             Photos(),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=["Conv"],
+            nodes_to_exclude=_reading_nodes(onnx.load(path)),
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
         )
 
 
+def _reading_nodes(model: Any) -> list[str]:
+    """Names of the nodes of a detector in ONNX that make the features `READ`; none where there are no such features."""
+    import onnx
+
+    inputs, outputs = ([entry.name for entry in entries] for entries in (model.graph.input, model.graph.output))
+    if READ not in outputs:
+        return []
+    return [node.name for node in onnx.utils.Extractor(model).extract_model(inputs, [READ]).graph.node]
+
+
 def quantize_openvino(path: Path, photos: Sequence[Any], inputs: Callable[[Any], Arrays]) -> None:
     """Quantise a detector of OpenVINO by NNCF, in place, with weights symmetric and activations not.
 
-    `inputs` makes the arrays of a photo, (1, 3, H, W) and (1, H, W).
+    What a recogniser reads stays in float32, see `READ`. `inputs` makes the arrays of a photo, (1, 3, H, W) and
+    (1, H, W).
     """
     import nncf
     import openvino
 
+    model = openvino.Core().read_model(path)
+    reading = [result for result in model.get_results() if READ in result.input_value(0).get_names()]
+    exact = [nncf.Subgraph(inputs=["pixel_values"], outputs=[result.get_friendly_name()]) for result in reading]
     with silence():
         quantized = nncf.quantize(
-            openvino.Core().read_model(path),
+            model,
             nncf.Dataset(photos, inputs),
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(photos),
+            ignored_scope=nncf.IgnoredScope(subgraphs=exact),
         )
     # The files are mapped into memory while they are read.
     written = path.with_name(f"{path.stem}_int8.xml")
