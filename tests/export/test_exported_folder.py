@@ -26,7 +26,7 @@ from transformers_tcm.cli import app
 from transformers_tcm.export import export_model
 from transformers_tcm.export import folder as exported_folder_module
 from transformers_tcm.export.folder import FORMS
-from transformers_tcm.export.graphs import parts_of, prepared
+from transformers_tcm.export.graphs import DetectorGraph, parts_of, prepared
 from transformers_tcm.export.onnx_graphs import SIZES, TOLERANCE, largest_difference, need_packages
 from transformers_tcm.export.openvino_graphs import to_openvino
 from transformers_tcm.export.quantization import calibration_inputs, quantize_onnx, quantize_openvino
@@ -207,6 +207,56 @@ def test_what_the_recogniser_reads_is_not_rounded(exported_folder, photo, tmp_pa
     )
     assert torch.equal(rounded["features"], exact["features"])
     assert not torch.equal(rounded["prob_map"], exact["prob_map"])
+
+
+@pytest.fixture(scope="module")
+def bytes_folder(spotter_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The detector as a graph that takes bytes."""
+    folder = tmp_path_factory.mktemp("bytes") / "onnx"
+    processor = TCMImageProcessorPil.from_pretrained(spotter_folder)
+    export_model(TCMForTextDetection.from_pretrained(spotter_folder), processor, folder, pixel_type="uint8")
+    return folder
+
+
+def test_bytes_are_normalised_and_padded_as_by_the_image_processor(spotter, photo):
+    photos = [photo, photo.resize((160, 160))]  # the first is padded below
+    detector = DetectorGraph(prepared(spotter))
+    floats = TCMImageProcessorPil.from_pretrained(spotter.name_or_path)(photos)
+    pixels = TCMImageProcessorPil.from_pretrained(spotter.name_or_path, do_rescale=False, do_normalize=False)(photos)
+    assert pixels["pixel_values"].dtype == torch.uint8
+    pixels["pixel_values"][0, :, 96:] = 200  # whatever stands there
+    with torch.no_grad():
+        expected = detector(floats["pixel_values"], floats["pixel_mask"])
+        found = detector(pixels["pixel_values"], pixels["pixel_mask"])
+    for name in ("prob_map", "score_map", "features"):
+        assert torch.allclose(found[name], expected[name], atol=1e-4), name
+
+
+@pytest.mark.slow  # another export
+def test_folder_of_bytes_says_so_and_finds_the_same(bytes_folder, exported_folder, photo):
+    settings = json.loads((bytes_folder / "preprocessor_config.json").read_text(encoding="utf-8"))
+    assert (settings["do_rescale"], settings["do_normalize"]) == (False, False)
+    assert "in uint8, which it normalises itself" in (bytes_folder / "README.md").read_text(encoding="utf-8")
+    assert_same_words(OnnxTextDetector(bytes_folder)(photo), OnnxTextDetector(exported_folder)(photo))
+
+
+@pytest.mark.slow  # another export
+@pytest.mark.parametrize("floats", [True, False])
+def test_pixels_of_the_other_type_name_the_image_processor(bytes_folder, exported_folder, photo, floats):
+    taker, other = (bytes_folder, exported_folder) if floats else (exported_folder, bytes_folder)
+    pixels = TCMImageProcessorPil.from_pretrained(other)(photo)["pixel_values"]
+    with pytest.raises(ValueError, match="with the image processor of its folder, where do_rescale and do_normalize"):
+        load_exported(taker, TCMForTextDetection)(pixel_values=pixels)
+
+
+def test_image_processors_that_do_not_fit_the_pixel_type_are_errors(spotter, tmp_path):
+    with pytest.raises(ValueError, match="unknown pixel type 'int4'; expected one of float32, uint8"):
+        export_model(spotter, TCMImageProcessorPil(), tmp_path / "new", pixel_type="int4")
+    with pytest.raises(ValueError, match="normalises as CLIP does"):
+        export_model(spotter, TCMImageProcessorPil(image_mean=0.5), tmp_path / "new", pixel_type="uint8")
+    raw = TCMImageProcessorPil(do_rescale=False, do_normalize=False)
+    with pytest.raises(ValueError, match="export it with the pixel type 'uint8'"):
+        export_model(spotter, raw, tmp_path / "new")
 
 
 @pytest.mark.slow

@@ -17,6 +17,10 @@ def export(
     int8: Annotated[
         list[str] | None, typer.Option(metavar="PHOTOS", help="Files, folders or patterns of photos to calibrate with.")
     ] = None,
+    pixel_type: Annotated[
+        Literal["float32", "uint8"],
+        typer.Option(help="Of the detector's input: normalised pixels, or bytes, which the graph normalises."),
+    ] = "float32",
 ) -> None:
     """Export a model to graphs of ONNX or OpenVINO, which run without its weights.
 
@@ -28,6 +32,8 @@ def export(
     With --int8 the detector is then quantised: static QDQ for onnx, NNCF for openvino, with the ranges of activations
     on these photos, of which 20 like those to come will do. It gets smaller and faster; evaluate what that costs.
 
+    With --pixel-type uint8 pixel_values are the bytes of the resized photo, and preprocessor_config.json says so.
+
     The folder is for --model of the other commands, for pipeline(…, model=FOLDER) and for OnnxTextDetector(FOLDER). The
     format onnx needs the packages of transformers-tcm[onnx], openvino those of transformers-tcm[openvino].
 
@@ -35,6 +41,7 @@ def export(
     Examples:
       transformers-tcm export onnx --model fasttcm-dbnet-tiny --output exported
       transformers-tcm export openvino --model my_detector --output small --int8 photos/
+      transformers-tcm export onnx --model fasttcm-dbnet-tiny --output bytes --pixel-type uint8
       transformers-tcm detect photo.jpg --model exported
       transformers-tcm detect photo.jpg --model exported --backend openvino
     """
@@ -62,5 +69,5 @@ def export(
         processor = AutoImageProcessor.from_pretrained(model)
         card = Path(folder_of_bundled(model)) / "README.md"
         text = card.read_text(encoding="utf-8") if card.is_file() else None
-        exported = export_model(source, processor, output, form, text, photos)
+        exported = export_model(source, processor, output, form, text, photos, pixel_type)
     typer.echo(exported.summary())

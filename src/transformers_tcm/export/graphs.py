@@ -17,6 +17,7 @@ from ..models.tcm.recognition.base import Recognizer
 from ..models.tcm.recognition.language_model import CharacterLanguageModel
 
 __all__ = [
+    "PIXEL_TYPES",
     "DetectorGraph",
     "LanguageModelGraph",
     "Part",
@@ -34,6 +35,8 @@ STRIDE = 32
 # kind of size. The graphs compute smaller images all the same, and are compared at some.
 LEAST_STEPS, MOST_STEPS = 5, 512
 MOST_IMAGES, MOST_WORDS = 1024, 65536
+# In which a detector takes its images: normalised, or as they are, to be normalised in the graph.
+PIXEL_TYPES = {"float32": torch.float32, "uint8": torch.uint8}
 Tensors = dict[str, torch.Tensor]
 
 
@@ -49,8 +52,8 @@ class DetectorGraph(nn.Module):
         self.model: Any = model
 
     def forward(self, pixel_values: torch.Tensor, pixel_mask: torch.Tensor) -> Tensors:
-        """Images (B, 3, H, W), normalised, and their masks (B, H, W) to the head's maps, `score_map` where there is one
-        and, of a spotter with a recogniser, the `features` (B, C, h, w) that words are cut out of."""
+        """Images (B, 3, H, W), normalised or of bytes, and their masks (B, H, W) to the head's maps, `score_map` where
+        there is one and, of a spotter with a recogniser, the `features` (B, C, h, w) that words are cut out of."""
         model = self.model
         pixel_values = in_strides(pixel_values)
         outputs = model.model(pixel_values, pixel_mask, return_dict=True)
@@ -169,10 +172,10 @@ def prepared(model: TCMDetector) -> TCMDetector:
     return found
 
 
-def parts_of(model: TCMDetector) -> list[Part]:
-    """The graphs of a model that is `prepared`."""
+def parts_of(model: TCMDetector, pixel_type: str = "float32") -> list[Part]:
+    """The graphs of a model that is `prepared`, the detector's of images of a type of `PIXEL_TYPES`."""
     recognizer = getattr(model, "recognizer", None)
-    parts = [_detector(model)]
+    parts = [_detector(model, PIXEL_TYPES[pixel_type])]
     if recognizer is not None:
         parts.append(_recognizer(recognizer, model))
     language_model = (recognizer or model.head).language_model
@@ -181,10 +184,10 @@ def parts_of(model: TCMDetector) -> list[Part]:
     return parts
 
 
-def _detector(model: TCMDetector) -> Part:
+def _detector(model: TCMDetector, pixel_type: torch.dtype) -> Part:
     height, width = TRACED_SIZE
     inputs = {
-        "pixel_values": torch.zeros(2, _vision(model).num_channels, height, width),
+        "pixel_values": torch.zeros(2, _vision(model).num_channels, height, width, dtype=pixel_type),
         "pixel_mask": torch.ones(2, height, width, dtype=torch.int64),
     }
     images = torch.export.Dim("images", min=1, max=MOST_IMAGES)

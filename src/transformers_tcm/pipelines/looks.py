@@ -33,6 +33,8 @@ def coarser(batch: Batch, longest_edge: int, divisor: int) -> Batch | None:
     size = [max(1, round(side * scale)) for side in pixels.shape[-2:]]
     small = functional.interpolate(pixels.float(), size=size, mode="bilinear", antialias=True, align_corners=False)
     smaller_sizes = (sizes * scale).round().long().clamp(min=1)
+    if not pixels.is_floating_point():
+        small = small.round()  # bytes are cut off
     return _padded(small.to(pixels.dtype), smaller_sizes, divisor)
 
 

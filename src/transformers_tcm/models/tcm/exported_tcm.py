@@ -56,6 +56,8 @@ class Graph(ABC):
     package: ClassVar[str]
     extra: ClassVar[str]
     suffixes: ClassVar[tuple[str, ...]]
+    # Names of the inputs that are uint8.
+    byte_inputs: set[str]
 
     @abstractmethod
     def __init__(self, path: Path):
@@ -79,6 +81,7 @@ class OnnxRuntimeGraph(Graph):
         options.log_severity_level = 3
         self.session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
         self.inputs = {entry.name for entry in self.session.get_inputs()}
+        self.byte_inputs = {entry.name for entry in self.session.get_inputs() if entry.type == "tensor(uint8)"}
         self.outputs = [entry.name for entry in self.session.get_outputs()]
 
     def __call__(self, **inputs: torch.Tensor) -> Tensors:
@@ -103,6 +106,7 @@ class OpenVINOGraph(Graph):
         settings = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY", **settings}
         self.compiled = openvino.Core().compile_model(path, "CPU", settings)
         self.inputs = {entry.any_name for entry in self.compiled.inputs}
+        self.byte_inputs = {entry.any_name for entry in self.compiled.inputs if entry.element_type == openvino.Type.u8}
 
     def __call__(self, **inputs: torch.Tensor) -> Tensors:
         arrays = {name: tensor.cpu().numpy() for name, tensor in inputs.items() if name in self.inputs}
@@ -181,14 +185,26 @@ class GraphModel(nn.Module):
         """Images (B, 3, H, W), H and W multiples of 32, and masks (B, H, W) to the head's maps.
 
         Raises:
-            ValueError: if states or attention weights are asked for.
+            ValueError: if states or attention weights are asked for, or for normalised images where the graph takes
+                bytes, and the reverse.
         """
         if output_hidden_states or output_attentions:
             raise ValueError("an exported model gives neither hidden states nor attention weights; use its checkpoint")
         if pixel_mask is None:
             pixel_mask = torch.ones(pixel_values[:, 0].shape, dtype=torch.int64)
-        maps = self.graph(pixel_values=pixel_values.float(), pixel_mask=pixel_mask.long())
+        maps = self.graph(pixel_values=self._taken(pixel_values), pixel_mask=pixel_mask.long())
         return GraphOutput(score_map=maps.pop("score_map", None), stem_features=maps.pop("features", None), maps=maps)
+
+    def _taken(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        """Images in the type that the graph takes them in."""
+        wants_bytes = "pixel_values" in self.graph.byte_inputs
+        if wants_bytes != (pixel_values.dtype == torch.uint8):
+            wanted, off = ("uint8, 0 … 255", "false") if wants_bytes else ("normalised floats", "true")
+            raise ValueError(
+                f"`pixel_values` are {pixel_values.dtype}, this graph takes {wanted}; make them of photos in uint8 "
+                f"with the image processor of its folder, where do_rescale and do_normalize are {off}"
+            )
+        return pixel_values if wants_bytes else pixel_values.float()
 
 
 class GraphLayer(nn.Module):

@@ -195,14 +195,14 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
             kwargs: any setting of this processor, for this call only. `return_tensors` is "pt" unless given.
 
         Returns:
-            `pixel_values` (B, 3, H, W) float32; `pixel_mask` (B, H, W) int64, 1 = image and 0 = padding; `target_sizes`
+            `pixel_values` (B, 3, H, W) float32, or uint8 where images of uint8 are neither rescaled nor normalised,
+            which models then do themselves; `pixel_mask` (B, H, W) int64, 1 = image and 0 = padding; `target_sizes`
             (B, 2) int64, original height and width; with annotations `labels`, a dict for each image of `points`
             (sum of K_i, 2) float32 in resized pixels, `counts` (N,) int64 = the K_i, `ignore` (N,) bool, `orig_size`
             (2,) int64 = original height and width, where the annotations have classes `class_labels` (N,) int64, and
-            where they have texts `char_ids` (N, L) int64, the
-            Unicode code points of each word with zeros after its end, nothing but zeros where it is ignored or unknown.
-            With a `text_threshold` also that, and `decoding`, a plain dict of the settings by which a spotter decodes
-            detections.
+            where they have texts `char_ids` (N, L) int64, the Unicode code points of each word with zeros after its
+            end, nothing but zeros where it is ignored or unknown. With a `text_threshold` also that, and `decoding`, a
+            plain dict of the settings by which a spotter decodes detections.
 
         Raises:
             ValueError: for images without pixels, with NaN or infinite ones, or with other channels than `image_mean`
@@ -232,6 +232,18 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
         given, reported = zip(*self.score_calibration, strict=True)
         return float(np.interp(text_threshold, reported, given))
 
+    @property
+    def makes_bytes(self) -> bool:
+        """Whether photos stay uint8, for the model to normalise."""
+        return not (self.do_rescale or self.do_normalize)
+
+    @property
+    def normalizes_as_clip(self) -> bool:
+        """Whether photos are normalised here as models normalise those of uint8."""
+        constants = zip((self.image_mean, self.image_std), (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD), strict=True)
+        settings = (self.do_rescale, self.do_normalize, self.rescale_factor)
+        return settings == (True, True, 1 / 255) and all(np.array_equal(*pair) for pair in constants)
+
     def training_item(self, image: np.ndarray, annotations: TextInstances) -> dict[str, Any]:
         """A crop to train on as it is, for `TextDetectionCollator`: bytes, which the model normalises on its device.
 
@@ -244,9 +256,7 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
         Returns:
             `pixel_values` (3, H, W) and `labels`, and where the pixels are normalised and padded `pixel_mask` (H, W).
         """
-        constants = zip((self.image_mean, self.image_std), (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD), strict=True)
-        settings = (self.do_rescale, self.do_normalize, self.rescale_factor)
-        if settings != (True, True, 1 / 255) or not all(np.array_equal(*pair) for pair in constants):
+        if not self.normalizes_as_clip:
             batch = self.preprocess(image, annotations, return_tensors="pt", do_resize=False)
             return {name: batch[name][0] for name in ("pixel_values", "pixel_mask", "labels")}
         # (H, W, 3) -> (3, H, W), a view
@@ -342,19 +352,21 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
             raise ValueError(
                 f"images have {sorted(channels)} channels; expected {len(scale)}, the length of `image_mean`"
             )
-        pixel_values = torch.zeros(len(images), *channels, height, width, dtype=torch.float32, device=device)
+        dtype = _pixel_type(images, **kwargs)
+        pixel_values = torch.zeros(len(images), *channels, height, width, dtype=dtype, device=device)
         pixel_mask = torch.zeros(len(images), height, width, dtype=torch.int64, device=device)
         for index, (image, (h, w)) in enumerate(zip(images, sizes, strict=True)):
             if _image_size(image) != (h, w):
                 image = self.resize(image, SizeDict(height=h, width=w), resample=resample)
             canvas = pixel_values[index, :, :h, :w]
             self._copy_into(canvas, image)
-            canvas.mul_(scale).sub_(shift)
+            if dtype.is_floating_point:
+                canvas.mul_(scale).sub_(shift)
             pixel_mask[index, :h, :w] = 1
         return BatchFeature({"pixel_values": pixel_values, "pixel_mask": pixel_mask})
 
     def _copy_into(self, canvas: torch.Tensor, image: Any) -> None:
-        """Write an image (C, h, w) of the backend's type and of any number type into a float32 view (C, h, w)."""
+        """Write an image (C, h, w) of the backend's type and of any number type into a view (C, h, w) of the batch."""
         raise NotImplementedError
 
     def save_pretrained(
@@ -607,6 +619,12 @@ def _image_size(image: Any) -> tuple[int, int]:
 def _channels(image: Any) -> int:
     """Of an array or tensor (C, H, W) or of a PIL image, which is RGB."""
     return 3 if isinstance(image, PIL.Image.Image) else len(image)
+
+
+def _pixel_type(images: Sequence[Any], do_rescale: bool, do_normalize: bool, **kwargs: Any) -> torch.dtype:
+    """Of the batch: uint8 where all images are, as PIL's are, and nothing is done to their values."""
+    kinds = {str(getattr(image, "dtype", "uint8")).removeprefix("torch.") for image in images}
+    return torch.uint8 if kinds == {"uint8"} and not (do_rescale or do_normalize) else torch.float32
 
 
 def _normalization(

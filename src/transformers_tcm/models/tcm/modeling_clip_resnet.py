@@ -47,10 +47,11 @@ class TCMVisionOutput(BackboneOutput):
     stem_features: torch.Tensor | None = None
 
 
-def normalized(pixel_values: torch.Tensor) -> torch.Tensor:
+def normalized(pixel_values: torch.Tensor, pixel_mask: torch.Tensor | None = None) -> torch.Tensor:
     """Images (B, 3, H, W) uint8 of 0 … 255 as CLIP normalises them, float32; others are taken to be normalised.
 
-    Training sends bytes to the device: they are a quarter of what normalised pixels are.
+    Training sends bytes to the device, and graphs may take them: they are a quarter of what normalised pixels are.
+    With a mask (B, H, W) what is padded becomes zero, whatever the bytes there.
     """
     if pixel_values.dtype != torch.uint8:
         return pixel_values
@@ -59,7 +60,9 @@ def normalized(pixel_values: torch.Tensor) -> torch.Tensor:
         torch.stack([torch.full((1, 1), 255 * value, device=pixel_values.device) for value in constant])
         for constant in (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD)
     )
-    return (pixel_values - mean) / std
+    pixel_values = (pixel_values - mean) / std
+    # Image processors pad after they normalise, with zeros; a byte of zero would be black here.
+    return pixel_values if pixel_mask is None else pixel_values * pixel_mask[:, None]
 
 
 class TCMStem(nn.Sequential):
@@ -273,7 +276,7 @@ class TCMVisionBackbone(BackboneMixin, TCMImagePreTrainedModel):
         """Encode a batch of images.
 
         Args:
-            pixel_values: (B, num_channels, H, W), normalised; H and W multiples of 32.
+            pixel_values: (B, num_channels, H, W), normalised or of bytes; H and W multiples of 32.
             pixel_mask: (B, H, W), 1 inside each image, 0 in the padding, to which nothing attends.
             output_hidden_states: also return the stem's and every stage's map as `hidden_states`.
             output_attentions: also return the weights of the attention pool, which takes eager attention.
@@ -287,7 +290,7 @@ class TCMVisionBackbone(BackboneMixin, TCMImagePreTrainedModel):
                 f"height and width must be multiples of {STRIDE}, got {tuple(pixel_values.shape[-2:])}; "
                 "the image processor pads them"
             )
-        stem_features = self.stem.before_pooling(pixel_values)
+        stem_features = self.stem.before_pooling(normalized(pixel_values, pixel_mask))
         hidden_states = [self.stem[-1](stem_features)]
         for stage in self.stages:
             hidden_states.append(stage(hidden_states[-1]))
