@@ -253,7 +253,8 @@ def _unclip_polygons(outlines: Sequence[np.ndarray], ratio: float) -> Iterator[n
     """Grown outlines without the vertices that a pixel contour has in excess."""
     import cv2
 
-    for outline in outlines:
-        simplified = cv2.approxPolyDP(outline.reshape(-1, 1, 2), 0.002 * geometry.perimeter(outline), True)[:, 0]
-        grown = geometry.unclip_polygon(simplified, ratio) if len(simplified) >= 3 else None
-        yield None if grown is None or len(grown) < 3 else geometry.order_clockwise(grown)
+    tolerances = (0.002 * geometry.perimeters(outlines)).tolist()
+    simplified = [cv2.approxPolyDP(*one, True)[:, 0] for one in zip(outlines, tolerances, strict=True)]
+    for outline, grown in zip(simplified, geometry.unclip_polygons(simplified, ratio), strict=True):
+        sound = grown is not None and len(outline) >= 3 and len(grown) >= 3
+        yield geometry.order_clockwise(grown) if sound else None

@@ -69,23 +69,28 @@ def find_regions(
     contours, _ = cv2.findContours(text, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
     if len(contours) > decoding.max_candidates:
         contours = sorted(contours, key=cv2.contourArea, reverse=True)[: decoding.max_candidates]
-    regions = []
+    regions, inside = [], np.zeros_like(text)
     for contour in contours:
         if min(cv2.minAreaRect(contour)[1]) >= decoding.min_size:
-            score = box_score(probabilities, scored(contour))
+            score = box_score(probabilities, scored(contour), inside)
             if score >= decoding.box_threshold:
                 regions.append((contour[:, 0].astype(np.float32), score))
     return regions
 
 
-def box_score(probabilities: np.ndarray, contour: np.ndarray) -> float:
-    """Mean of the map inside a contour (K, 1, 2) of whole pixels, looked at within its bounding box only."""
+def box_score(probabilities: np.ndarray, contour: np.ndarray, inside: np.ndarray) -> float:
+    """Mean of a map (H, W) inside a contour (K, 1, 2) of whole pixels, looked at within its bounding box only.
+
+    `inside` (H, W) uint8 is zero, and is so again afterwards: one for all contours, as making them costs more.
+    """
     import cv2
 
     height, width = probabilities.shape
     x, y, columns, rows = cv2.boundingRect(contour)
     left, top = min(max(x, 0), width - 1), min(max(y, 0), height - 1)
     right, bottom = min(max(x + columns, 1), width), min(max(y + rows, 1), height)
-    inside = np.zeros((bottom - top, right - left), np.uint8)
-    cv2.fillPoly(inside, [contour], 1, offset=(-left, -top))
-    return cv2.mean(probabilities[top:bottom, left:right], inside)[0]
+    cv2.fillPoly(inside, [contour], 1)
+    mask = inside[top:bottom, left:right]
+    score = cv2.mean(probabilities[top:bottom, left:right], mask)[0]
+    mask[:] = 0
+    return score
