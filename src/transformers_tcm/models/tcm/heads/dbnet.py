@@ -241,7 +241,7 @@ def _distance_to_outline(polygon: np.ndarray, columns: np.ndarray, rows: np.ndar
 def _find_quads(probabilities: np.ndarray, decoding: DBNetDecoding) -> tuple[Sequence[np.ndarray], np.ndarray]:
     """Words of a map (H, W) as quads (N, 4, 2), and their scores (N,)."""
     quads, scores = find_quads(probabilities, decoding)
-    return geometry.unclip_quads(quads, decoding.unclip_ratio), scores
+    return list(geometry.unclip_quads(quads, decoding.unclip_ratio)), scores
 
 
 def _find_polygons(probabilities: np.ndarray, decoding: DBNetDecoding) -> tuple[Sequence[np.ndarray], np.ndarray]:
@@ -259,5 +259,5 @@ def _unclip_polygons(outlines: Sequence[np.ndarray], ratio: float) -> Iterator[n
     tolerances = (0.002 * geometry.perimeters(outlines)).tolist()
     simplified = [cv2.approxPolyDP(*one, True)[:, 0] for one in zip(outlines, tolerances, strict=True)]
     for outline, grown in zip(simplified, geometry.unclip_polygons(simplified, ratio), strict=True):
-        sound = grown is not None and len(outline) >= 3 and len(grown) >= 3
-        yield geometry.order_clockwise(grown) if sound else None
+        # Lines and points enclose nothing.
+        yield None if grown is None or min(len(outline), len(grown)) < 3 else geometry.order_clockwise(grown)

@@ -109,16 +109,14 @@ def _scored_contours(
 def box_score(probabilities: np.ndarray, contour: np.ndarray, inside: np.ndarray) -> float:
     """Mean of a map (H, W) inside a contour (K, 1, 2) of whole pixels, looked at within its bounding box only.
 
-    `inside` (H, W) uint8 is zero, and is so again afterwards: one for all contours, as making them costs more.
+    Part of the contour lies on the map. `inside` (H, W) uint8 is zero, and is so again afterwards: one mask for all
+    contours, as making each its own costs more.
     """
     import cv2
 
-    height, width = probabilities.shape
     x, y, columns, rows = cv2.boundingRect(contour)
-    left, top = min(max(x, 0), width - 1), min(max(y, 0), height - 1)
-    right, bottom = min(max(x + columns, 1), width), min(max(y + rows, 1), height)
+    box = slice(max(y, 0), y + rows), slice(max(x, 0), x + columns)
     cv2.fillPoly(inside, [contour], 1)
-    mask = inside[top:bottom, left:right]
-    score = cv2.mean(probabilities[top:bottom, left:right], mask)[0]
-    mask[:] = 0
+    score = cv2.mean(probabilities[box], inside[box])[0]
+    inside[box] = 0
     return score
