@@ -199,3 +199,15 @@ def test_height_of_a_word_is_that_across_its_line(degrees: int) -> None:
     assert geometry.word_height(line @ turn) == pytest.approx(20, abs=1e-3)
     square = np.float32([[0, 0], [9, 0], [9, 9], [0, 9]])
     assert geometry.word_height(square @ turn) == pytest.approx(9, abs=0.01)
+
+
+def test_outlines_are_measured_and_grown_together_as_one_by_one() -> None:
+    generator = np.random.default_rng(0)
+    outlines = [generator.uniform(0, 100, (count, 2)).astype(np.float32) for count in (3, 4, 9, 1, 30)]
+    np.testing.assert_allclose(geometry.perimeters(outlines), [geometry.perimeter(one) for one in outlines])
+    np.testing.assert_allclose(geometry.signed_areas(outlines), [geometry.signed_area(one) for one in outlines])
+    square = np.array([[0, 0], [9, 0], [9, 9], [0, 9]], np.float32)
+    grown = geometry.unclip_polygons([square, square + 50], 1.5)
+    np.testing.assert_array_equal(grown[1], geometry.unclip_polygon(square + 50, 1.5))
+    assert geometry.perimeters([]).shape == geometry.signed_areas([]).shape == (0,)
+    assert geometry.unclip_polygons([], 1.5) == []

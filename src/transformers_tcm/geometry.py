@@ -6,6 +6,7 @@ A polygon is a (K, 2) array of x, y; x grows to the right, y downwards, the imag
 
 import math
 from collections.abc import Sequence
+from itertools import chain
 
 import numpy as np
 
@@ -20,12 +21,15 @@ __all__ = [
     "order_clockwise",
     "order_quads_clockwise",
     "perimeter",
+    "perimeters",
     "quad_along_word",
     "signed_area",
+    "signed_areas",
     "sound_outline",
     "transform_points",
     "unclip_distance",
     "unclip_polygon",
+    "unclip_polygons",
     "unclip_quads",
     "word_height",
 ]
@@ -48,6 +52,35 @@ def perimeter(polygon: np.ndarray) -> float:
     steps = polygon[1:] - polygon[:-1]
     lengths = np.sqrt(np.einsum("ij,ij->i", steps, steps))
     return float(lengths.sum()) + math.dist(polygon[0], polygon[-1])
+
+
+def signed_areas(outlines: Sequence[np.ndarray]) -> np.ndarray:
+    """Areas (N,) of outlines (K_i, 2), all at once, see `signed_area`."""
+    if not len(outlines):
+        return np.zeros(0)
+    points, following, starts = _edges(outlines)
+    cross = points[:, 0] * following[:, 1] - points[:, 1] * following[:, 0]
+    areas: np.ndarray = 0.5 * np.add.reduceat(cross, starts)
+    return areas
+
+
+def perimeters(outlines: Sequence[np.ndarray]) -> np.ndarray:
+    """Lengths (N,) of closed outlines (K_i, 2), all at once, see `perimeter`."""
+    if not len(outlines):
+        return np.zeros(0)
+    points, following, starts = _edges(outlines)
+    lengths: np.ndarray = np.add.reduceat(np.sqrt(((following - points) ** 2).sum(axis=1)), starts)
+    return lengths
+
+
+def _edges(outlines: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where the edges of outlines (K_i, 2) begin and end, (sum of K_i, 2) each, and the first edge (N,) of each."""
+    ends = np.cumsum([len(outline) for outline in outlines])
+    starts = np.concatenate([[0], ends[:-1]])
+    points = np.concatenate(outlines).astype(np.float64)
+    following = np.concatenate([points[1:], points[:1]])
+    following[ends - 1] = points[starts]
+    return points, following, starts
 
 
 def word_height(polygon: np.ndarray) -> float:
@@ -184,7 +217,12 @@ def offset_polygon(polygon: np.ndarray, distance: float, precision: float = 1e-3
     offset.ArcTolerance = 0.25 / precision
     offset.AddPath(path.tolist(), pyclipper.JT_ROUND, pyclipper.ET_CLOSEDPOLYGON)
     outlines = offset.Execute(distance / precision)
-    return [(np.asarray(outline) * precision).astype(np.float32) for outline in outlines]
+    return [(_points(outline) * precision).astype(np.float32) for outline in outlines]
+
+
+def _points(path: Sequence[Sequence[int]]) -> np.ndarray:
+    """Points (K, 2) int64 of nested lists, which numpy takes several times as long for."""
+    return np.fromiter(chain.from_iterable(path), np.int64, 2 * len(path)).reshape(-1, 2)
 
 
 def unclip_distance(polygon: np.ndarray, ratio: float) -> float:
@@ -194,8 +232,14 @@ def unclip_distance(polygon: np.ndarray, ratio: float) -> float:
 
 def unclip_polygon(polygon: np.ndarray, ratio: float) -> np.ndarray | None:
     """Grow a shrunk text region (K, 2) of any shape to (M, 2); `None` unless exactly one outline results."""
-    outlines = offset_polygon(polygon, unclip_distance(polygon, ratio))
-    return outlines[0] if len(outlines) == 1 else None
+    return unclip_polygons([polygon], ratio)[0]
+
+
+def unclip_polygons(polygons: Sequence[np.ndarray], ratio: float) -> list[np.ndarray | None]:
+    """Grow shrunk text regions (K_i, 2), see `unclip_polygon`, by the distances of `unclip_distance`."""
+    distances = np.abs(signed_areas(polygons)) * ratio / np.maximum(perimeters(polygons), 1e-6)
+    grown = [offset_polygon(*one) for one in zip(polygons, distances.tolist(), strict=True)]
+    return [outlines[0] if len(outlines) == 1 else None for outlines in grown]
 
 
 def unclip_quads(quads: np.ndarray, ratio: float) -> np.ndarray:

@@ -4,7 +4,7 @@ References: Liao et al., "Real-time Scene Text Detection with Differentiable Bin
 "Real-Time Scene Text Detection with Differentiable Binarization and Adaptive Scale Fusion" (DBNet++), TPAMI 2022.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from ....instances import TextInstances
 from ..losses_tcm import balanced_binary_cross_entropy, dice_loss
 from .base import DecodingSettings, DetectionHead, HeadInputs, Regions, check_range, stacked, valid_parts
 from .necks import ConcatenatedFPN
-from .shrinking import find_regions, map_branch, map_logits, offset_in_pixels, shrink_distance
+from .shrinking import find_quads, find_regions, map_branch, map_logits, offset_in_pixels, shrink_distance
 
 __all__ = ["DBNetConfig", "DBNetDecoding", "DBNetHead", "DBNetOutput"]
 
@@ -189,16 +189,9 @@ class DBNetHead(DetectionHead):
     @staticmethod
     def decode(maps: Mapping[str, Any], valid_sizes: torch.Tensor, decoding: DBNetDecoding) -> Regions:
         """Regions of the binarised probability map (B, 1, H, W), grown back to words."""
-        grow = _unclip_polygons if decoding.polygon else _unclip_quads
-        outlines: list[list[np.ndarray]] = []
-        scores = []
-        for probabilities in valid_parts(maps["prob_map"], valid_sizes, "prob_map"):
-            regions = find_regions(probabilities[0], decoding)
-            grown = grow([outline for outline, _ in regions], decoding.unclip_ratio)
-            kept = [(one, score) for one, (_, score) in zip(grown, regions, strict=True) if one is not None]
-            outlines.append([outline for outline, _ in kept])
-            scores.append(np.array([score for _, score in kept]))
-        return Regions.from_outlines(outlines, scores)
+        find = _find_polygons if decoding.polygon else _find_quads
+        found = [find(part[0], decoding) for part in valid_parts(maps["prob_map"], valid_sizes, "prob_map")]
+        return Regions.from_outlines([outlines for outlines, _ in found], [scores for _, scores in found])
 
 
 def _is_tiny(polygon: np.ndarray, settings: DBNetConfig) -> bool:
@@ -245,15 +238,26 @@ def _distance_to_outline(polygon: np.ndarray, columns: np.ndarray, rows: np.ndar
     return np.sqrt(nearest)
 
 
-def _unclip_quads(outlines: Sequence[np.ndarray], ratio: float) -> Iterable[np.ndarray]:
-    return geometry.unclip_quads(geometry.min_area_quads(outlines), ratio)
+def _find_quads(probabilities: np.ndarray, decoding: DBNetDecoding) -> tuple[Sequence[np.ndarray], np.ndarray]:
+    """Words of a map (H, W) as quads (N, 4, 2), and their scores (N,)."""
+    quads, scores = find_quads(probabilities, decoding)
+    return list(geometry.unclip_quads(quads, decoding.unclip_ratio)), scores
+
+
+def _find_polygons(probabilities: np.ndarray, decoding: DBNetDecoding) -> tuple[Sequence[np.ndarray], np.ndarray]:
+    """Words of a map (H, W) as outlines (M, 2), and their scores (N,)."""
+    regions = find_regions(probabilities, decoding)
+    grown = _unclip_polygons([outline for outline, _ in regions], decoding.unclip_ratio)
+    kept = [(one, score) for one, (_, score) in zip(grown, regions, strict=True) if one is not None]
+    return [outline for outline, _ in kept], np.array([score for _, score in kept])
 
 
 def _unclip_polygons(outlines: Sequence[np.ndarray], ratio: float) -> Iterator[np.ndarray | None]:
     """Grown outlines without the vertices that a pixel contour has in excess."""
     import cv2
 
-    for outline in outlines:
-        simplified = cv2.approxPolyDP(outline.reshape(-1, 1, 2), 0.002 * geometry.perimeter(outline), True)[:, 0]
-        grown = geometry.unclip_polygon(simplified, ratio) if len(simplified) >= 3 else None
-        yield None if grown is None or len(grown) < 3 else geometry.order_clockwise(grown)
+    tolerances = (0.002 * geometry.perimeters(outlines)).tolist()
+    simplified = [cv2.approxPolyDP(*one, True)[:, 0] for one in zip(outlines, tolerances, strict=True)]
+    for outline, grown in zip(simplified, geometry.unclip_polygons(simplified, ratio), strict=True):
+        # Lines and points enclose nothing.
+        yield None if grown is None or min(len(outline), len(grown)) < 3 else geometry.order_clockwise(grown)

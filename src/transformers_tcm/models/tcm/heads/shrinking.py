@@ -4,7 +4,7 @@ References: Wang et al., "Shape Robust Text Detection with Progressive Scale Exp
 the shrinking; Liao et al., "Real-time Scene Text Detection with Differentiable Binarization", AAAI 2020.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,15 @@ from torch import nn
 
 from .... import geometry
 
-__all__ = ["box_score", "find_regions", "map_branch", "map_logits", "offset_in_pixels", "shrink_distance"]
+__all__ = [
+    "box_score",
+    "find_quads",
+    "find_regions",
+    "map_branch",
+    "map_logits",
+    "offset_in_pixels",
+    "shrink_distance",
+]
 
 
 def map_branch(in_channels: int, hidden_channels: int) -> nn.Sequential:
@@ -63,29 +71,52 @@ def find_regions(
         decoding: settings with `threshold`, `box_threshold`, `min_size` and `max_candidates`, which takes the largest.
         scored: from a contour (K, 1, 2) to the outline (M, 1, 2) that the mean is taken in.
     """
+    return [
+        (contour[:, 0].astype(np.float32), score)
+        for contour, _, score in _scored_contours(probabilities, decoding, scored)
+    ]
+
+
+def find_quads(probabilities: np.ndarray, decoding: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The smallest rectangles (N, 4, 2) around the regions of `find_regions`, and their mean probabilities (N,)."""
+    import cv2
+
+    found = list(_scored_contours(probabilities, decoding, np.asarray))
+    corners = [cv2.boxPoints(rectangle) for _, rectangle, _ in found]
+    quads = np.array(corners, np.float32).reshape(-1, 4, 2)
+    return geometry.order_quads_clockwise(quads), np.array([score for _, _, score in found])
+
+
+def _scored_contours(
+    probabilities: np.ndarray, decoding: Any, scored: Callable[[np.ndarray], np.ndarray]
+) -> Iterator[tuple[np.ndarray, Any, float]]:
+    """Contours (K, 1, 2) of `find_regions`, the smallest rectangle around each in OpenCV's form, and its mean."""
     import cv2
 
     text = (probabilities > decoding.threshold).view(np.uint8)
     contours, _ = cv2.findContours(text, cv2.RETR_LIST, cv2.CHAIN_APPROX_SIMPLE)
     if len(contours) > decoding.max_candidates:
         contours = sorted(contours, key=cv2.contourArea, reverse=True)[: decoding.max_candidates]
-    regions = []
+    inside = np.zeros_like(text)
     for contour in contours:
-        if min(cv2.minAreaRect(contour)[1]) >= decoding.min_size:
-            score = box_score(probabilities, scored(contour))
+        rectangle = cv2.minAreaRect(contour)
+        if min(rectangle[1]) >= decoding.min_size:
+            score = box_score(probabilities, scored(contour), inside)
             if score >= decoding.box_threshold:
-                regions.append((contour[:, 0].astype(np.float32), score))
-    return regions
+                yield contour, rectangle, score
 
 
-def box_score(probabilities: np.ndarray, contour: np.ndarray) -> float:
-    """Mean of the map inside a contour (K, 1, 2) of whole pixels, looked at within its bounding box only."""
+def box_score(probabilities: np.ndarray, contour: np.ndarray, inside: np.ndarray) -> float:
+    """Mean of a map (H, W) inside a contour (K, 1, 2) of whole pixels, looked at within its bounding box only.
+
+    Part of the contour lies on the map. `inside` (H, W) uint8 is zero, and is so again afterwards: one mask for all
+    contours, as making each its own costs more.
+    """
     import cv2
 
-    height, width = probabilities.shape
     x, y, columns, rows = cv2.boundingRect(contour)
-    left, top = min(max(x, 0), width - 1), min(max(y, 0), height - 1)
-    right, bottom = min(max(x + columns, 1), width), min(max(y + rows, 1), height)
-    inside = np.zeros((bottom - top, right - left), np.uint8)
-    cv2.fillPoly(inside, [contour], 1, offset=(-left, -top))
-    return cv2.mean(probabilities[top:bottom, left:right], inside)[0]
+    box = slice(max(y, 0), y + rows), slice(max(x, 0), x + columns)
+    cv2.fillPoly(inside, [contour], 1)
+    score = cv2.mean(probabilities[box], inside[box])[0]
+    inside[box] = 0
+    return score
