@@ -18,6 +18,8 @@ __all__ = ["calibration_inputs", "quantize_onnx", "quantize_openvino"]
 Arrays = dict[str, np.ndarray]
 # Features that words are cut out of, of a spotter. A recogniser reads less well what was rounded.
 READ = "features"
+# Convolutions before each map of the head that stay in float32 in OpenVINO.
+LAST = 3
 
 
 def calibration_inputs(image_processor: Any) -> Callable[[Any], Arrays]:
@@ -75,25 +77,44 @@ def _reading_nodes(model: Any) -> list[str]:
 def quantize_openvino(path: Path, photos: Sequence[Any], inputs: Callable[[Any], Arrays]) -> None:
     """Quantise a detector of OpenVINO by NNCF, in place, with weights symmetric and activations not.
 
-    What a recogniser reads stays in float32, see `READ`. `inputs` makes the arrays of a photo, (1, 3, H, W) and
-    (1, H, W).
+    What a recogniser reads, see `READ`, and the last convolutions before the head's maps stay in float32. `inputs`
+    makes the arrays of a photo, (1, 3, H, W) and (1, H, W).
     """
     import nncf
     import openvino
 
     model = openvino.Core().read_model(path)
-    reading = [result for result in model.get_results() if READ in result.input_value(0).get_names()]
-    exact = [nncf.Subgraph(inputs=["pixel_values"], outputs=[result.get_friendly_name()]) for result in reading]
+    results = {result.input_value(0).get_any_name(): result for result in model.get_results()}
+    reading = [results[READ].get_friendly_name()] if READ in results else []
+    last = {name for output in results.keys() - {READ, "score_map"} for name in _last_convolutions(results[output])}
+    exact = nncf.IgnoredScope(
+        names=sorted(last), subgraphs=[nncf.Subgraph(inputs=["pixel_values"], outputs=[name]) for name in reading]
+    )
     with silence():
         quantized = nncf.quantize(
             model,
             nncf.Dataset(photos, inputs),
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(photos),
-            ignored_scope=nncf.IgnoredScope(subgraphs=exact),
+            fast_bias_correction=False,  # layer after layer, on what those before it give
+            ignored_scope=exact,
         )
     # The files are mapped into memory while they are read.
     written = path.with_name(f"{path.stem}_int8.xml")
     openvino.save_model(quantized, written, compress_to_fp16=False)
     for suffix in (".xml", ".bin"):
         written.with_suffix(suffix).replace(path.with_suffix(suffix))
+
+
+def _last_convolutions(result: Any) -> list[str]:
+    """Names of the `LAST` convolutions that are nearest to an output of a graph of OpenVINO."""
+    found: list[str] = []
+    todo, seen = [result], set()
+    while todo and len(found) < LAST:
+        node = todo.pop(0)
+        if node.get_friendly_name() not in seen:
+            seen.add(node.get_friendly_name())
+            if "Convolution" in node.get_type_name():
+                found.append(node.get_friendly_name())
+            todo += [value.get_node() for value in node.input_values()]
+    return found
