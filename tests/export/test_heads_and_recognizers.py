@@ -73,6 +73,22 @@ def test_oriented_objects_are_found_as_with_torch(tmp_path):
 
 
 @pytest.mark.slow
+def test_oriented_objects_are_those_of_normalised_pixels_where_the_graph_takes_bytes(tmp_path):
+    pytest.importorskip("onnxruntime")
+    model = made("rotated_fcos", id2label={0: "ship", 1: "plane"})
+    settings = {"size": {"longest_edge": 192}, "max_detections": 20, "threshold": 0.0}
+    processor = TCMImageProcessorPil(head_type="rotated_fcos", **settings)
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 192, 3), np.uint8))  # padded below
+    found = {}
+    for pixel_type in ("float32", "uint8"):
+        export_model(model, processor, tmp_path / pixel_type, pixel_type=pixel_type)
+        found[pixel_type] = OnnxOrientedObjectDetector(tmp_path / pixel_type)(image)
+    assert len(found["uint8"]) == len(found["float32"]) > 0
+    for one, other in zip(found["uint8"], found["float32"], strict=True):
+        assert one["score"] == pytest.approx(other["score"], abs=1e-4)
+
+
+@pytest.mark.slow
 def test_a_head_that_reads_is_one_graph_beside_its_language_model(tmp_path):
     pytest.importorskip("onnxruntime")
     language_model = {"context": 3, "embedding_size": 4, "hidden_size": 8}
@@ -109,6 +125,15 @@ def test_averaged_keys_agree_in_openvino(tmp_path):
     vision = {**SETTINGS["vision_config"], "sr_ratio": 2}
     (detector,) = parts_of(prepared(made("dbnet", vision_config=vision)))
     graph = OpenVINOGraph(to_openvino(write_onnx(detector, tmp_path)), INFERENCE_PRECISION_HINT="f32")
+    assert largest_difference(detector, graph) <= TOLERANCE
+
+
+@pytest.mark.slow
+def test_bytes_agree_in_openvino(tmp_path):
+    pytest.importorskip("openvino")
+    (detector,) = parts_of(prepared(made("dbnet")), "uint8")
+    graph = OpenVINOGraph(to_openvino(write_onnx(detector, tmp_path)), INFERENCE_PRECISION_HINT="f32")
+    assert graph.byte_inputs == {"pixel_values"}
     assert largest_difference(detector, graph) <= TOLERANCE
 
 

@@ -39,6 +39,17 @@ def test_a_coarser_look_shows_the_same_smaller() -> None:
     assert coarser(batch, 140, 32) is None
 
 
+def test_a_coarser_look_rounds_bytes_and_does_not_cut_them_off() -> None:
+    batch = batch_of(96, 160, (96, 160))
+    batch["pixel_values"] = (255 * batch["pixel_values"]).to(torch.uint8)
+    floats = {**batch, "pixel_values": batch["pixel_values"].float()}
+    smaller, expected = coarser(batch, 80, 32), coarser(floats, 80, 32)
+    assert smaller is not None
+    assert expected is not None
+    assert smaller["pixel_values"].dtype == torch.uint8
+    torch.testing.assert_close(smaller["pixel_values"].float(), expected["pixel_values"], atol=0.5001, rtol=0)
+
+
 @pytest.mark.parametrize("quarter_turns", [1, 2, 3])
 def test_turning_back_undoes_turning(quarter_turns: int) -> None:
     height, width = 60, 90

@@ -122,9 +122,24 @@ def test_a_batch_is_normalised_padded_with_zeros_and_masked(processor):
 def test_rescaling_and_normalising_can_be_switched_off(processor):
     image = noise(32, 32)
     raw = processor(image, do_resize=False, do_rescale=False, do_normalize=False)["pixel_values"][0]
-    assert torch.equal(raw, torch.tensor(image.transpose(2, 0, 1)).float())
+    assert raw.dtype == torch.uint8
+    assert torch.equal(raw, torch.tensor(image.transpose(2, 0, 1)))
     rescaled = processor(image, do_resize=False, do_normalize=False)["pixel_values"][0]
     torch.testing.assert_close(rescaled, raw / 255)
+
+
+def test_bytes_stay_bytes_only_where_all_images_are(processor):
+    images, settings = [noise(50, 70, 1), noise(64, 33, 2)], {"do_rescale": False, "do_normalize": False}
+    features = processor(images, do_resize=False, **settings)
+    assert features["pixel_values"].dtype == torch.uint8
+    outside = features["pixel_mask"][:, None].expand_as(features["pixel_values"]) == 0
+    assert outside.any()
+    assert not features["pixel_values"][outside].any()
+    resized = processor(images[0], size={"longest_edge": 64}, **settings)["pixel_values"]
+    assert resized.dtype == torch.uint8
+    mixed = processor([images[0], images[1].astype(np.float32)], do_resize=False, **settings)
+    assert mixed["pixel_values"].dtype == torch.float32
+    assert torch.equal(mixed["pixel_values"], features["pixel_values"].float())
 
 
 def test_resizing_is_antialiased_bilinear():
