@@ -167,7 +167,9 @@ def main() -> None:
         except RuntimeError as error:
             raise SystemExit(f"error: {error}") from error
         figures[row] = measure(run.folder, arguments.held_out, row == "ctc_language")
-    (arguments.output_dir / "words.json").write_text(json.dumps(figures, indent=1), encoding="utf-8")
+        # Not in the folder of the run, which two rows may share.
+        report = arguments.output_dir / f"{row}.json"
+        report.write_text(json.dumps(figures[row], indent=1), encoding="utf-8")
     print(table(figures))
 
 

@@ -123,7 +123,7 @@ def test_rescaling_and_normalising_can_be_switched_off(processor):
     image = noise(32, 32)
     raw = processor(image, do_resize=False, do_rescale=False, do_normalize=False)["pixel_values"][0]
     assert raw.dtype == torch.uint8
-    assert torch.equal(raw, torch.tensor(image.transpose(2, 0, 1)))
+    assert torch.equal(raw, torch.tensor(image.transpose(2, 0, 1)).float())
     rescaled = processor(image, do_resize=False, do_normalize=False)["pixel_values"][0]
     torch.testing.assert_close(rescaled, raw / 255)
 
