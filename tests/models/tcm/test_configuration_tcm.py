@@ -7,7 +7,7 @@ import torch
 from transformers import CLIPTextConfig
 
 from transformers_tcm.models.tcm.configuration_tcm import DEFAULT_PROMPT_TOKEN_IDS, TCMConfig, TCMVisionConfig
-from transformers_tcm.models.tcm.heads import HEADS
+from transformers_tcm.models.tcm.heads import HEADS, head_class
 from transformers_tcm.models.tcm.heads.abcnet import ABCNetConfig
 from transformers_tcm.models.tcm.modeling_tcm import TCMForTextDetection
 from transformers_tcm.models.tcm.tokenization_tcm import clip_tokenizer
@@ -70,6 +70,18 @@ def test_another_head_takes_its_own_defaults(tmp_path: Path) -> None:
     small = {"channels": 8, "num_groups": 4}
     config = TCMConfig.from_pretrained(tmp_path, head_type="abcnet", head_config=small)
     assert config.head_settings == ABCNetConfig(**small)
+
+
+@pytest.mark.parametrize("head", [name for name in HEADS if head_class(name).reads])
+def test_a_head_that_reads_leaves_out_the_recogniser(head: str, tmp_path: Path) -> None:
+    TCMConfig.from_preset("tiny", recognizer={}).save_pretrained(tmp_path)
+    for further in ({}, {"recognizer": None}):
+        config = TCMConfig.from_pretrained(tmp_path, head_type=head, **further)
+        assert config.recognizer is None
+        assert config.head_type == head
+        assert config.is_spotter
+    with pytest.raises(ValueError, match="leave `recognizer` out"):
+        TCMConfig.from_pretrained(tmp_path, head_type=head, recognizer={})
 
 
 def test_spotters_have_a_recogniser() -> None:

@@ -74,6 +74,18 @@ def test_another_head_starts_anew_and_says_so(head: str, tmp_path: Path, said: C
     torch.testing.assert_close(dict(loaded.model.state_dict()), dict(detector.model.state_dict()))
 
 
+@pytest.mark.parametrize("head", [name for name in HEADS if head_class(name).reads])
+def test_a_head_that_reads_starts_on_the_encoder_of_a_spotter(
+    head: str, tmp_path: Path, said: Callable[[], str]
+) -> None:
+    spotter = saved_spotter(tmp_path)
+    loaded = TCMForTextSpotting.from_pretrained(tmp_path, head_type=head)
+    assert type(loaded.head) is head_class(head)
+    assert loaded.recognizer is None
+    assert f"the head '{head}' is new, the checkpoint has 'dbnet'" in said()
+    torch.testing.assert_close(dict(loaded.model.state_dict()), dict(spotter.model.state_dict()))
+
+
 def test_the_same_head_says_nothing(tmp_path: Path, said: Callable[[], str]) -> None:
     TCMForTextDetection(TCMConfig(**SETTINGS, fused=True)).save_pretrained(tmp_path)
     TCMForTextDetection.from_pretrained(tmp_path, head_type="dbnet")

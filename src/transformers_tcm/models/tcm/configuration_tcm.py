@@ -282,9 +282,9 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
         """See `PreTrainedConfig.from_dict`.
 
         Another `head_type` than that of the dictionary takes the defaults of the new head, and one for another task
-        also its labels and prompts. Other labels given as `id2label` take prompts of their own. `recognizer` changes
-        those settings of a spotter's recogniser that it names; a language model that lacks characters of a new
-        `charset` is left out.
+        also its labels and prompts; one that reads leaves out the recogniser. Other labels given as `id2label` take
+        prompts of their own. `recognizer` changes those settings of a spotter's recogniser that it names; a language
+        model that lacks characters of a new `charset` is left out.
 
         Raises:
             ValueError: naming the entry that is of the wrong type or out of range.
@@ -296,6 +296,8 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
         if kwargs.get("head_type", former) != former:
             given.pop("head_config", None)
             given["head_type"] = kwargs["head_type"]  # else the defaults would be those of the former head
+            if head_class(given["head_type"]).reads:
+                given["recognizer"] = kwargs.pop("recognizer", None)  # that of the former head has nothing to read
             if head_class(given["head_type"]).task != head_class(former).task:
                 _drop(given, "id2label", "label2id", "prompts", "prompt_token_ids")
         if kwargs.get("id2label") is not None and head_class(given.get("head_type", former)).task == "oriented":
