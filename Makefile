@@ -15,7 +15,7 @@ OUTPUT ?= demo_output
 # More arguments for pytest: make test PYTEST_ARGS="-k geometry"
 PYTEST_ARGS ?=
 # What `make test-slow` runs; those of the demo go on in a browser.
-SLOW_TESTS ?= tests/hub tests/robustness tests/serving tests/examples tests/benchmarks tests/docs tests/test_notebooks.py tests/demo
+SLOW_TESTS ?= tests/hub tests/robustness tests/serving tests/examples tests/benchmarks tests/docs tests/test_readme.py tests/test_notebooks.py tests/demo
 # Processes of `make test` and `make test-slow`, at most four: a number, or `logical` for one on each processor. With 0
 # there are none of their own, so that --pdb works.
 TEST_PROCESSES ?= logical

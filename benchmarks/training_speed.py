@@ -1,7 +1,7 @@
 """Seconds per crop of a training step (forward, backward, AdamW) on the CPU, in the ways that matter.
 
     python benchmarks/training_speed.py [--preset tiny] [--batch-size 16] [--crop-size 320] [--rounds 3] [--steps 4]
-    python benchmarks/training_speed.py --models abcnet+ctc testr deepsolo     # spotters in bfloat16
+    python benchmarks/training_speed.py --models abcnet+ctc testr deepsolo [--dtype float32]     # spotters
     python benchmarks/training_speed.py --threads 1 --processor-time           # where other work runs beside it
 
 The ways, or the models, take turns within each round. Printed are the medians over all rounds and the ratio to the
@@ -68,6 +68,7 @@ def time_steps(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=["dbnet"], help="heads, such as testr or abcnet+ctc")
+    parser.add_argument("--dtype", choices=("bfloat16", "float32"), default="bfloat16", help="of several models")
     parser.add_argument("--preset", default="tiny")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--crop-size", type=int, default=320)
@@ -80,7 +81,7 @@ def main() -> None:
         torch.set_num_threads(arguments.threads)
     clock = time.process_time if arguments.processor_time else time.perf_counter
     sizes = (arguments.preset, arguments.batch_size, arguments.crop_size, arguments.steps)
-    ways = WAYS if len(arguments.models) == 1 else ["bfloat16 channels_last"]
+    ways = WAYS if len(arguments.models) == 1 else [f"{arguments.dtype} channels_last"]
     seconds: dict[tuple[str, str], list[float]] = {(name, way): [] for name in arguments.models for way in ways}
     for _ in range(arguments.rounds):
         for name, way in seconds:

@@ -76,6 +76,7 @@ def test_make_targets_exist(target: str) -> None:
     assert "--force" in plan or target != "make demo"  # so that it can be repeated
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_readme_one_after_the_other(reader: Path) -> None:
     said = {
         command: run(command) for command in commands() if command.startswith(("transformers-tcm spot photo", "printf"))
@@ -89,6 +90,7 @@ def test_the_commands_of_the_readme_one_after_the_other(reader: Path) -> None:
     assert (reader / "texts" / "photo.txt").read_text(encoding="utf-8") in words
 
 
+@pytest.mark.slow
 def test_detect_and_explain(reader: Path) -> None:
     run(one_command("transformers-tcm detect"))
     assert json.loads((reader / "results" / "photo.json").read_text())["instances"]
@@ -100,6 +102,7 @@ def test_evaluate(reader: Path) -> None:
     assert "hmean" in run(one_command("transformers-tcm evaluate --images"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "model", "bundled"),
     [("total-text", "my_detector", "fasttcm-dbnet-tiny"), ("icdar2015", "my_spotter", "fasttcm-spotter-tiny")],
@@ -110,6 +113,7 @@ def test_evaluate_public_data_sets(reader: Path, name: str, model: str, bundled:
     assert "hmean" in run(command.replace("/data/text", str(reader)).replace(model, bundled))
 
 
+@pytest.mark.slow
 def test_training_in_one_command(reader: Path) -> None:
     # Two steps in place of a thousand, on crops of a tenth of the area.
     shorter = "--max_steps 2 --crop_size 96 --per_device_train_batch_size 2 --dataloader_num_workers 0"

@@ -41,6 +41,7 @@ def five_commands() -> list[list[str]]:
     return [shlex.split(line) for line in block[1].splitlines()]
 
 
+@pytest.mark.slow
 def test_the_five_commands_run(tmp_path: Path, classes: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     commands = five_commands()

@@ -32,7 +32,13 @@ def patches(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("script", ["run_oriented_detection.py", "run_oriented_detection_no_trainer.py"])
+@pytest.mark.parametrize(
+    "script",
+    [
+        "run_oriented_detection.py",
+        pytest.param("run_oriented_detection_no_trainer.py", marks=pytest.mark.slow),
+    ],
+)
 def test_ten_steps_lower_the_loss_and_save_a_fused_model(patches: Path, script: str) -> None:
     settings = {
         "config_overrides": OVERRIDES,

@@ -1,0 +1,174 @@
+"""TESTR and DeepSolo beside a spotter with a recogniser: same image encoder, same photos, same number of steps.
+
+    python benchmarks/compare_spotters.py --images I/images --annotations I/gt --eval_list I/val.txt \
+        --output_dir runs/spotters [--rows testr deepsolo abcnet] [arguments for every training, such as further photos]
+
+Every row starts on the image encoder of the bundled spotter with a new head and is trained by its recipe of
+examples/text-spotting; ABCNet by that of TESTR, with the recogniser of the bundled spotter, which has learnt to read.
+The bundled spotter itself, whose head is DBNet's, is the last row, as it is. `box_threshold` of each row is the one
+that is best for detection on the first photos of the folder that are not in the list; judged are the photos of the
+list. Trainings that are complete are not repeated. Milliseconds are the processor's, on one thread, on photos of the
+list, the rows in turn.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from compare_heads import THRESHOLDS, Pairs, judged
+from running import run_logged
+from transformers import pipeline
+
+from transformers_tcm import TextInstances, TextSpottingPipeline, load_image
+from transformers_tcm.data.loaders import load_icdar2015, row_to_instances
+from transformers_tcm.evaluation import BestOfThresholdsIoU, EndToEnd
+
+EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "text-spotting"
+BUNDLED = "fasttcm-spotter-tiny"
+# The names of the rows, and the recipe and the settings of those that are trained.
+ROWS = {"testr": "TESTR", "deepsolo": "DeepSolo", "abcnet": "ABCNet, recogniser", BUNDLED: "DBNet, the bundled spotter"}
+TRAINED: dict[str, list[str]] = {
+    "testr": [str(EXAMPLE / "recipes/fasttcm_testr_tiny.yaml")],
+    "deepsolo": [str(EXAMPLE / "recipes/fasttcm_deepsolo_tiny.yaml")],
+    "abcnet": [
+        str(EXAMPLE / "recipes/fasttcm_testr_tiny.yaml"),
+        *("--config_overrides", '{"head_type": "abcnet"}'),
+        *("--processor_overrides", '{"size": {"longest_edge": 1920}}'),
+        *("--max_grad_norm", "5.0"),
+    ],
+}
+# Photos that thresholds are chosen with; rows below this hmean of end-to-end reading say nothing about a head.
+CHOICE, CONVERGED = 60, 0.3
+HEADER = "| head | precision | recall | hmean | end to end | `box_threshold` | parameters | ms a photo |"
+
+
+def training_command(row: str, options: argparse.Namespace, further: Sequence[str]) -> list[str]:
+    """The training of a row, in its folder."""
+    photos = ["--train_images", str(options.images), "--train_annotations", str(options.annotations)]
+    # The photos to judge by are left out of the training; nothing is evaluated in its time.
+    held_out = ["--eval_images", str(options.images), "--eval_list", str(options.eval_list), "--do_eval", "false"]
+    output = ["--output_dir", str(options.output_dir / row)]
+    recipe, *settings = TRAINED[row]
+    return [
+        *(sys.executable, str(EXAMPLE / "run_text_spotting.py"), recipe),
+        *(photos + held_out + settings + output + list(further)),
+    ]
+
+
+def found_words(spotter: TextSpottingPipeline, rows: Any) -> Pairs:
+    """Labels of photos and what a spotter finds in them whatever the score."""
+    pairs = []
+    for row in rows:
+        words = spotter(load_image(row["image"]), box_threshold=THRESHOLDS[0])
+        found = TextInstances(
+            [np.float32(word["polygon"]) for word in words],
+            texts=[word["text"] for word in words],
+            scores=np.float32([word["score"] for word in words]),
+        )
+        pairs.append((row_to_instances(row), found))
+    return pairs
+
+
+def best_threshold(pairs: Pairs) -> float:
+    """The `box_threshold` with the best hmean of detection."""
+    choice = BestOfThresholdsIoU(THRESHOLDS, floor=0.0)
+    for pair in pairs:
+        choice.update(*pair)
+    return float(choice.compute().threshold)
+
+
+def end_to_end(pairs: Pairs, threshold: float) -> float:
+    """Hmean of detections at a threshold that were also read."""
+    metric = EndToEnd()
+    for truth, found in pairs:
+        assert found.scores is not None
+        metric.update(truth, found.select(found.scores >= np.float32(threshold)))
+    return metric.compute().hmean
+
+
+def measure(spotter: TextSpottingPipeline, options: argparse.Namespace) -> dict[str, float]:
+    """The figures of a spotter."""
+    every = load_icdar2015(options.images, options.annotations)
+    held_out = set(options.eval_list.read_text(encoding="utf-8").split())
+    others = [index for index, name in enumerate(every["image_id"]) if name not in held_out]
+    threshold = best_threshold(found_words(spotter, every.select(others[:CHOICE])))
+    pairs = found_words(spotter, load_icdar2015(options.images, options.annotations, include=options.eval_list))
+    detection = judged(pairs, threshold)
+    return {
+        "precision": detection.precision,
+        "recall": detection.recall,
+        "hmean": detection.hmean,
+        "end_to_end": end_to_end(pairs, threshold),
+        "box_threshold": threshold,
+        "parameters": sum(parameter.numel() for parameter in spotter.model.parameters()),
+    }
+
+
+def milliseconds(runs: dict[str, Callable[[Any], object]], photos: Sequence[Any]) -> dict[str, float]:
+    """The processor's time of each on a photo, the median; each first warms up on one."""
+    spent: dict[str, list[float]] = {row: [] for row in runs}
+    for number, photo in enumerate([photos[0], *photos]):
+        for row, run in runs.items():
+            start = time.process_time()
+            run(photo)
+            if number:
+                spent[row].append(1000 * (time.process_time() - start))
+    return {row: statistics.median(values) for row, values in spent.items()}
+
+
+def table(measured: dict[str, dict[str, float]]) -> str:
+    """The figures in Markdown; rows that learned too little are named, not compared."""
+    lines = [HEADER, "| --- " * (HEADER.count("|") - 1) + "|"]
+    for row, figures in measured.items():
+        cells = [f"{figures[name]:.3f}" for name in ("precision", "recall", "hmean", "end_to_end")]
+        if figures["end_to_end"] < CONVERGED:
+            cells[-1] = f"not converged ({cells[-1]})"
+        cells += [f"{figures['box_threshold']:g}", f"{figures['parameters'] / 1e6:.2f} M", f"{figures['ms']:.0f}"]
+        lines.append(f"| {' | '.join([ROWS[row], *cells])} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--images", type=Path, required=True, help="folder of photos")
+    parser.add_argument("--annotations", type=Path, required=True, help="folder of gt_NAME.txt, ICDAR-2015 format")
+    parser.add_argument("--eval_list", type=Path, required=True, help="text file of the photos to judge by")
+    parser.add_argument("--output_dir", type=Path, required=True)
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
+    parser.add_argument("--photos", type=int, default=12, help="of the list, to time on")
+    options, further = parser.parse_known_args()
+    torch.set_num_threads(1)
+    spotters, measured = {}, {}
+    for row in options.rows:
+        folder = options.output_dir / row
+        if row in TRAINED and not (folder / "model.safetensors").is_file():
+            run_logged(training_command(row, options, further), folder / "log.txt", 1, f"the training of {row}")
+        name = str(folder) if row in TRAINED else row
+        spotters[row] = pipeline("text-spotting", model=name, dtype=torch.float32)
+        report = options.output_dir / f"{row}.json"
+        if not report.is_file():
+            report.write_text(json.dumps(measure(spotters[row], options), indent=1), encoding="utf-8")
+        measured[row] = json.loads(report.read_text(encoding="utf-8"))
+    rows = load_icdar2015(options.images, options.annotations, include=options.eval_list)
+    photos = [load_image(row["image"]) for row in rows.select(range(options.photos))]
+    runs = {
+        row: lambda photo, row=row: spotters[row](photo, box_threshold=measured[row]["box_threshold"])
+        for row in options.rows
+    }
+    for row, spent in milliseconds(runs, photos).items():
+        measured[row]["ms"] = spent
+    (options.output_dir / "table.md").write_text(table(measured) + "\n", encoding="utf-8")
+    print(table(measured))
+
+
+if __name__ == "__main__":
+    main()
