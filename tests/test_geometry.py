@@ -211,3 +211,26 @@ def test_outlines_are_measured_and_grown_together_as_one_by_one() -> None:
     np.testing.assert_array_equal(grown[1], geometry.unclip_polygon(square + 50, 1.5))
     assert geometry.perimeters([]).shape == geometry.signed_areas([]).shape == (0,)
     assert geometry.unclip_polygons([], 1.5) == []
+    assert geometry.order_outlines_clockwise([]) == []
+
+
+def test_outlines_are_ordered_all_at_once_as_one_by_one() -> None:
+    rng = np.random.default_rng(0)
+    # Few whole numbers, so that many vertices are as near to the corner as another.
+    outlines = [rng.integers(0, 6, (rng.integers(3, 9), 2)).astype(np.float32) for _ in range(300)]
+    assert {len(outline) for outline in outlines} == {3, 4, 5, 6, 7, 8}
+    for outline, ordered in zip(outlines, geometry.order_outlines_clockwise(outlines), strict=True):
+        np.testing.assert_array_equal(ordered, geometry.order_clockwise(outline))
+        assert geometry.signed_area(ordered) >= 0
+        assert sorted(map(tuple, ordered)) == sorted(map(tuple, outline))
+
+
+def test_polygons_that_fall_apart_or_vanish_keep_their_place() -> None:
+    square = np.float32([[0, 0], [20, 0], [20, 20], [0, 20]])
+    # Two squares joined by a line: one outline, grown by nothing, and two, shrunk.
+    dumbbell = np.float32([[0, 0], [20, 0], [20, 9], [40, 9], [40, 0], [60, 0], [60, 20], [40, 20], [40, 11], [20, 11]])
+    dumbbell = np.concatenate([dumbbell, np.float32([[20, 20], [0, 20]])])
+    assert [len(geometry.offset_polygon(one, -3)) for one in (square, dumbbell, square[:3] / 9)] == [1, 2, 0]
+    grown = geometry.unclip_polygons([square, dumbbell], 1.0)
+    for one, outline in zip((square, dumbbell), grown, strict=True):
+        np.testing.assert_array_equal(outline, geometry.unclip_polygon(one, 1.0))

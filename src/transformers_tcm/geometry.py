@@ -19,6 +19,7 @@ __all__ = [
     "min_area_quads",
     "offset_polygon",
     "order_clockwise",
+    "order_outlines_clockwise",
     "order_quads_clockwise",
     "perimeter",
     "perimeters",
@@ -117,17 +118,35 @@ def order_clockwise(polygon: np.ndarray) -> np.ndarray:
     Quads start as `order_quads_clockwise` says, other polygons at the vertex nearest to the top-left corner of their
     bounding box.
     """
-    polygon = np.asarray(polygon)
-    if len(polygon) == 4:
-        return order_quads_clockwise(polygon[None])[0]
-    if signed_area(polygon) < 0:
-        polygon = polygon[::-1]
-    x, y = polygon.T
-    away = (x - x.min()) + (y - y.min())
-    nearest = np.flatnonzero(away == away.min())
+    return order_outlines_clockwise([polygon])[0]
+
+
+def order_outlines_clockwise(outlines: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The same outlines (K_i, 2), all of one dtype, at once, see `order_clockwise`."""
+    ordered = [np.asarray(outline) for outline in outlines]
+    quads = [index for index, outline in enumerate(ordered) if len(outline) == 4]
+    others = [index for index, outline in enumerate(ordered) if len(outline) != 4]
+    if quads:
+        for index, quad in zip(quads, order_quads_clockwise(np.stack([ordered[i] for i in quads])), strict=True):
+            ordered[index] = quad
+    if others:
+        chosen = [ordered[index] for index in others]
+        turned = [one[::-1] if area < 0 else one for one, area in zip(chosen, signed_areas(chosen), strict=True)]
+        for index, outline, start in zip(others, turned, _top_left_vertices(turned), strict=True):
+            ordered[index] = np.concatenate([outline[start:], outline[:start]])
+    return ordered
+
+
+def _top_left_vertices(outlines: Sequence[np.ndarray]) -> np.ndarray:
+    """Index (N,) of the vertex of each outline (K_i, 2) that is nearest to the top-left corner of its bounding box."""
+    counts = np.array([len(outline) for outline in outlines])
+    starts = np.cumsum(counts) - counts
+    points, owners = np.concatenate(outlines), np.repeat(np.arange(len(counts)), counts)
+    away = (points - np.minimum.reduceat(points, starts)[owners]).sum(axis=1)
     # Coordinates settle a tie, so that the result does not depend on the order of the input.
-    start = nearest[np.lexsort((x[nearest], y[nearest]))[0]] if len(nearest) > 1 else nearest[0]
-    return np.concatenate([polygon[start:], polygon[:start]])
+    order = np.lexsort((points[:, 0], points[:, 1], away, owners))
+    first: np.ndarray = order[starts] - starts
+    return first
 
 
 def order_quads_clockwise(quads: np.ndarray) -> np.ndarray:
@@ -209,20 +228,32 @@ def offset_polygon(polygon: np.ndarray, distance: float, precision: float = 1e-3
 
     Returns every resulting outline as (K, 2) float32: none when a shrunk polygon vanishes, several when it falls apart.
     """
+    return _offset_polygons([polygon], [distance], precision)[0]
+
+
+def _offset_polygons(
+    polygons: Sequence[np.ndarray], distances: Sequence[float], precision: float = 1e-3
+) -> list[list[np.ndarray]]:
+    """The outlines of each polygon (K_i, 2) at its distance, see `offset_polygon`.
+
+    Numbers are converted all at once, which takes longer than Clipper itself where it is done outline by outline.
+    """
     import pyclipper
 
-    offset = pyclipper.PyclipperOffset()
-    path = np.rint(np.asarray(polygon, dtype=np.float64) / precision).astype(np.int64)
-    # A quarter of a pixel of error in the round corners, instead of hundreds of vertices.
-    offset.ArcTolerance = 0.25 / precision
-    offset.AddPath(path.tolist(), pyclipper.JT_ROUND, pyclipper.ET_CLOSEDPOLYGON)
-    outlines = offset.Execute(distance / precision)
-    return [(_points(outline) * precision).astype(np.float32) for outline in outlines]
-
-
-def _points(path: Sequence[Sequence[int]]) -> np.ndarray:
-    """Points (K, 2) int64 of nested lists, which numpy takes several times as long for."""
-    return np.fromiter(chain.from_iterable(path), np.int64, 2 * len(path)).reshape(-1, 2)
+    scaled = np.rint(np.concatenate(polygons).astype(np.float64) / precision).astype(np.int64).tolist()
+    found, start = [], 0
+    for polygon, distance in zip(polygons, distances, strict=True):
+        offset = pyclipper.PyclipperOffset()
+        # A quarter of a pixel of error in the round corners, instead of hundreds of vertices.
+        offset.ArcTolerance = 0.25 / precision
+        offset.AddPath(scaled[start : start + len(polygon)], pyclipper.JT_ROUND, pyclipper.ET_CLOSEDPOLYGON)
+        found.append(offset.Execute(distance / precision))
+        start += len(polygon)
+    sizes = [len(outline) for outlines in found for outline in outlines]
+    numbers = chain.from_iterable(chain.from_iterable(chain.from_iterable(found)))
+    points = (np.fromiter(numbers, np.int64, 2 * sum(sizes)).reshape(-1, 2) * precision).astype(np.float32)
+    pieces = iter(np.split(points, np.cumsum(sizes)))
+    return [[next(pieces) for _ in outlines] for outlines in found]
 
 
 def unclip_distance(polygon: np.ndarray, ratio: float) -> float:
@@ -238,7 +269,7 @@ def unclip_polygon(polygon: np.ndarray, ratio: float) -> np.ndarray | None:
 def unclip_polygons(polygons: Sequence[np.ndarray], ratio: float) -> list[np.ndarray | None]:
     """Grow shrunk text regions (K_i, 2), see `unclip_polygon`, by the distances of `unclip_distance`."""
     distances = np.abs(signed_areas(polygons)) * ratio / np.maximum(perimeters(polygons), 1e-6)
-    grown = [offset_polygon(*one) for one in zip(polygons, distances.tolist(), strict=True)]
+    grown = _offset_polygons(polygons, distances.tolist()) if len(polygons) else []
     return [outlines[0] if len(outlines) == 1 else None for outlines in grown]
 
 

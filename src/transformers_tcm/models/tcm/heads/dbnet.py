@@ -249,7 +249,8 @@ def _find_polygons(probabilities: np.ndarray, decoding: DBNetDecoding) -> tuple[
     regions = find_regions(probabilities, decoding)
     grown = _unclip_polygons([outline for outline, _ in regions], decoding.unclip_ratio)
     kept = [(one, score) for one, (_, score) in zip(grown, regions, strict=True) if one is not None]
-    return [outline for outline, _ in kept], np.array([score for _, score in kept])
+    outlines = geometry.order_outlines_clockwise([outline for outline, _ in kept])
+    return outlines, np.array([score for _, score in kept])
 
 
 def _unclip_polygons(outlines: Sequence[np.ndarray], ratio: float) -> Iterator[np.ndarray | None]:
@@ -260,4 +261,4 @@ def _unclip_polygons(outlines: Sequence[np.ndarray], ratio: float) -> Iterator[n
     simplified = [cv2.approxPolyDP(*one, True)[:, 0] for one in zip(outlines, tolerances, strict=True)]
     for outline, grown in zip(simplified, geometry.unclip_polygons(simplified, ratio), strict=True):
         # Lines and points enclose nothing.
-        yield None if grown is None or min(len(outline), len(grown)) < 3 else geometry.order_clockwise(grown)
+        yield None if grown is None or min(len(outline), len(grown)) < 3 else grown

@@ -301,9 +301,9 @@ def _find_words(
     for label, contour in zip(kept, _contours(labels, kept), strict=True):
         outline = draw(STRIDE * contour.astype(np.float32))
         if _is_large(outline, decoding.min_size):
-            outlines.append(geometry.order_clockwise(outline))
+            outlines.append(outline)
             found.append(scores[label])
-    return outlines, np.array(found)
+    return geometry.order_outlines_clockwise(outlines), np.array(found)
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:
