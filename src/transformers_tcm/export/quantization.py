@@ -4,10 +4,10 @@ References: Jacob et al., "Quantization and Training of Neural Networks for Effi
 Inference", CVPR 2018; onnxruntime's quantisation in QDQ format, and NNCF for OpenVINO.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -17,10 +17,12 @@ from .onnx_graphs import silence
 __all__ = ["calibration_inputs", "quantize_onnx", "quantize_openvino"]
 
 Arrays = dict[str, np.ndarray]
+Node = TypeVar("Node")
 # Features that words are cut out of, of a spotter. A recogniser reads less well what was rounded.
 READ = "features"
-# Convolutions before each map of the head that stay in float32 in OpenVINO.
+# Convolutions before each map of the head that stay in float32, and what the formats call them.
 LAST = 3
+CONVOLUTIONS = {"Conv", "ConvTranspose", "Convolution", "ConvolutionBackpropData", "GroupConvolution"}
 
 
 def calibration_inputs(image_processor: Any) -> Callable[[Any], Arrays]:
@@ -37,7 +39,7 @@ def quantize_onnx(path: Path, photos: Sequence[Any], inputs: Callable[[Any], Arr
     """Quantise the convolutions of a detector in ONNX, in place: weights for each channel, activations of the photos.
 
     What is not a convolution, such as attention, whose outputs differ more from photo to photo, stays in float32, and
-    so does what a recogniser reads, see `READ`. `inputs` makes the arrays of a photo, (1, 3, H, W) and (1, H, W).
+    so do those of `_exact_nodes`. `inputs` makes the arrays of a photo, (1, 3, H, W) and (1, H, W).
     """
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
@@ -51,6 +53,14 @@ def quantize_onnx(path: Path, photos: Sequence[Any], inputs: Callable[[Any], Arr
             photo = next(self.remaining, None)
             return None if photo is None else inputs(photo)
 
+    graph = onnx.load(path).graph
+    makers = {name: node for node in graph.node for name in node.output}
+    exact = _exact_nodes(
+        {output.name: makers[output.name] for output in graph.output if output.name in makers},
+        name=lambda node: node.name,
+        kind=lambda node: node.op_type,
+        before=lambda node: [makers[name] for name in node.input if name in makers],
+    )
     with silence():
         quantize_static(
             str(path),
@@ -58,38 +68,30 @@ def quantize_onnx(path: Path, photos: Sequence[Any], inputs: Callable[[Any], Arr
             Photos(),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=["Conv"],
-            nodes_to_exclude=_reading_nodes(onnx.load(path)),
+            nodes_to_exclude=sorted(exact),
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
         )
 
 
-def _reading_nodes(model: Any) -> list[str]:
-    """Names of the nodes of a detector in ONNX that make the features `READ`; none where there are no such features."""
-    import onnx
-
-    inputs, outputs = ([entry.name for entry in entries] for entries in (model.graph.input, model.graph.output))
-    if READ not in outputs:
-        return []
-    return [node.name for node in onnx.utils.Extractor(model).extract_model(inputs, [READ]).graph.node]
-
-
 def quantize_openvino(path: Path, photos: Sequence[Any], inputs: Callable[[Any], Arrays]) -> None:
     """Quantise a detector of OpenVINO by NNCF, in place, with weights symmetric and activations not.
 
-    What a recogniser reads, see `READ`, and the last convolutions before the head's maps stay in float32; biases are
-    corrected layer after layer where there is a recogniser. `inputs` makes the arrays of a photo, (1, 3, H, W) and
-    (1, H, W).
+    The nodes of `_exact_nodes` stay in float32; biases are corrected layer after layer where there is a recogniser.
+    `inputs` makes the arrays of a photo, (1, 3, H, W) and (1, H, W).
     """
     import nncf
     import openvino
 
     model = openvino.Core().read_model(path)
     results = {result.input_value(0).get_any_name(): result for result in model.get_results()}
-    # Not by `nncf.Subgraph`, which follows every single path: there are too many in a residual network.
-    reading = {node.get_friendly_name() for node in _nodes_before(results[READ])} if READ in results else set()
-    last = {name for output in results.keys() - {READ, "score_map"} for name in _last_convolutions(results[output])}
+    exact = _exact_nodes(
+        results,
+        name=lambda node: str(node.get_friendly_name()),
+        kind=lambda node: str(node.get_type_name()),
+        before=lambda node: [value.get_node() for value in node.input_values()],
+    )
     with silence():
         quantized = nncf.quantize(
             model,
@@ -97,8 +99,9 @@ def quantize_openvino(path: Path, photos: Sequence[Any], inputs: Callable[[Any],
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(photos),
             # Layer after layer, on what those before it give: minutes longer, and what is read is closer to float32.
-            fast_bias_correction=not reading,
-            ignored_scope=nncf.IgnoredScope(names=sorted(reading | last)),
+            fast_bias_correction=READ not in results,
+            # Not by `nncf.Subgraph`, which follows every single path: a residual network has too many.
+            ignored_scope=nncf.IgnoredScope(names=sorted(exact)),
         )
     # The files are mapped into memory while they are read.
     written = path.with_name(f"{path.stem}_int8.xml")
@@ -107,18 +110,36 @@ def quantize_openvino(path: Path, photos: Sequence[Any], inputs: Callable[[Any],
         written.with_suffix(suffix).replace(path.with_suffix(suffix))
 
 
-def _nodes_before(result: Any) -> Iterator[Any]:
-    """The nodes of a graph of OpenVINO that an output depends on, itself first, then the nearest ones."""
-    todo, seen = [result], set()
+def _exact_nodes(
+    outputs: Mapping[str, Node],
+    name: Callable[[Node], str],
+    kind: Callable[[Node], str],
+    before: Callable[[Node], list[Node]],
+) -> set[str]:
+    """Names of the nodes that stay in float32: all that `READ` depends on, the `LAST` convolutions of the head's maps.
+
+    Args:
+        outputs: the node that makes each output of the detector.
+        name: of a node, unlike all others.
+        kind: what a node computes.
+        before: the nodes whose outputs a node takes.
+    """
+    exact: set[str] = set()
+    for output, node in outputs.items():
+        nodes = _nodes_before(node, name, before)
+        if output != READ:
+            nodes = islice((each for each in nodes if kind(each) in CONVOLUTIONS), LAST)
+        if output != "score_map":
+            exact |= {name(each) for each in nodes}
+    return exact
+
+
+def _nodes_before(node: Node, name: Callable[[Node], str], before: Callable[[Node], list[Node]]) -> Iterator[Node]:
+    """A node and all that it depends on, the nearest first."""
+    todo, seen = [node], set()
     while todo:
-        node = todo.pop(0)
-        if node.get_friendly_name() not in seen:
-            seen.add(node.get_friendly_name())
-            yield node
-            todo += [value.get_node() for value in node.input_values()]
-
-
-def _last_convolutions(result: Any) -> list[str]:
-    """Names of the `LAST` convolutions that are nearest to an output of a graph of OpenVINO."""
-    convolutions = (node for node in _nodes_before(result) if "Convolution" in node.get_type_name())
-    return [node.get_friendly_name() for node in islice(convolutions, LAST)]
+        nearest = todo.pop(0)
+        if name(nearest) not in seen:
+            seen.add(name(nearest))
+            yield nearest
+            todo += before(nearest)
