@@ -15,7 +15,7 @@ OUTPUT ?= demo_output
 # More arguments for pytest: make test PYTEST_ARGS="-k geometry"
 PYTEST_ARGS ?=
 # What `make test-slow` runs; those of the demo go on in a browser.
-SLOW_TESTS ?= tests/hub tests/robustness tests/serving tests/examples tests/benchmarks tests/docs tests/test_readme.py tests/test_notebooks.py tests/demo
+SLOW_TESTS ?= tests/hub tests/robustness tests/serving tests/export tests/examples tests/benchmarks tests/docs tests/test_readme.py tests/test_notebooks.py tests/demo
 # Processes of `make test` and `make test-slow`, at most four: a number, or `logical` for one on each processor. With 0
 # there are none of their own, so that --pdb works.
 TEST_PROCESSES ?= logical
@@ -47,7 +47,7 @@ demo: $(INSTALLED) ## find and read the text in IMAGE; writes a picture and JSON
 test: $(INSTALLED) ## run the fast tests
 	$(BIN)/python -m pytest -q -m "not slow" -n $(TEST_PROCESSES) --maxprocesses 4 --dist loadfile $(PYTEST_ARGS)
 
-test-slow: $(INSTALLED) ## run the slow tests of publishing, robustness, service, examples, documentation, notebooks and demo
+test-slow: $(INSTALLED) ## run the slow tests of publishing, robustness, service, export, examples, documentation, notebooks and demo
 	$(BIN)/python -m pip install -q $(PIP_ARGS) $(if $(CONSTRAINTS),-c $(CONSTRAINTS)) -e ".[ray]"
 	$(BIN)/python -m pytest -q -m slow -n $(TEST_PROCESSES) --maxprocesses 4 --dist loadfile $(SLOW_TESTS) $(PYTEST_ARGS)
 	$(if $(filter tests/demo,$(SLOW_TESTS)),$(TEST_DEMO))
