@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import shutil
+import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -115,6 +117,29 @@ def test_exported_spotter_gives_the_outputs_of_the_model(spotter, exported_folde
     assert len(found.counts) >= 2
     for name in ("points", "counts", "char_logits", "sequences", "text_scores", "turn_votes", "score_map"):
         assert torch.allclose(found[name].double(), expected[name].double(), atol=1e-3), name
+
+
+SIGNAL_AFTER_GRAPHS = """
+import os, signal, sys
+from pathlib import Path
+
+from transformers_tcm.models.tcm.exported_tcm import OpenVINOGraph
+
+graphs = [OpenVINOGraph(Path(file)) for file in sys.argv[1:]]
+while graphs:
+    graphs.pop(0)
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="signals as those of POSIX systems only")
+def test_signals_are_handled_after_graphs_of_openvino_are_gone(exported_folder):
+    files = [str(exported_folder / f"{part}.onnx") for part in ("detector", "recognizer")]
+    done = subprocess.run(
+        [sys.executable, "-c", SIGNAL_AFTER_GRAPHS, *files], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])

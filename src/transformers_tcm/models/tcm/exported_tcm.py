@@ -9,6 +9,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, NoReturn, Self
 
@@ -90,6 +91,19 @@ class OnnxRuntimeGraph(Graph):
         return {name: torch.from_numpy(array) for name, array in zip(self.outputs, found, strict=True)}
 
 
+@cache
+def _openvino_core() -> Any:
+    """The one core of OpenVINO for the graphs of this process.
+
+    A core gives the thread a stack for signals and takes it away with itself: after two that end in the order they
+    were made in, the thread is left with a stack that is no longer there, and the next signal with a handler, such as
+    Ctrl+C or the end of a process while a `DataLoader` has workers, ends the process by a segmentation fault.
+    """
+    import openvino
+
+    return openvino.Core()
+
+
 class OpenVINOGraph(Graph):
     """A graph of OpenVINO, or of ONNX, in OpenVINO: in bfloat16 where the processor has instructions for it.
 
@@ -104,7 +118,7 @@ class OpenVINOGraph(Graph):
         import openvino
 
         settings = {"INFERENCE_NUM_THREADS": torch.get_num_threads(), "PERFORMANCE_HINT": "LATENCY", **settings}
-        self.compiled = openvino.Core().compile_model(path, "CPU", settings)
+        self.compiled = _openvino_core().compile_model(path, "CPU", settings)
         self.inputs = {entry.any_name for entry in self.compiled.inputs}
         self.byte_inputs = {entry.any_name for entry in self.compiled.inputs if entry.element_type == openvino.Type.u8}
 
