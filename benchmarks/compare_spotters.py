@@ -39,7 +39,8 @@ TRAINED: dict[str, list[str]] = {
     "deepsolo": [str(EXAMPLE / "recipes/fasttcm_deepsolo_tiny.yaml")],
     "abcnet": [
         str(EXAMPLE / "recipes/fasttcm_testr_tiny.yaml"),
-        *("--config_overrides", '{"head_type": "abcnet"}'),
+        # As small a head as the other two.
+        *("--config_overrides", '{"head_type": "abcnet", "head_config": {"channels": 128, "num_convs": 2}}'),
         *("--processor_overrides", '{"size": {"longest_edge": 1920}}'),
         *("--max_grad_norm", "5.0"),
     ],

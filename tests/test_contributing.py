@@ -32,10 +32,12 @@ def test_the_slow_suite_tries_the_demo_in_a_browser_or_says_that_there_is_none(
         (tmp_path / name).symlink_to(shutil.which(name))
     if has_driver:
         (tmp_path / "chromedriver").touch(mode=0o755)
+    # Variables of the make that runs the tests, such as PYTEST_ARGS, are not to reach this one.
+    environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "PYTEST_ARGS")}
     # Recipes that call make are run although nothing else is.
     done = subprocess.run(
         ["make", target, "--dry-run"],
-        cwd=ROOT, env={**os.environ, "PATH": str(tmp_path)}, capture_output=True, text=True, check=True,
+        cwd=ROOT, env={**environment, "PATH": str(tmp_path)}, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert ("pytest -q tests/demo" in done.stdout) == has_driver
     assert ("\nThe demo is not tested: there is no chromedriver" in done.stdout) != has_driver
