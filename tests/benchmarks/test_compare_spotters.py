@@ -58,7 +58,7 @@ def test_rows_differ_in_the_head_alone(script: ModuleType, options: argparse.Nam
     thresholds = [given.pop("processor_overrides") for given in settings.values()]
     assert all(given["size"] == {"longest_edge": 1920} for given in thresholds)
     assert settings["testr"] == settings["deepsolo"] == settings["abcnet"]
-    assert json.loads(script.TRAINED["abcnet"][2]) == {"head_type": "abcnet"}
+    assert json.loads(script.TRAINED["abcnet"][2])["head_type"] == "abcnet"
 
 
 def test_figures_are_those_of_the_threshold_that_is_best_elsewhere(
