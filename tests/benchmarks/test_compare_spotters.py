@@ -11,11 +11,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from transformers_tcm import TextInstances
 from transformers_tcm.models.tcm.heads import head_class
-
-WORD = np.float32([[4, 4], [44, 4], [44, 20], [4, 20]])
-FAR = WORD + np.float32([60, 40])
 
 
 class Spotter:
@@ -26,23 +22,11 @@ class Spotter:
         def parameters() -> list[np.ndarray]:
             return []
 
+    def __init__(self, word: np.ndarray):
+        self.words = [("sale", word, 0.8), ("exit", word + np.float32([60, 40]), 0.3)]
+
     def __call__(self, image: Image.Image, box_threshold: float) -> list[dict[str, Any]]:
-        words = [("sale", WORD, 0.8), ("exit", FAR, 0.3)]
-        return [{"text": text, "polygon": quad.tolist(), "score": score} for text, quad, score in words]
-
-
-@pytest.fixture
-def options(tmp_path: Path) -> argparse.Namespace:
-    """Three photos with a word each, the last of which is held out."""
-    (tmp_path / "images").mkdir()
-    (tmp_path / "gt").mkdir()
-    for index in range(3):
-        Image.new("RGB", (120, 80)).save(tmp_path / "images" / f"img_{index}.jpg")
-        truth = TextInstances([WORD], texts=["SALE"], ignore=np.array([False]))
-        (tmp_path / "gt" / f"gt_img_{index}.txt").write_text(truth.to_icdar())
-    (tmp_path / "val.txt").write_text("img_2.jpg\n")
-    folders = {"images": tmp_path / "images", "annotations": tmp_path / "gt", "output_dir": tmp_path / "runs"}
-    return argparse.Namespace(**folders, eval_list=tmp_path / "val.txt")
+        return [{"text": text, "polygon": quad.tolist(), "score": score} for text, quad, score in self.words]
 
 
 def test_rows_differ_in_the_head_alone(script: ModuleType, options: argparse.Namespace) -> None:
@@ -64,10 +48,10 @@ def test_rows_differ_in_the_head_alone(script: ModuleType, options: argparse.Nam
 def test_figures_are_those_of_the_threshold_that_is_best_elsewhere(
     script: ModuleType, options: argparse.Namespace
 ) -> None:
-    figures = script.measure(Spotter(), options)
+    figures = script.measure(Spotter(options.word), options)
     assert 0.3 < figures["box_threshold"] <= 0.8
     assert figures["precision"] == figures["recall"] == figures["hmean"] == figures["end_to_end"] == 1
-    pairs = script.found_words(Spotter(), script.load_icdar2015(options.images, options.annotations))
+    pairs = script.found_words(Spotter(options.word), script.load_icdar2015(options.images, options.annotations))
     assert script.end_to_end(pairs, 0.05) == pytest.approx(2 / 3)
 
 
