@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 
+from running import training_parser
+
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "text-detection"
 VARIANTS = {"none": "none (plain DBNet)", "tcm": "TCM", "fasttcm": "FastTCM"}
 SHARES = (1.0, 0.1)
@@ -114,14 +116,8 @@ def table(trainings: dict[tuple[str, float], list[Run]], first: Run) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("--images", type=Path, required=True, help="folder of photos")
-    parser.add_argument("--annotations", type=Path, required=True, help="folder of gt_NAME.txt, ICDAR-2015 format")
-    parser.add_argument("--eval_list", type=Path, required=True, help="text file of the photos to evaluate on")
+    parser = training_parser(__doc__)
     parser.add_argument("--rendered", type=Path, required=True, help="JSON-lines file of rendered scenes")
-    parser.add_argument("--output_dir", type=Path, required=True, help="folder for a folder of each training")
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time (default: 1)")
     parser.add_argument("--threads", type=int, default=1, help="of each training (default: 1)")
     parser.add_argument("--dry_run", action="store_true", help="print the commands and the table as it is")

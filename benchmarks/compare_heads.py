@@ -23,7 +23,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from running import run_logged
+from running import photos_of_training, run_logged, training_parser
 from transformers import pipeline
 
 from transformers_tcm import (
@@ -86,14 +86,11 @@ def write_start(head: str, encoder: str, folder: Path, prompting: str | None = N
 
 def training_command(folder: Path, options: argparse.Namespace, further: Sequence[str]) -> list[str]:
     """The training of a head, from `start` in its folder."""
-    photos = ["--train_images", str(options.images), "--train_annotations", str(options.annotations)]
     scenes = ["--train_jsonl", str(options.output_dir / "scenes" / "training" / "annotations.jsonl")]
-    # The photos to judge by are left out of the training; nothing is evaluated in its time.
-    held_out = ["--eval_images", str(options.images), "--eval_list", str(options.eval_list)]
     limit = ["--max_seconds", str(options.seconds)] if options.seconds else []
     script = [str(EXAMPLE / "run_text_detection.py"), str(EXAMPLE / "recipes" / "compare_heads.yaml")]
     model = ["--model_name_or_path", str(folder / "start"), "--output_dir", str(folder / "model")]
-    return [sys.executable, *script, *model, *photos, *scenes, *held_out, *limit, *further]
+    return [sys.executable, *script, *model, *photos_of_training(options), *scenes, *limit, *further]
 
 
 def train(head: str, options: argparse.Namespace, further: Sequence[str]) -> None:
@@ -186,15 +183,9 @@ def draw(measured: dict[str, dict[str, float]], folder: Path, scenes: int = 4) -
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("--images", type=Path, required=True, help="folder of photos")
-    parser.add_argument("--annotations", type=Path, required=True, help="folder of gt_NAME.txt, ICDAR-2015 format")
-    parser.add_argument("--eval_list", type=Path, required=True, help="text file of the photos to judge by")
+    parser = training_parser(__doc__)
     parser.add_argument("--backgrounds", type=Path, required=True, help="folder of photographs without text")
     parser.add_argument("--fonts", type=Path, default=Path("/usr/share/fonts"), help="folder searched for fonts")
-    parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--encoder", default="fasttcm-dbnet-tiny", help="detector whose encoder all heads start with")
     parser.add_argument("--heads", nargs="+", choices=HEADS, default=HEADS)
     parser.add_argument("--seconds", type=float, default=1200, help="of a training; 0: the steps of the recipe")

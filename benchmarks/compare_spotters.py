@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from compare_heads import THRESHOLDS, Pairs, judged
-from running import run_logged
+from running import photos_of_training, run_logged, training_parser
 from transformers import pipeline
 
 from transformers_tcm import TextInstances, TextSpottingPipeline, load_image
@@ -52,14 +52,11 @@ HEADER = "| head | precision | recall | hmean | end to end | `box_threshold` | p
 
 def training_command(row: str, options: argparse.Namespace, further: Sequence[str]) -> list[str]:
     """The training of a row, in its folder."""
-    photos = ["--train_images", str(options.images), "--train_annotations", str(options.annotations)]
-    # The photos to judge by are left out of the training; nothing is evaluated in its time.
-    held_out = ["--eval_images", str(options.images), "--eval_list", str(options.eval_list), "--do_eval", "false"]
-    output = ["--output_dir", str(options.output_dir / row)]
+    output = ["--do_eval", "false", "--output_dir", str(options.output_dir / row)]
     recipe, *settings = TRAINED[row]
     return [
         *(sys.executable, str(EXAMPLE / "run_text_spotting.py"), recipe),
-        *(photos + held_out + settings + output + list(further)),
+        *(photos_of_training(options) + settings + output + list(further)),
     ]
 
 
@@ -75,6 +72,14 @@ def found_words(spotter: TextSpottingPipeline, rows: Any) -> Pairs:
         )
         pairs.append((row_to_instances(row), found))
     return pairs
+
+
+def photos_to_choose_by(options: argparse.Namespace, count: int) -> Any:
+    """The first photos that are not among those to judge by."""
+    every = load_icdar2015(options.images, options.annotations)
+    held_out = set(options.eval_list.read_text(encoding="utf-8").split())
+    others = [index for index, name in enumerate(every["image_id"]) if name not in held_out]
+    return every.select(others[:count])
 
 
 def best_threshold(pairs: Pairs) -> float:
@@ -96,10 +101,7 @@ def end_to_end(pairs: Pairs, threshold: float) -> float:
 
 def measure(spotter: TextSpottingPipeline, options: argparse.Namespace) -> dict[str, float]:
     """The figures of a spotter."""
-    every = load_icdar2015(options.images, options.annotations)
-    held_out = set(options.eval_list.read_text(encoding="utf-8").split())
-    others = [index for index, name in enumerate(every["image_id"]) if name not in held_out]
-    threshold = best_threshold(found_words(spotter, every.select(others[:CHOICE])))
+    threshold = best_threshold(found_words(spotter, photos_to_choose_by(options, CHOICE)))
     pairs = found_words(spotter, load_icdar2015(options.images, options.annotations, include=options.eval_list))
     detection = judged(pairs, threshold)
     return {
@@ -137,13 +139,7 @@ def table(measured: dict[str, dict[str, float]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("--images", type=Path, required=True, help="folder of photos")
-    parser.add_argument("--annotations", type=Path, required=True, help="folder of gt_NAME.txt, ICDAR-2015 format")
-    parser.add_argument("--eval_list", type=Path, required=True, help="text file of the photos to judge by")
-    parser.add_argument("--output_dir", type=Path, required=True)
+    parser = training_parser(__doc__)
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     parser.add_argument("--photos", type=int, default=12, help="of the list, to time on")
     options, further = parser.parse_known_args()

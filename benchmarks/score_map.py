@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 import torch
 from compare_heads import PHOTO_EDGE, THRESHOLDS, Pairs, judged
-from compare_spotters import best_threshold
-from running import run_logged
+from compare_spotters import best_threshold, photos_to_choose_by
+from running import photos_of_training, run_logged, training_parser
 from transformers import pipeline
 
 from transformers_tcm import TextDetectionPipeline, TextInstances, load_image
@@ -43,16 +43,13 @@ CHOICE = 40
 
 def training_command(row: str, options: argparse.Namespace, further: Sequence[str]) -> list[str]:
     """The training of a row, in its folder."""
-    photos = ["--train_images", str(options.images), "--train_annotations", str(options.annotations)]
-    # The photos to judge by are left out of the training; nothing is evaluated in its time.
-    held_out = ["--eval_images", str(options.images), "--eval_list", str(options.eval_list)]
     alone = ["--do_eval", "false", "--eval_strategy", "no", "--train_weights", "1.0"]
     model = ["--model_name_or_path", BUNDLED, "--output_dir", str(options.output_dir / row)]
     settings = ["--config_overrides", json.dumps(ROWS[row][1])]
     recipe = str(EXAMPLE / "recipes" / "fasttcm_dbnet_tiny_finetune.yaml")
     return [
         *(sys.executable, str(EXAMPLE / "run_text_detection.py"), recipe),
-        *(model + photos + held_out + alone + settings + list(further)),
+        *(model + photos_of_training(options) + alone + settings + list(further)),
     ]
 
 
@@ -75,10 +72,7 @@ def found_words(detector: TextDetectionPipeline, rows: Any) -> Pairs:
 
 def measure(detector: TextDetectionPipeline, options: argparse.Namespace) -> dict[str, float]:
     """Hmean with the map, and without it where there is one."""
-    every = load_icdar2015(options.images, options.annotations)
-    held_out = set(options.eval_list.read_text(encoding="utf-8").split())
-    others = [index for index, name in enumerate(every["image_id"]) if name not in held_out]
-    threshold = best_threshold(found_words(detector, every.select(others[:CHOICE])))
+    threshold = best_threshold(found_words(detector, photos_to_choose_by(options, CHOICE)))
     photos = load_icdar2015(options.images, options.annotations, include=options.eval_list)
     figures = {"box_threshold": threshold, "hmean": judged(found_words(detector, photos), threshold).hmean}
     if detector.model.config.prompting != "none":
@@ -98,13 +92,7 @@ def table(measured: dict[str, dict[str, float]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument("--images", type=Path, required=True, help="folder of photos")
-    parser.add_argument("--annotations", type=Path, required=True, help="folder of gt_NAME.txt, ICDAR-2015 format")
-    parser.add_argument("--eval_list", type=Path, required=True, help="text file of the photos to judge by")
-    parser.add_argument("--output_dir", type=Path, required=True)
+    parser = training_parser(__doc__)
     parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
     options, further = parser.parse_known_args()
     torch.set_num_threads(1)
