@@ -135,6 +135,7 @@ os.kill(os.getpid(), signal.SIGUSR1)
 
 @pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="signals as those of POSIX systems only")
 def test_signals_are_handled_after_graphs_of_openvino_are_gone(exported_folder):
+    pytest.importorskip("openvino")
     files = [str(exported_folder / f"{part}.onnx") for part in ("detector", "recognizer")]
     done = subprocess.run(
         [sys.executable, "-c", SIGNAL_AFTER_GRAPHS, *files], capture_output=True, text=True, check=False
