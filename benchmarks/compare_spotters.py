@@ -26,7 +26,7 @@ from compare_heads import THRESHOLDS, Pairs, judged
 from running import photos_of_training, run_logged, training_parser
 from transformers import pipeline
 
-from transformers_tcm import TextInstances, TextSpottingPipeline, load_image
+from transformers_tcm import TextDetectionPipeline, TextInstances, TextSpottingPipeline, load_image
 from transformers_tcm.data.loaders import load_icdar2015, row_to_instances
 from transformers_tcm.evaluation import BestOfThresholdsIoU, EndToEnd
 
@@ -60,14 +60,14 @@ def training_command(row: str, options: argparse.Namespace, further: Sequence[st
     ]
 
 
-def found_words(spotter: TextSpottingPipeline, rows: Any, **settings: Any) -> Pairs:
-    """Labels of photos and what a spotter finds in them."""
+def found_words(finder: TextDetectionPipeline, rows: Any, **settings: Any) -> Pairs:
+    """Labels of photos and what a spotter, or a detector, finds in them."""
     pairs = []
     for row in rows:
-        words = spotter(load_image(row["image"]), **settings)
+        words = finder(load_image(row["image"]), **settings)
         found = TextInstances(
             [np.float32(word["polygon"]) for word in words],
-            texts=[word["text"] for word in words],
+            texts=[word.get("text", "") for word in words],
             scores=np.float32([word["score"] for word in words]),
         )
         pairs.append((row_to_instances(row), found))

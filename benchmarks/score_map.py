@@ -17,15 +17,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from compare_heads import PHOTO_EDGE, THRESHOLDS, Pairs, judged
-from compare_spotters import best_threshold, photos_to_choose_by
+from compare_spotters import best_threshold, found_words, photos_to_choose_by
 from running import photos_of_training, run_logged, training_parser
 from transformers import pipeline
 
-from transformers_tcm import TextDetectionPipeline, TextInstances, load_image
-from transformers_tcm.data.loaders import load_icdar2015, row_to_instances
+from transformers_tcm import TextDetectionPipeline
+from transformers_tcm.data.loaders import load_icdar2015
 
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "text-detection"
 BUNDLED = "fasttcm-dbnet-tiny"
@@ -59,25 +58,20 @@ def without_map(_module: torch.nn.Module, _inputs: Any, outputs: Any) -> Any:
     return outputs
 
 
-def found_words(detector: TextDetectionPipeline, rows: Any) -> Pairs:
-    """Labels of photos and what a detector finds in them whatever the score."""
-    pairs = []
-    for row in rows:
-        words = detector(load_image(row["image"]), box_threshold=THRESHOLDS[0], size={"longest_edge": PHOTO_EDGE})
-        polygons = [np.float32(word["polygon"]) for word in words]
-        found = TextInstances(polygons, scores=np.float32([word["score"] for word in words]))
-        pairs.append((row_to_instances(row), found))
-    return pairs
-
-
 def measure(detector: TextDetectionPipeline, options: argparse.Namespace) -> dict[str, float]:
     """Hmean with the map, and without it where there is one."""
-    threshold = best_threshold(found_words(detector, photos_to_choose_by(options, CHOICE)))
+    size = {"longest_edge": PHOTO_EDGE}
+
+    def found(rows: Any) -> Pairs:
+        """What is found whatever the score."""
+        return found_words(detector, rows, box_threshold=THRESHOLDS[0], size=size)
+
+    threshold = best_threshold(found(photos_to_choose_by(options, CHOICE)))
     photos = load_icdar2015(options.images, options.annotations, include=options.eval_list)
-    figures = {"box_threshold": threshold, "hmean": judged(found_words(detector, photos), threshold).hmean}
+    figures = {"box_threshold": threshold, "hmean": judged(found(photos), threshold).hmean}
     if detector.model.config.prompting != "none":
         hook = detector.model.model.register_forward_hook(without_map)
-        figures["without_map"] = judged(found_words(detector, photos), threshold).hmean
+        figures["without_map"] = judged(found(photos), threshold).hmean
         hook.remove()
     return figures
 

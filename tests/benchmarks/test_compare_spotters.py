@@ -46,7 +46,8 @@ def test_rows_differ_in_the_head_alone(script: ModuleType, options: argparse.Nam
     thresholds = [given.pop("processor_overrides") for given in settings.values()]
     assert all(given["size"] == {"longest_edge": 1920} for given in thresholds)
     assert settings["testr"] == settings["deepsolo"] == settings["abcnet"]
-    assert json.loads(script.TRAINED["abcnet"][2])["head_type"] == "abcnet"
+    small = {"channels": 128, "num_convs": 2}
+    assert json.loads(script.TRAINED["abcnet"][2]) == {"head_type": "abcnet", "head_config": small}
 
 
 def test_figures_are_those_of_the_threshold_that_is_best_elsewhere(

@@ -7,8 +7,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -32,6 +34,7 @@ from transformers_tcm.export.graphs import DetectorGraph, parts_of, prepared
 from transformers_tcm.export.onnx_graphs import SIZES, TOLERANCE, largest_difference, need_packages
 from transformers_tcm.export.openvino_graphs import to_openvino
 from transformers_tcm.export.quantization import calibration_inputs, quantize_onnx, quantize_openvino
+from transformers_tcm.models.tcm import exported_tcm
 from transformers_tcm.models.tcm.exported_tcm import ExportedTextSpotting, OnnxRuntimeGraph, load_exported
 from transformers_tcm.models.tcm.recognition.reading import PRINTABLE_ASCII
 
@@ -117,6 +120,17 @@ def test_exported_spotter_gives_the_outputs_of_the_model(spotter, exported_folde
     assert len(found.counts) >= 2
     for name in ("points", "counts", "char_logits", "sequences", "text_scores", "turn_votes", "score_map"):
         assert torch.allclose(found[name].double(), expected[name].double(), atol=1e-3), name
+
+
+def test_graphs_of_openvino_share_one_core(monkeypatch):
+    core = Mock()
+    monkeypatch.setitem(sys.modules, "openvino", Mock(Core=Mock(side_effect=[core])))  # a second one is an error
+    # A cache of its own: the core of the process is to stay.
+    monkeypatch.setattr(exported_tcm, "_openvino_core", cache(exported_tcm._openvino_core.__wrapped__))
+    core.compile_model.return_value = Mock(inputs=[])
+    for name in ("detector", "recognizer"):
+        exported_tcm.OpenVINOGraph(Path(f"{name}.xml"))
+    assert [call.args[0].stem for call in core.compile_model.call_args_list] == ["detector", "recognizer"]
 
 
 SIGNAL_AFTER_GRAPHS = """
