@@ -4,11 +4,11 @@
         --output_dir runs/spotters [--rows testr deepsolo abcnet] [arguments for every training, such as further photos]
 
 Every row starts on the image encoder of the bundled spotter with a new head and is trained by its recipe of
-examples/text-spotting; ABCNet by that of TESTR, with the recogniser of the bundled spotter, which has learnt to read.
-The bundled spotter itself, whose head is DBNet's, is the last row, as it is. `box_threshold` of each row is the one
-that is best for detection on the first photos of the folder that are not in the list; judged are the photos of the
-list. Trainings that are complete are not repeated. Milliseconds are the processor's, on one thread, on photos of the
-list, the rows in turn.
+examples/text-spotting, TESTR once more without prompting (`none`, the ablation of the FastTCM paper); ABCNet by that of
+TESTR, with the recogniser of the bundled spotter, which has learnt to read. The bundled spotter itself, whose head is
+DBNet's, is the last row, as it is. `box_threshold` of each row is the one that is best for detection on the first
+photos of the folder that are not in the list; judged are the photos of the list. Trainings that are complete are not
+repeated. Milliseconds are the processor's, on one thread, on photos of the list, the rows in turn.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from compare_heads import THRESHOLDS, Pairs, judged
 from running import photos_of_training, run_logged, training_parser
 from transformers import pipeline
@@ -33,12 +34,21 @@ from transformers_tcm.evaluation import BestOfThresholdsIoU, EndToEnd
 EXAMPLE = Path(__file__).resolve().parents[1] / "examples" / "text-spotting"
 BUNDLED = "fasttcm-spotter-tiny"
 # The names of the rows, and the recipe and the settings of those that are trained.
-ROWS = {"testr": "TESTR", "deepsolo": "DeepSolo", "abcnet": "ABCNet, recogniser", BUNDLED: "DBNet, the bundled spotter"}
+ROWS = {
+    "testr": "TESTR",
+    "testr-none": "TESTR, `none`",
+    "deepsolo": "DeepSolo",
+    "abcnet": "ABCNet, recogniser",
+    BUNDLED: "DBNet, the bundled spotter",
+}
+TESTR_RECIPE = EXAMPLE / "recipes/fasttcm_testr_tiny.yaml"
+TESTR_CONFIG = yaml.safe_load(TESTR_RECIPE.read_text(encoding="utf-8"))["config_overrides"]
 TRAINED: dict[str, list[str]] = {
-    "testr": [str(EXAMPLE / "recipes/fasttcm_testr_tiny.yaml")],
+    "testr": [str(TESTR_RECIPE)],
+    "testr-none": [str(TESTR_RECIPE), "--config_overrides", json.dumps({**TESTR_CONFIG, "prompting": "none"})],
     "deepsolo": [str(EXAMPLE / "recipes/fasttcm_deepsolo_tiny.yaml")],
     "abcnet": [
-        str(EXAMPLE / "recipes/fasttcm_testr_tiny.yaml"),
+        str(TESTR_RECIPE),
         # As small a head as the other two.
         *("--config_overrides", '{"head_type": "abcnet", "head_config": {"channels": 128, "num_convs": 2}}'),
         *("--processor_overrides", '{"size": {"longest_edge": 1920}}'),

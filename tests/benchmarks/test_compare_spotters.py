@@ -50,6 +50,14 @@ def test_rows_differ_in_the_head_alone(script: ModuleType, options: argparse.Nam
     assert json.loads(script.TRAINED["abcnet"][2]) == {"head_type": "abcnet", "head_config": small}
 
 
+def test_the_ablation_differs_in_the_prompting_alone(script: ModuleType) -> None:
+    (recipe,), (same, option, config) = script.TRAINED["testr"], script.TRAINED["testr-none"]
+    assert same == recipe
+    assert option == "--config_overrides"
+    trained = yaml.safe_load(Path(recipe).read_text())["config_overrides"]
+    assert json.loads(config) == {**trained, "prompting": "none"}
+
+
 def test_figures_are_those_of_the_threshold_that_is_best_elsewhere(
     script: ModuleType, options: argparse.Namespace
 ) -> None:

@@ -18,7 +18,7 @@ __all__ = ["AERIAL_CLASSES", "AerialRenderer", "write_scenes"]
 
 AERIAL_CLASSES = ("boat", "ship", "plain-roof", "striped-roof", "plane")
 # Lengths in pixels, ten sizes; the smaller half are boats, the larger half ships.
-LENGTHS = (18, 20, 22, 25, 28, 48, 54, 61, 69, 78)
+LENGTHS = (32, 35, 38, 41, 44, 68, 75, 82, 90, 98)
 BOAT, SHIP, PLAIN_ROOF, STRIPED_ROOF, PLANE = range(len(AERIAL_CLASSES))
 # Width to length of each class.
 ASPECTS = {BOAT: 0.3, SHIP: 0.3, PLAIN_ROOF: 0.4, STRIPED_ROOF: 0.4, PLANE: 0.8}
