@@ -72,6 +72,39 @@ def test_another_head_takes_its_own_defaults(tmp_path: Path) -> None:
     assert config.head_settings == ABCNetConfig(**small)
 
 
+@pytest.mark.parametrize("prompting", ["none", "tcm"])
+def test_another_prompting_leaves_what_was_fused(prompting: str, tmp_path: Path) -> None:
+    config = TCMConfig.from_preset("tiny", fused=True)
+    config.save_pretrained(tmp_path / "fused")
+    changed = TCMConfig.from_pretrained(tmp_path / "fused", prompting=prompting)
+    assert not changed.fused
+    changed.save_pretrained(tmp_path / "changed")
+    assert TCMConfig.from_pretrained(tmp_path / "changed").prompting == prompting
+    assert TCMConfig.from_pretrained(tmp_path / "fused", prompting="fasttcm").fused
+
+
+def test_other_prompts_get_token_ids_of_their_own(tmp_path: Path) -> None:
+    TCMConfig.from_preset("tiny").save_pretrained(tmp_path)
+    changed = TCMConfig.from_pretrained(tmp_path, prompts=["a street sign"])
+    assert changed.prompt_token_ids == clip_tokenizer()(["a street sign"])["input_ids"]
+    same = TCMConfig.from_pretrained(tmp_path, prompts=TCMConfig().prompts)
+    assert same.prompt_token_ids == [DEFAULT_PROMPT_TOKEN_IDS]
+
+
+def test_prompts_of_a_fused_model_cannot_be_changed(tmp_path: Path) -> None:
+    TCMConfig.from_preset("tiny", fused=True).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="take the checkpoint from before the fusion, or give fused=False"):
+        TCMConfig.from_pretrained(tmp_path, prompts=["a street sign"])
+    assert TCMConfig.from_pretrained(tmp_path, prompts=["a street sign"], fused=False).prompts == ["a street sign"]
+
+
+@pytest.mark.parametrize("wrong", [{"temperature": -1.0}, {"decoder_num_heads": 7}, {"num_context_tokens": -1}])
+def test_what_is_changed_at_loading_is_validated_at_once(wrong: dict[str, float], tmp_path: Path) -> None:
+    TCMConfig.from_preset("tiny").save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        TCMConfig.from_pretrained(tmp_path, **wrong)
+
+
 @pytest.mark.parametrize("head", [name for name in HEADS if head_class(name).reads])
 def test_a_head_that_reads_leaves_out_the_recogniser(head: str, tmp_path: Path) -> None:
     TCMConfig.from_preset("tiny", recognizer={}).save_pretrained(tmp_path)

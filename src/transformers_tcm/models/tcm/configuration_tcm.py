@@ -1,6 +1,7 @@
 """Configuration of TCM and FastTCM: CLIP's ResNet and text tower, the prompts between them, a detection head."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from typing import Any, ClassVar, Literal
 
@@ -283,11 +284,12 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
 
         Another `head_type` than that of the dictionary takes the defaults of the new head, and one for another task
         also its labels and prompts; one that reads leaves out the recogniser. Other labels given as `id2label` take
-        prompts of their own. `recognizer` changes those settings of a spotter's recogniser that it names; a language
-        model that lacks characters of a new `charset` is left out.
+        prompts of their own. Another `prompting` than that of a fused model takes a text tower of its own, if any.
+        `recognizer` changes those settings of a spotter's recogniser that it names; a language model that lacks
+        characters of a new `charset` is left out.
 
         Raises:
-            ValueError: naming the entry that is of the wrong type or out of range.
+            ValueError: naming the entry that is of the wrong type or out of range; for other prompts of a fused model.
         """
         given = dict(config_dict)
         if "variant" in given:  # its name before 0.2
@@ -306,6 +308,10 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
             given["id2label"] = kwargs.pop("id2label")
         if kwargs.get("recognizer") is not None and given.get("recognizer") is not None:
             kwargs["recognizer"] = changed_settings(given["recognizer"], kwargs["recognizer"])
+        _drop_stale_text(given, kwargs)
+        # The base class sets them on the finished configuration, which is not validated again before it is saved.
+        own = TCMConfig.__annotations__.keys() - cls.sub_configs_defaults.keys()
+        given |= {name: kwargs.pop(name) for name in own & kwargs.keys()}
         try:
             return super().from_dict(given, **kwargs)
         except (StrictDataclassError, TypeError, AttributeError, ZeroDivisionError) as error:
@@ -404,6 +410,22 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
 def _drop(settings: dict[str, Any], *names: str) -> None:
     for name in names:
         settings.pop(name, None)
+
+
+def _drop_stale_text(settings: dict[str, Any], changes: Mapping[str, Any]) -> None:
+    """Take out of `settings` what was made of the text that `changes` replace."""
+    former = settings.get("prompting", TCMConfig.prompting)
+    if changes.get("prompting", former) != former:
+        settings["fused"] = False  # the stored embedding is that of the former prompting
+    prompts = settings.get("prompts")
+    if list(changes.get("prompts") or prompts or ()) == list(prompts or ()):
+        return
+    if changes.get("fused", settings.get("fused")):
+        raise ValueError(
+            "this model is fused: its prompts were folded into a stored embedding; take the checkpoint from before the "
+            "fusion, or give fused=False to train a text tower anew"
+        )
+    _drop(settings, "prompt_token_ids")
 
 
 def _check_positive(config: Any, *names: str) -> None:
