@@ -1,4 +1,4 @@
-"""Several looks at one picture: coarser, and turned."""
+"""Several looks at one picture: coarser, turned, and in a margin."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from transformers import pipeline
 
 import transformers_tcm
 from transformers_tcm.instances import TextInstances
-from transformers_tcm.pipelines.looks import coarser, turned, turned_back
+from transformers_tcm.pipelines.looks import CROP_MARGIN, coarser, framed, turned, turned_back, unframed
 from transformers_tcm.pipelines.text_spotting import TextSpottingPipeline
 from transformers_tcm.tiling import merge_levels
 
@@ -110,3 +110,24 @@ def test_pictures_stay_as_they_are_where_that_is_asked_for(spotter: TextSpotting
     assert not {word["text"] for word in spotter(upside_down, orientation="upright")} & WORDS
     with pytest.raises(ValueError, match="'sideways'; expected one of 'auto', 'upright'"):
         spotter(upside_down, orientation="sideways")
+
+
+def test_a_margin_has_the_colour_of_the_border() -> None:
+    crop = Image.new("RGB", (50, 20), (10, 200, 30))
+    crop.paste((255, 255, 255), (0, 5, 50, 15))  # a word that touches two edges
+    picture = np.asarray(framed(crop))
+    assert picture.shape == (20 + 2 * CROP_MARGIN, 50 + 2 * CROP_MARGIN, 3)
+    inside = slice(CROP_MARGIN, -CROP_MARGIN)
+    np.testing.assert_array_equal(picture[inside, inside], np.asarray(crop))
+    margin = np.ones(picture.shape[:2], bool)
+    margin[inside, inside] = False
+    assert (picture[margin] == (10, 200, 30)).all()
+
+
+def test_what_is_found_in_a_margin_ends_at_the_edge_of_the_crop() -> None:
+    framed_size = (20 + 2 * CROP_MARGIN, 50 + 2 * CROP_MARGIN)
+    reaching, beyond = QUAD - [14, 16] + CROP_MARGIN, QUAD * 0.1
+    found = TextInstances([reaching.astype(np.float32), beyond.astype(np.float32)], scores=[0.9, 0.8], texts=["a", "b"])
+    inside = unframed(found, framed_size)
+    assert inside.texts == ["a"]
+    np.testing.assert_allclose(inside.polygons[0], [[0, 4], [36, 4], [36, 20], [0, 20]])

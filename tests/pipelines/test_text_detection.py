@@ -26,6 +26,7 @@ from transformers_tcm import (
     bundled_model_path,
 )
 from transformers_tcm.images import ReducedImage
+from transformers_tcm.pipelines.looks import CROP_MARGIN
 
 WORD = (40, 20, 120, 44)
 PHOTOS = [
@@ -277,6 +278,37 @@ def test_settings_of_the_pipeline_hold_until_a_call_says_otherwise() -> None:
     assert strict(PHOTOS[0], box_threshold=None) == []
 
 
+def test_crops_are_read_in_a_margin_at_twice_their_size(detector: TextDetectionPipeline) -> None:
+    crop = photo(60, 20, (0, 4, 50, 20))
+    found = detector(crop, crop_edge=60, output_score_maps=True)
+    margins = 2 * CROP_MARGIN
+    assert detector.model.shapes[-1] == (1, 3, 96, 160)  # twice (20, 60) with margins, padded
+    np.testing.assert_allclose(box_of(found["instances"][0]), [0, 4, 50, 20], atol=0.5)
+    assert found["score_map"].shape == (20, 60)
+    assert detector(crop, crop_edge=60, size=20 + margins) is not None
+    assert max(detector.model.shapes[-1]) <= 64
+    detector(crop, crop_edge=59)
+    assert detector.model.shapes[-1] == (1, 3, 96, 256)  # enlarged as any other picture
+
+
+def test_crops_and_photos_in_one_call(detector: TextDetectionPipeline) -> None:
+    detector.image_processor.crop_edge = 100
+    pictures = [photo(60, 20, (0, 4, 50, 20)), PHOTOS[0], photo(60, 20)]
+    found = detector(pictures, batch_size=3)
+    np.testing.assert_allclose(box_of(found[0][0]), [0, 4, 50, 20], atol=0.5)
+    assert found[1] == detector(PHOTOS[0])
+    assert found[2] == []
+    assert detector(pictures[0], crop_edge=0) != found[0]
+
+
+def test_a_crop_grows_no_larger_than_any_picture(detector: TextDetectionPipeline) -> None:
+    detector(photo(240, 100, WORD), crop_edge=240)
+    assert detector.model.shapes[-1] == (1, 3, 128, 256)
+    detector.image_processor.size = {"height": 64, "width": 96}
+    detector(photo(60, 20), crop_edge=60)
+    assert detector.model.shapes[-1] == (1, 3, 64, 96)
+
+
 def test_bad_input_and_bad_arguments(detector: TextDetectionPipeline, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nowhere"):
         detector(tmp_path / "nowhere.png")
@@ -286,6 +318,8 @@ def test_bad_input_and_bad_arguments(detector: TextDetectionPipeline, tmp_path: 
         detector(PHOTOS[0], box_threshold=2)
     with pytest.raises(ValueError, match="`coarse_edge` is -3; expected a number of pixels"):
         detector(PHOTOS[0], coarse_edge=-3)
+    with pytest.raises(ValueError, match="`crop_edge` is -1; expected a number of pixels"):
+        detector(PHOTOS[0], crop_edge=-1)
     with pytest.raises(TypeError, match="TCMModel is no text detector"):
         TextDetectionPipeline(model=TCMModel(CONFIG), image_processor=TCMImageProcessorPil())
     with pytest.raises(ValueError, match="image_processor="):

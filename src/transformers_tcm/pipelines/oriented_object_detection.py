@@ -39,6 +39,7 @@ class OrientedObjectDetectionPipeline(TextDetectionPipeline):
     _model_kind: ClassVar[str] = "detector of oriented objects"
     _model_class: ClassVar[type] = TCMForOrientedObjectDetection
     _forward_arguments: ClassVar[tuple[str, ...]] = ()
+    _frames_crops: ClassVar[bool] = False  # nothing says that objects fill a small image
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         """Find the objects in one image or in many.
@@ -94,7 +95,12 @@ class OrientedObjectDetectionPipeline(TextDetectionPipeline):
         return outputs, [{**objects, "nms_threshold": settings.nms_threshold} for objects in found]
 
     def _cut(
-        self, image: Any, tiles: dict[str, Any], timeout: float | None = None, size: dict[str, int] | int | None = None
+        self,
+        image: Any,
+        tiles: dict[str, Any],
+        timeout: float | None = None,
+        size: dict[str, int] | int | None = None,
+        crop_edge: int | None = None,
     ) -> Iterator[Any]:
         photo = load_image(image, timeout=timeout)
         parts: list[Any] = list(cut(photo, self.image_processor, size, **tiles, with_overview=False))

@@ -25,12 +25,12 @@ from ..models.tcm.modeling_tcm import TCMForTextDetection
 from ..models.tcm.post_processing_tcm import as_tensors, by_score, to_original_size
 from ..tiling import TileGrid, merge_levels
 from .engine import with_backend
-from .looks import coarser
+from .looks import CROP_MARGIN, CROP_SCALE, coarser, framed, unframed
 from .tiles import Tile, cut, each, merged_instances, merged_score_map, size_policy
 
 __all__ = ["TextDetectionPipeline", "as_instances", "as_pipeline_inputs"]
 
-PREPROCESSING = ("timeout", "size", "tile", "tile_overlap")
+PREPROCESSING = ("timeout", "size", "crop_edge", "tile", "tile_overlap")
 
 
 class TextDetectionPipeline(Pipeline):
@@ -61,6 +61,7 @@ class TextDetectionPipeline(Pipeline):
     _model_kind: ClassVar[str] = "text detector"
     _model_class: ClassVar[type] = TCMForTextDetection
     _forward_arguments: ClassVar[tuple[str, ...]] = ("coarse_edge",)
+    _frames_crops: ClassVar[bool] = True
 
     # Typed, because the base class leaves them open.
     model: Any
@@ -131,6 +132,9 @@ class TextDetectionPipeline(Pipeline):
             coarse_edge (`int`, *optional*): longest edge in pixels of a second, coarser look at each picture, for large
                 letters; 0 means none. `transformers_tcm.tiling` says how both looks become one result. There is none
                 with tiles, whose overview takes its place, nor where it would hardly be smaller.
+            crop_edge (`int`, *optional*): pictures whose longest edge has at most so many pixels are taken for crops of
+                words or signs, which letters may fill: they are read in a margin and, without a `size` in the call,
+                enlarged by no more than 2; 0 means none.
             output_score_maps (`bool`, *optional*, defaults to `False`): also return what the model matched with its
                 prompt, see below.
 
@@ -234,7 +238,12 @@ class TextDetectionPipeline(Pipeline):
         return self._put_together(super().get_iterator(parts, min(num_workers, 1), *more))
 
     def _cut(
-        self, image: Any, tiles: dict[str, Any], timeout: float | None = None, size: dict[str, int] | int | None = None
+        self,
+        image: Any,
+        tiles: dict[str, Any],
+        timeout: float | None = None,
+        size: dict[str, int] | int | None = None,
+        crop_edge: int | None = None,
     ) -> Iterator[Any]:
         """The tiles of an image, or the image itself if it is read as a whole."""
         photo = load_image(image, timeout=timeout)
@@ -274,7 +283,11 @@ class TextDetectionPipeline(Pipeline):
         return by_score(instances)
 
     def preprocess(  # type: ignore[override]
-        self, image: Any, timeout: float | None = None, size: dict[str, int] | int | None = None
+        self,
+        image: Any,
+        timeout: float | None = None,
+        size: dict[str, int] | int | None = None,
+        crop_edge: int | None = None,
     ) -> dict[str, dict[str, Any]]:
         if isinstance(image, Tile):
             features: BatchFeature = self.image_processor(image.image, **image.settings)
@@ -283,10 +296,27 @@ class TextDetectionPipeline(Pipeline):
         if isinstance(photo, ReducedImage):
             features = self.image_processor(photo.image, do_resize=False)
             features["target_sizes"] = torch.tensor([[photo.height, photo.width]])
+        elif self._is_crop(photo, crop_edge):
+            photo = framed(photo)
+            features = self.image_processor(photo, size=size or self._crop_size(photo))
+            features["is_framed"] = True
         else:
             features = self.image_processor(photo, size=size)
         # In a dict the collation of transformers leaves the tensors alone; it would pad them to one size.
         return {"images": dict(features.to(self.dtype))}
+
+    def _is_crop(self, photo: Image.Image, crop_edge: int | None) -> bool:
+        crop_edge = self.image_processor.crop_edge if crop_edge is None else crop_edge
+        if not isinstance(crop_edge, int) or crop_edge < 0:
+            raise ValueError(f"`crop_edge` is {crop_edge!r}; expected a number of pixels, or 0 for no crops")
+        return self._frames_crops and max(photo.size) <= crop_edge
+
+    def _crop_size(self, framed_crop: Image.Image) -> dict[str, int]:
+        """What a crop is resized to: no larger than the image processor makes any picture."""
+        policy = size_policy(self.image_processor.size)
+        if policy.longest_edge is None:
+            return dict(policy)
+        return {"longest_edge": min(round(CROP_SCALE * max(framed_crop.size)), policy.longest_edge)}
 
     def _forward(  # type: ignore[override]
         self, model_inputs: dict[str, Any], output_score_maps: bool = False, **post_processing: Any
@@ -310,12 +340,14 @@ class TextDetectionPipeline(Pipeline):
         batch = {name: torch.cat([image[name] for image in images]) for name in names}
         target_sizes = torch.cat([image["target_sizes"] for image in images]).cpu()
         (outputs, *_), detections = self._look(images, batch, target_sizes, post_processing)
-        for image, found in zip(images, detections, strict=True):
-            found.update({name: image[name] for name in ("place",) if name in image})
         if output_score_maps:
             maps = self._score_maps(outputs, batch["pixel_values"].shape[-2:], target_sizes.tolist())
             for found, score_map in zip(detections, maps, strict=True):
                 found["score_map"] = score_map
+        for index, (image, size) in enumerate(zip(images, target_sizes.tolist(), strict=True)):
+            if "is_framed" in image:
+                detections[index] = _without_margin(detections[index], size)
+            detections[index] |= {name: image[name] for name in ("place",) if name in image}
         return detections
 
     def _look(
@@ -455,6 +487,15 @@ def _holds_many(inputs: Any) -> bool:
     """Whether it is no image but iterates over some; files, texts, bytes and rows iterate over something else."""
     one = (str, bytes, bytearray, memoryview, np.ndarray, torch.Tensor, Mapping)
     return isinstance(inputs, Iterable) and not isinstance(inputs, one) and not hasattr(inputs, "read")
+
+
+def _without_margin(found: dict[str, Any], size: tuple[int, int]) -> dict[str, Any]:
+    """What was found in a crop, from what was found in the picture (height, width) with the margin."""
+    cropped = as_tensors(unframed(as_instances(found), size))
+    if "score_map" in found:
+        framed_map, inside = found["score_map"], slice(CROP_MARGIN, -CROP_MARGIN)
+        cropped["score_map"] = None if framed_map is None else framed_map[inside, inside]
+    return cropped
 
 
 def _without_tiles(params: dict[str, Any]) -> tuple[dict[str, Any], dict[str, int] | None]:

@@ -734,7 +734,7 @@ def test_pictures_are_not_enlarged_beyond_the_limit() -> None:
     processor = TCMImageProcessorPil(size={"longest_edge": 640}, max_scale=2.0)
     assert processor(np.zeros((40, 100, 3), np.uint8))["pixel_values"].shape == (1, 3, 96, 224)
     assert processor(np.zeros((320, 640, 3), np.uint8))["pixel_values"].shape == (1, 3, 320, 640)
-    for name, value in (("max_scale", 0), ("coarse_edge", -1)):
+    for name, value in (("max_scale", 0), ("coarse_edge", -1), ("crop_edge", -1)):
         with pytest.raises(ValueError, match=f"`{name}` is {value}"):
             processor(np.zeros((40, 100, 3), np.uint8), **{name: value})
 

@@ -55,6 +55,8 @@ class TCMImageProcessorKwargs(ImagesKwargs, total=False):
         limit.
     coarse_edge (`int`, *optional*, defaults to 0): longest edge in pixels of the second, coarser look that pipelines
         take at each image, for large letters; 0 means none.
+    crop_edge (`int`, *optional*, defaults to 0): longest edge in pixels up to which pipelines take a picture for a crop
+        of a word or a sign and read it in a margin; 0 means that they take none for one.
     head_type (`str`, *optional*, defaults to `"dbnet"`): the head whose maps are decoded. Its `decoding_class` says
         which decoding settings there are beside these; they are arguments and attributes of the processor like them.
     text_threshold (`float`, *optional*): lowest score of a word that a spotter read; `None` for detectors.
@@ -67,6 +69,7 @@ class TCMImageProcessorKwargs(ImagesKwargs, total=False):
     size_divisor: int | None
     max_scale: float | int | None
     coarse_edge: int | None
+    crop_edge: int | None
     head_type: str | None
     text_threshold: float | int | None
     score_calibration: list[list[float]] | None
@@ -105,7 +108,7 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
     - `size`: `{"shortest_edge", "longest_edge"}`, `{"longest_edge"}` or `{"height", "width"}`, see `resized_size`.
       Only the last one may change the aspect ratio. A plain number means `{"longest_edge": number}`.
     - `max_scale`: images are not enlarged by more than this, `None` for no limit; a fixed height and width knows none.
-    - `coarse_edge`: see `TextDetectionPipeline.__call__`.
+    - `coarse_edge`, `crop_edge`: see `TextDetectionPipeline.__call__`.
     - `size_divisor`, `do_pad`: zeros are added right and below after normalisation, up to a multiple of `size_divisor`
       and to the largest image of the batch. Without `do_pad` all images must have the same size after resizing.
     - `head_type` and the fields of that head's `decoding_class`, such as `box_threshold`: how detections are read from
@@ -133,6 +136,7 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
     size_divisor = 32
     max_scale = None
     coarse_edge = 0
+    crop_edge = 0
 
     head_type = "dbnet"
     text_threshold = None
@@ -280,7 +284,13 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
         return super()._standardize_kwargs(size=size, **kwargs)
 
     def _validate_preprocess_kwargs(  # type: ignore[override]
-        self, size: SizeDict, size_divisor: int, max_scale: float | None, coarse_edge: int, **kwargs: Any
+        self,
+        size: SizeDict,
+        size_divisor: int,
+        max_scale: float | None,
+        coarse_edge: int,
+        crop_edge: int,
+        **kwargs: Any,
     ) -> None:
         super()._validate_preprocess_kwargs(size=size, **kwargs)
         edges = dict(size)
@@ -295,6 +305,8 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
             raise ValueError(f"`max_scale` is {max_scale}; expected a positive number, or None for no limit")
         if coarse_edge < 0:
             raise ValueError(f"`coarse_edge` is {coarse_edge}; expected a number of pixels, or 0 for no second look")
+        if crop_edge < 0:
+            raise ValueError(f"`crop_edge` is {crop_edge}; expected a number of pixels, or 0 for no crops")
         unsupported = [name for name in ("do_center_crop", "pad_size") if kwargs.get(name)]
         if unsupported:
             raise ValueError(
