@@ -33,19 +33,23 @@ class ModelArguments(StartArguments):
     head_type: str = field(
         default="rotated_fcos", metadata={"help": "rotated_fcos, rotated_atss or rotated_retinanet."}
     )
-    prompting: str = field(default="fasttcm", metadata={"help": "fasttcm, tcm or none, of a new model."})
+    prompting: str | None = field(
+        default=None,
+        metadata={"help": "fasttcm, tcm or none. Default: that of the checkpoint, or fasttcm."},
+    )
     fuse: bool = field(default=True, metadata={"help": "Save the final FastTCM model without its text tower."})
 
     def load(self, names: list[str]) -> tuple[TCMForOrientedObjectDetection, TCMImageProcessor]:
         """The model for classes of these names, and its image processor."""
         labels = dict(enumerate(names))
         given, overrides = self.config_settings(), self.processor_settings()
+        if self.prompting is not None:
+            given = {"prompting": self.prompting, **given}
         if self.starts_anew(self.model_name_or_path):
             settings = {"id2label": labels, **given}
             return self.named_model(TCMForOrientedObjectDetection, settings, overrides, load_clip)
         if self.model_name_or_path is None:
-            settings = {"head_type": self.head_type, "prompting": self.prompting, **given}
-            config = TCMConfig.from_preset(self.preset, id2label=labels, **settings)
+            config = TCMConfig.from_preset(self.preset, id2label=labels, **{"head_type": self.head_type, **given})
             model = TCMForOrientedObjectDetection(config)
         else:
             model = TCMForOrientedObjectDetection.from_pretrained(

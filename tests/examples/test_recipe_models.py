@@ -48,3 +48,13 @@ def test_the_model_of_a_recipe_can_be_made(recipe: Path, tmp_path: Path) -> None
     head = (given.get("config_overrides") or {}).get("head_type") or given.get("head_type")
     assert type(model.head) is (head_class(head) if head else type(model.head))
     assert image_processor.head_type == model.config.head_type
+
+
+def test_a_detector_of_objects_keeps_the_prompting_of_its_checkpoint_unless_told(tmp_path: Path) -> None:
+    arguments, names = module("oriented-object-detection").ModelArguments, ["ship", "plane"]
+    start, _ = arguments(prompting="tcm").load(names)
+    start.save_pretrained(tmp_path)
+    assert arguments(model_name_or_path=str(tmp_path)).load(names)[0].config.prompting == "tcm"
+    model, _ = arguments(model_name_or_path=str(tmp_path), prompting="none").load(names)
+    assert model.config.prompting == "none"
+    assert model.model.text_encoder is None

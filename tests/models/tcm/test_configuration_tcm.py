@@ -98,6 +98,17 @@ def test_prompts_of_a_fused_model_cannot_be_changed(tmp_path: Path) -> None:
     assert TCMConfig.from_pretrained(tmp_path, prompts=["a street sign"], fused=False).prompts == ["a street sign"]
 
 
+def test_other_classes_of_a_fused_model_take_a_text_tower_anew(tmp_path: Path) -> None:
+    labels = {0: "ship", 1: "plane"}
+    config = TCMConfig.from_preset("tiny", head_type="rotated_fcos", id2label=labels, fused=True)
+    config.save_pretrained(tmp_path)
+    assert TCMConfig.from_pretrained(tmp_path, id2label=labels).fused
+    changed = TCMConfig.from_pretrained(tmp_path, id2label={0: "ship", 1: "car"})
+    assert not changed.fused
+    assert changed.prompts == ["ship", "car"]
+    assert not TCMConfig.from_pretrained(tmp_path, head_type="dbnet").fused  # another task, other prompts
+
+
 @pytest.mark.parametrize("wrong", [{"temperature": -1.0}, {"decoder_num_heads": 7}, {"num_context_tokens": -1}])
 def test_what_is_changed_at_loading_is_validated_at_once(wrong: dict[str, float], tmp_path: Path) -> None:
     TCMConfig.from_preset("tiny").save_pretrained(tmp_path)

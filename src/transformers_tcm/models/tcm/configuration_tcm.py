@@ -301,11 +301,13 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
             if head_class(given["head_type"]).reads:
                 given["recognizer"] = kwargs.pop("recognizer", None)  # that of the former head has nothing to read
             if head_class(given["head_type"]).task != head_class(former).task:
-                _drop(given, "id2label", "label2id", "prompts", "prompt_token_ids")
+                _drop(given, "id2label", "label2id", "prompts", "prompt_token_ids", "fused")
         if kwargs.get("id2label") is not None and head_class(given.get("head_type", former)).task == "oriented":
-            _drop(given, "label2id", "prompts", "prompt_token_ids")
             # The base class sets it on the finished configuration, when prompts have been made.
-            given["id2label"] = kwargs.pop("id2label")
+            labels = _by_number(kwargs.pop("id2label"))
+            if labels != _by_number(given.get("id2label") or {}):
+                _drop(given, "label2id", "prompts", "prompt_token_ids", "fused")
+            given["id2label"] = labels
         if kwargs.get("recognizer") is not None and given.get("recognizer") is not None:
             kwargs["recognizer"] = changed_settings(given["recognizer"], kwargs["recognizer"])
         _drop_stale_text(given, kwargs)
@@ -410,6 +412,11 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
 def _drop(settings: dict[str, Any], *names: str) -> None:
     for name in names:
         settings.pop(name, None)
+
+
+def _by_number(id2label: Mapping[Any, str]) -> dict[int, str]:
+    """Names of labels; JSON knows no numbers as keys."""
+    return {int(index): name for index, name in id2label.items()}
 
 
 def _drop_stale_text(settings: dict[str, Any], changes: Mapping[str, Any]) -> None:
