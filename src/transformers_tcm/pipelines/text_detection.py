@@ -347,7 +347,8 @@ class TextDetectionPipeline(Pipeline):
         for index, (image, size) in enumerate(zip(images, target_sizes.tolist(), strict=True)):
             if "is_framed" in image:
                 detections[index] = _without_margin(detections[index], size)
-            detections[index] |= {name: image[name] for name in ("place",) if name in image}
+            if "place" in image:
+                detections[index]["place"] = image["place"]
         return detections
 
     def _look(
