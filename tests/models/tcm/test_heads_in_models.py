@@ -1,7 +1,9 @@
 """Every head with every prompting, fused or not, alone and with a recogniser: forward, gradients, saving."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -133,3 +135,18 @@ def test_weights_on_the_disk_find_the_same(head: str, tmp_path: Path) -> None:
     torch.testing.assert_close(outputs.score_map, expected.score_map)
     for name, values in expected.head_output.items():
         torch.testing.assert_close(outputs.head_output[name], values, msg=name)
+
+
+class Decoding(Exception):  # noqa: N818  # no error
+    """Raised where the network is through and its maps go to the processor."""
+
+
+@pytest.mark.parametrize(("head", "prompting"), sorted({(head, prompting) for head, prompting, *_ in CASES}))
+def test_the_network_stays_on_its_device(head: str, prompting: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without data, on "meta", where a tensor made on the processor is an error as it is on an accelerator."""
+    model = made(head, prompting, fused=False, decoder=None).eval().to("meta")
+    monkeypatch.setattr(type(model.head), "decode", Mock(side_effect=Decoding))
+    pixels, mask = torch.empty(2, 3, 64, 96, device="meta"), torch.empty(2, 64, 96, dtype=torch.int64, device="meta")
+    with pytest.raises(Decoding) if head_class(head).reads else nullcontext():
+        outputs = model(pixel_values=pixels, pixel_mask=mask)
+        assert outputs.valid_sizes.is_meta
