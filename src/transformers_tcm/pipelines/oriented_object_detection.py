@@ -1,16 +1,14 @@
 """`pipeline("oriented-object-detection")`: aerial images in, turned boxes of objects out."""
 
-from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import torch
 
-from ..images import load_image
 from ..instances import OrientedInstances
 from ..models.tcm.modeling_tcm_oriented import TCMForOrientedObjectDetection
 from ..models.tcm.post_processing_tcm import objects_as_tensors
 from .text_detection import TextDetectionPipeline
-from .tiles import cut, merged_objects
+from .tiles import merged_objects
 
 __all__ = ["OrientedObjectDetectionPipeline"]
 
@@ -40,6 +38,7 @@ class OrientedObjectDetectionPipeline(TextDetectionPipeline):
     _model_class: ClassVar[type] = TCMForOrientedObjectDetection
     _forward_arguments: ClassVar[tuple[str, ...]] = ()
     _frames_crops: ClassVar[bool] = False  # nothing says that objects fill a small image
+    _with_overview: ClassVar[bool] = False  # a class may be told by its size alone
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         """Find the objects in one image or in many.
@@ -93,18 +92,6 @@ class OrientedObjectDetectionPipeline(TextDetectionPipeline):
         )
         # Tiles are put together later, by the same threshold.
         return outputs, [{**objects, "nms_threshold": settings.nms_threshold} for objects in found]
-
-    def _cut(
-        self,
-        image: Any,
-        tiles: dict[str, Any],
-        timeout: float | None = None,
-        size: dict[str, int] | int | None = None,
-        crop_edge: int | None = None,
-    ) -> Iterator[Any]:
-        photo = load_image(image, timeout=timeout)
-        parts: list[Any] = list(cut(photo, self.image_processor, size, **tiles, with_overview=False))
-        yield from parts or [photo]
 
     def _merge_instances(self, tiles: list[dict[str, Any]]) -> dict[str, Any]:
         grid, size = tiles[0]["place"].grid, tiles[0]["place"].photo

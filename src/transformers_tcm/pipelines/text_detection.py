@@ -62,6 +62,7 @@ class TextDetectionPipeline(Pipeline):
     _model_class: ClassVar[type] = TCMForTextDetection
     _forward_arguments: ClassVar[tuple[str, ...]] = ("coarse_edge",)
     _frames_crops: ClassVar[bool] = True
+    _with_overview: ClassVar[bool] = True
 
     # Typed, because the base class leaves them open.
     model: Any
@@ -247,7 +248,7 @@ class TextDetectionPipeline(Pipeline):
     ) -> Iterator[Any]:
         """The tiles of an image, or the image itself if it is read as a whole."""
         photo = load_image(image, timeout=timeout)
-        parts = cut(photo, self.image_processor, size, **tiles)
+        parts = cut(photo, self.image_processor, size, **tiles, with_overview=self._with_overview)
         first = next(parts, None)
         yield photo if first is None else first
         yield from parts
