@@ -84,8 +84,10 @@ class Outcome:
     readings: list[Reading]
 
 
-def load_set(folder: Path, every: int = 1, groups: Sequence[str] | None = None) -> list[Picture]:
-    """The pictures of a set, or one in `every` of each group.
+def load_set(
+    folder: Path, every: int = 1, groups: Sequence[str] | None = None, largest: float = np.inf
+) -> list[Picture]:
+    """The pictures of a set, or one in `every` of each group, whose longest edge is at most `largest` pixels.
 
     Raises:
         FileNotFoundError: if there is no set.
@@ -99,7 +101,8 @@ def load_set(folder: Path, every: int = 1, groups: Sequence[str] | None = None) 
         row = json.loads(line)
         group = row["group"]
         seen[group] = seen.get(group, 0) + 1
-        if (seen[group] - 1) % every == 0 and (groups is None or group in groups):
+        chosen = (seen[group] - 1) % every == 0 and (groups is None or group in groups)
+        if chosen and (largest == np.inf or max(load_image(folder / row["image"]).size) <= largest):
             source = folder / row["source"] if "source" in row else None
             truth = TextInstances.from_json(row)
             pictures.append(Picture(folder / row["image"], truth, group, row["turn"], source))
@@ -211,7 +214,7 @@ def reliability_table(outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
     return [row for row in rows if row["readings"]]
 
 
-def own_system(model: str, device: str) -> tuple[str, Run]:
+def own_system(model: str, device: str, settings: dict[str, Any]) -> tuple[str, Run]:
     """A spotter of this package: a bundled one by its name, or a folder."""
     from transformers import pipeline
 
@@ -221,7 +224,7 @@ def own_system(model: str, device: str) -> tuple[str, Run]:
     spotter = pipeline("text-spotting", model=str(folder), device=device)  # type: ignore[call-overload]
 
     def run(path: Path) -> TextInstances:
-        return TextInstances.from_detections(spotter(load_image(path)))
+        return TextInstances.from_detections(spotter(load_image(path), **settings))
 
     return folder.resolve().name, run
 
@@ -283,9 +286,9 @@ def evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
 
     torch.set_num_threads(arguments.threads)
     cv2.setNumThreads(arguments.threads)
-    pictures = load_set(arguments.set, arguments.every, arguments.groups)
+    pictures = load_set(arguments.set, arguments.every, arguments.groups, arguments.largest)
     with ExitStack() as stack:
-        systems = dict([own_system(arguments.model, arguments.device)])
+        systems = dict([own_system(arguments.model, arguments.device, arguments.settings)])
         if arguments.rapidocr is not None:
             command = [arguments.rapidocr, "-I", WORKER, "--threads", str(arguments.threads)]
             worker = stack.enter_context(started(command))
@@ -309,6 +312,8 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1, help="of each system (default: %(default)s)")
     parser.add_argument("--every", type=int, default=1, help="take one picture in so many of each group (default: all)")
     parser.add_argument("--groups", nargs="+", help="take these groups only")
+    parser.add_argument("--largest", type=float, default=np.inf, help="take pictures of at most so many pixels only")
+    parser.add_argument("--settings", type=json.loads, default={}, help="JSON of arguments of the pipeline's calls")
     parser.add_argument("--output", type=Path, help="JSON file for the tables and all detections")
     arguments = parser.parse_args()
     try:

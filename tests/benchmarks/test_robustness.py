@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import cv2
 import numpy as np
@@ -186,11 +187,18 @@ def test_command_prints_both_tables_for_all_systems_and_writes_them(
     worker = tmp_path / "worker.py"
     worker.write_text(FAKE_WORKER, encoding="utf-8")
     monkeypatch.setattr(table, "WORKER", worker)
-    monkeypatch.setattr(table, "own_system", lambda model, device: (model, lambda path: TextInstances([])))
+    given: list[dict[str, Any]] = []
+    monkeypatch.setattr(
+        table,
+        "own_system",
+        lambda model, device, settings: given.append(settings) or (model, lambda path: TextInstances([])),
+    )
     output = tmp_path / "new" / "report.json"
     arguments = ["--set", built, "--model", "blind", "--rapidocr", sys.executable, "--output", output]
+    arguments += ["--settings", '{"crop_edge": 0}']
     monkeypatch.setattr(sys, "argv", ["robustness.py", *map(str, arguments)])
     table.main()
+    assert given == [{"crop_edge": 0}]
     printed = capsys.readouterr().out
     assert "| group val | blind | 1 | 1 | 0.000 | 0.000 | 0.000 | 0.000 |" in printed
     assert "| group val | RapidOCR 3.10.0 | 1 | 1 | 1.000 | 1.000 | 1.000 | 0.000 |" in printed
@@ -265,6 +273,9 @@ def test_a_set_loads_as_json_lines_and_as_pictures(table: ModuleType, built: Pat
     assert [picture.group for picture in table.load_set(built, every=3, groups=["sign", "no_text"])] == [
         "sign", "sign", "no_text", "no_text"
     ]  # fmt: skip
+    small = table.load_set(built, largest=320)
+    assert 0 < len(small) < len(rows)
+    assert all(max(Image.open(picture.path).size) <= 320 for picture in small)
     with pytest.raises(ValueError, match="no picture of the groups street"):
         table.load_set(built, groups=["street"])
 
