@@ -127,7 +127,11 @@ GIVEN = scripts_of(PAGES)
 
 
 # What this does not know goes to the training that it starts.
-STARTED_BY = {"benchmarks/compare_recognizers.py": "examples/text-spotting/run_text_spotting.py"}
+STARTED_BY = {
+    "benchmarks/compare_recognizers.py": "examples/text-spotting/run_text_spotting.py",
+    "benchmarks/score_map.py": "examples/text-detection/run_text_detection.py",
+    "benchmarks/study.py": "examples/text-detection/run_text_detection.py",
+}
 
 
 def options_of(script: str) -> set[str]:
