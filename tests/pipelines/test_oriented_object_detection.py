@@ -99,3 +99,5 @@ def test_other_models_and_arguments_are_named(detector: OrientedObjectDetectionP
         )
     with pytest.raises(TypeError, match=r"unknown arguments.*unclip_ratio.*it takes.*nms_threshold"):
         detector(scene(64, 64), unclip_ratio=1.5)
+    with pytest.raises(TypeError, match=r"unknown arguments.*crop_edge"):
+        detector(scene(64, 64), crop_edge=320)

@@ -37,7 +37,8 @@ class OrientedObjectDetectionPipeline(TextDetectionPipeline):
     _model_kind: ClassVar[str] = "detector of oriented objects"
     _model_class: ClassVar[type] = TCMForOrientedObjectDetection
     _forward_arguments: ClassVar[tuple[str, ...]] = ()
-    _frames_crops: ClassVar[bool] = False  # nothing says that objects fill a small image
+    # Without crops: nothing says that objects fill a small image.
+    _preprocess_arguments: ClassVar[tuple[str, ...]] = ("timeout", "size", "tile", "tile_overlap")
     _with_overview: ClassVar[bool] = False  # a class may be told by its size alone
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:  # type: ignore[override]

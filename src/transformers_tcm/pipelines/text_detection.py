@@ -30,8 +30,6 @@ from .tiles import Tile, cut, each, merged_instances, merged_score_map, size_pol
 
 __all__ = ["TextDetectionPipeline", "as_instances", "as_pipeline_inputs"]
 
-PREPROCESSING = ("timeout", "size", "crop_edge", "tile", "tile_overlap")
-
 
 class TextDetectionPipeline(Pipeline):
     """Finds the text in images.
@@ -61,7 +59,7 @@ class TextDetectionPipeline(Pipeline):
     _model_kind: ClassVar[str] = "text detector"
     _model_class: ClassVar[type] = TCMForTextDetection
     _forward_arguments: ClassVar[tuple[str, ...]] = ("coarse_edge",)
-    _frames_crops: ClassVar[bool] = True
+    _preprocess_arguments: ClassVar[tuple[str, ...]] = ("timeout", "size", "crop_edge", "tile", "tile_overlap")
     _with_overview: ClassVar[bool] = True
 
     # Typed, because the base class leaves them open.
@@ -204,11 +202,11 @@ class TextDetectionPipeline(Pipeline):
 
     def _sanitize_parameters(self, **given: Any) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         given = {name: value for name, value in given.items() if value is not None}
-        preprocess: dict[str, Any] = {name: given.pop(name) for name in PREPROCESSING if name in given}
+        preprocess: dict[str, Any] = {name: given.pop(name) for name in self._preprocess_arguments if name in given}
         names = (*self._decoding_names, *self._forward_arguments, "output_score_maps")
         forward = {name: given.pop(name) for name in names if name in given}
         if given:
-            known = ", ".join((*PREPROCESSING, *names))
+            known = ", ".join((*self._preprocess_arguments, *names))
             raise TypeError(f"unknown arguments of the {self._task} pipeline: {', '.join(given)}; it takes {known}")
         return preprocess, forward, {}
 
@@ -310,7 +308,7 @@ class TextDetectionPipeline(Pipeline):
         crop_edge = self.image_processor.crop_edge if crop_edge is None else crop_edge
         if not isinstance(crop_edge, int) or crop_edge < 0:
             raise ValueError(f"`crop_edge` is {crop_edge!r}; expected a number of pixels, or 0 for no crops")
-        return self._frames_crops and max(photo.size) <= crop_edge
+        return "crop_edge" in self._preprocess_arguments and max(photo.size) <= crop_edge
 
     def _crop_size(self, framed_crop: Image.Image) -> dict[str, int]:
         """What a crop is resized to: no larger than the image processor makes any picture."""
