@@ -322,6 +322,38 @@ def test_tall_proposals_are_read_the_way_they_are_read_best(small_spotter: Make,
         torch.testing.assert_close(torch.from_numpy(polygon[[0, 1, 2, 3]]), calls[3][index][[0, 3, 4, 7]])
 
 
+def test_words_that_grew_together_are_read_apart(small_spotter: Make, monkeypatch: Any) -> None:
+    """Two words with a bridge between them are one proposal, until they turn out to read better alone."""
+    model, pixels = small_spotter(), random_pixels(2, 3, 64, 128)
+    propose(model, (10, 10, 50, 22), (56, 10, 96, 22), (20, 40, 60, 52))
+
+    def bridge(module: nn.Module, arguments: Any, output: Any) -> Any:
+        output.prob_map[0, 0, 10:22, 50:56] = 0.5
+        return output
+
+    model.head.register_forward_hook(bridge)
+
+    def read(features: torch.Tensor, control_points: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        """What is wide reads badly."""
+        wide = (control_points[:, 3, 0] - control_points[:, 0, 0]) > 80
+        logits = torch.zeros(len(images), 16, 97)
+        logits[:, 0, 33] = torch.where(wide, 4.0, 12.0)
+        logits[:, 1:, 96] = 12.0
+        return logits
+
+    monkeypatch.setattr(model.recognizer, "forward", read)
+    with torch.no_grad():
+        outputs = model(pixels)
+    boxes = sorted(
+        (polygon.min(axis=0).tolist(), polygon.max(axis=0).tolist()) for polygon in regions_of(outputs).polygons()
+    )
+    assert len(boxes) == 3
+    assert boxes[0][1][0] < 60 < boxes[2][1][0]
+    assert texts_of(outputs) == ["A"] * 3
+    assert outputs.char_logits.shape[0] == outputs.text_scores.shape[0] == 3
+    assert outputs.batch_indices.tolist() == [0, 0, 0]
+
+
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_images_without_text(small_spotter: Make, decoder: str) -> None:
     model = small_spotter({"decoder": decoder})

@@ -6,6 +6,7 @@ References: FastTCM, Yu et al., TPAMI 2024; ABCNet, Liu et al., CVPR 2020.
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from .recognition import recognizer_class
 from .recognition.base import Recognizer
 from .recognition.proposals import LabelledWords, outlines_to_bezier, regions_to_bezier
 from .recognition.reading import WordReading, char_classes
+from .recognition.splitting import split_joined_words
 
 logger = logging.get_logger(__name__)
 
@@ -276,13 +278,15 @@ class TCMForTextSpotting(TCMForTextDetection):
         if labels is None or not self.training:
             # Not the model's device, whose weights may be elsewhere until they are used.
             regions = self.head.decode(maps, sizes, settings).to(sizes.device)
+            read = partial(self._read_regions, self._features(outputs), use_language_model, text_threshold)
+            readings = read(regions)
             if self.recognizer is not None:
-                self._read_regions(regions, self._features(outputs), text_threshold if use_language_model else np.inf)
+                split = partial(self._split_regions, maps, sizes, settings)
+                regions, readings = split_joined_words(regions, readings, split, read)
             if output_turn_votes:
                 found["turn_votes"] = self._turn_votes(outputs, regions, len(sizes))
             found |= {name: value for name, value in vars(regions).items() if name != "control_points"}
-            assert regions.char_logits is not None  # of the recogniser or of a head that reads
-            found |= self.read(regions.char_logits, use_language_model, text_threshold)
+            found |= self._as_fields(readings, regions.scores.device)
         return TCMTextSpottingOutput(
             loss=None if loss_dict is None else torch.stack(list(loss_dict.values())).sum(),
             loss_dict=loss_dict,
@@ -304,9 +308,12 @@ class TCMForTextSpotting(TCMForTextDetection):
                 character by character, whatever is a word.
             text_threshold: words whose characters look less clear are not searched for further, which takes the time.
         """
-        readings = self._readings(char_logits, use_language_model, text_threshold)
+        return self._as_fields(self._readings(char_logits, use_language_model, text_threshold), char_logits.device)
+
+    def _as_fields(self, readings: list[WordReading], device: torch.device) -> dict[str, torch.Tensor]:
+        """Readings as fields of the output."""
         charset = (self.recognizer or self.head).settings.charset
-        return _as_tensors(readings, len(charset), char_logits.device)
+        return _as_tensors(readings, len(charset), device)
 
     def _readings(
         self, char_logits: torch.Tensor, use_language_model: bool, text_threshold: float
@@ -400,7 +407,24 @@ class TCMForTextSpotting(TCMForTextDetection):
                 votes[images[index], (_direction(polygons[index]) + 2 * better) % 4] += float(np.ptp(likelihood))
         return votes
 
-    def _read_regions(self, regions: Regions, features: torch.Tensor, text_threshold: float) -> None:
+    def _read_regions(
+        self, features: torch.Tensor, use_language_model: bool, text_threshold: float, regions: Regions
+    ) -> list[WordReading]:
+        """What regions say; fills their `char_logits` where the head did not, and turns those that run along their
+        height."""
+        if self.recognizer is not None:
+            self._look_at(regions, features, text_threshold if use_language_model else np.inf)
+        assert regions.char_logits is not None  # of the recogniser or of a head that reads
+        return self._readings(regions.char_logits, use_language_model, text_threshold)
+
+    def _split_regions(
+        self, maps: ModelOutput, sizes: torch.Tensor, settings: Any, regions: Regions
+    ) -> tuple[Regions, Sequence[int]]:
+        """Parts of regions, where they can be read, and the region that each is of."""
+        parts, sources = self.head.split(maps, sizes, settings, regions)
+        return parts.to(sizes.device), sources
+
+    def _look_at(self, regions: Regions, features: torch.Tensor, text_threshold: float) -> None:
         """Fill the `char_logits` of regions, and turn those that run along their height."""
         assert self.recognizer is not None
         points, images = regions_to_bezier(regions), regions.batch_indices

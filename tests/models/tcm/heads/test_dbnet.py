@@ -147,3 +147,58 @@ def test_polygons_follow_a_curve() -> None:
     assert len(curved) == len(quad) == 1
     assert len(curved.polygons[0]) > 8
     assert abs(signed_area(curved.polygons[0])) < 0.6 * abs(signed_area(quad.polygons[0]))
+
+
+def two_words(valley: float) -> np.ndarray:
+    """A map of two words of 40 x 12 pixels that a valley of 6 pixels lies between."""
+    probabilities = np.zeros((64, 128), np.float32)
+    probabilities[20:32, 20:106] = valley
+    probabilities[20:32, 20:60] = probabilities[20:32, 66:106] = 0.95
+    return probabilities
+
+
+def parts_of(probabilities: np.ndarray, **changes: object) -> tuple[TextInstances, list[int]]:
+    decoding = DBNetDecoding(**{**SETTINGS, "unclip_ratio": UNCLIP_RATIO, **changes})
+    # An empty image first.
+    maps = {"prob_map": torch.from_numpy(np.stack([np.zeros_like(probabilities), probabilities])[:, None])}
+    sizes = torch.tensor([probabilities.shape] * 2)
+    parts, sources = DBNetHead.split(maps, sizes, decoding, DBNetHead.decode(maps, sizes, decoding))
+    nothing, found = instances_of_images(parts, 2)
+    assert not len(nothing)
+    return found, list(sources)
+
+
+@pytest.mark.parametrize("polygon", [False, True])
+@pytest.mark.parametrize("valley", [0.4, 0.7, 0.9])
+def test_words_that_grew_together_come_apart(valley: float, polygon: bool) -> None:
+    probabilities = two_words(valley)
+    assert len(decode(probabilities, polygon=polygon)) == 1
+    parts, sources = parts_of(probabilities, polygon=polygon)
+    assert sources == [0, 0]
+    alone = two_words(0.0)
+    for part, word in zip(sorted(parts.boxes.tolist()), sorted(decode(alone).boxes.tolist()), strict=True):
+        # Half of the valley goes to either side.
+        np.testing.assert_allclose(part, word, atol=4.5)
+    assert all(score > 0.85 for score in parts.scores)
+    assert all((signed_area(polygon) > 0) for polygon in parts.polygons)
+
+
+def test_what_holds_together_has_no_parts() -> None:
+    parts, sources = parts_of(two_words(0.95))
+    assert (len(parts), sources) == (0, [])
+
+
+def test_scraps_are_no_parts() -> None:
+    """Neither what is smaller than any word, nor another word that the outline reaches into."""
+    probabilities = two_words(0.95)
+    probabilities[36:48, 20:60] = 0.95  # the line below, which the grown outline overlaps
+    probabilities[20:32, 108:109] = 0.95
+    probabilities[20:32, 106:108] = 0.4
+    assert not parts_of(probabilities)[1]
+
+
+def test_parts_at_the_border_of_the_image() -> None:
+    probabilities = two_words(0.5)[20:32, 20:106]
+    parts, sources = parts_of(np.ascontiguousarray(probabilities))
+    assert sources == [0, 0]
+    assert len(parts) == 2

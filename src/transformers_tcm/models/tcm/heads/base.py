@@ -151,6 +151,23 @@ class Regions:
         """The outlines (K_i, 2)."""
         return [polygon.numpy() for polygon in self.points.cpu().split(self.counts.tolist())]
 
+    @classmethod
+    def joined(cls, parts: Sequence["Regions"]) -> "Regions":
+        """The regions of all parts, one part after the other; what is not known of the first is not known of any."""
+        values = {field.name: [getattr(part, field.name) for part in parts] for field in fields(cls)}
+        joined: dict[str, Any] = {name: None if one[0] is None else torch.cat(one) for name, one in values.items()}
+        return cls(**joined)
+
+    def select(self, indices: Sequence[int]) -> "Regions":
+        """The regions of these indices, in their order."""
+        outlines = self.points.split(self.counts.tolist())
+        chosen: dict[str, Any] = {
+            field.name: None if (values := getattr(self, field.name)) is None else values[list(indices)]
+            for field in fields(self)
+            if field.name != "points"
+        }
+        return Regions(points=torch.cat([self.points[:0], *(outlines[index] for index in indices)]), **chosen)
+
     def to(self, device: torch.device) -> "Regions":
         """The same on a device."""
         moved: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -262,6 +279,19 @@ class DetectionHead(nn.Module, ABC):
         Raises:
             ValueError: if the maps are not finite.
         """
+
+    @staticmethod
+    def split(maps: Maps, valid_sizes: torch.Tensor, decoding: Any, regions: Regions) -> tuple[Regions, Sequence[int]]:
+        """Parts that regions may be made of, and the index of the region that each is of.
+
+        Words that stand close together are found as one at times. A spotter asks for the parts of what is hard to read,
+        and keeps what reads better. A head that does not know any gives none.
+
+        Args:
+            maps, valid_sizes, decoding: as for `decode`.
+            regions: some of those that it gave, or parts of them.
+        """
+        return regions.select([]), []
 
 
 def stacked(labels: Labels, name: str) -> torch.Tensor:

@@ -18,7 +18,16 @@ from ....instances import TextInstances
 from ..losses_tcm import balanced_binary_cross_entropy, dice_loss
 from .base import DecodingSettings, DetectionHead, HeadInputs, Regions, check_range, stacked, valid_parts
 from .necks import ConcatenatedFPN
-from .shrinking import find_quads, find_regions, map_branch, map_logits, offset_in_pixels, shrink_distance
+from .shrinking import (
+    find_quads,
+    find_regions,
+    map_branch,
+    map_logits,
+    offset_in_pixels,
+    parts_of_regions,
+    quads_around,
+    shrink_distance,
+)
 
 __all__ = ["DBNetConfig", "DBNetDecoding", "DBNetHead", "DBNetOutput"]
 
@@ -193,6 +202,23 @@ class DBNetHead(DetectionHead):
         found = [find(part[0], decoding) for part in valid_parts(maps["prob_map"], valid_sizes, "prob_map")]
         return Regions.from_outlines([outlines for outlines, _ in found], [scores for _, scores in found])
 
+    @staticmethod
+    def split(
+        maps: Mapping[str, Any], valid_sizes: torch.Tensor, decoding: DBNetDecoding, regions: Regions
+    ) -> tuple[Regions, Sequence[int]]:
+        """Regions that a valley of the probability map runs through, cut along it."""
+        polygons, images = regions.polygons(), regions.batch_indices.cpu().numpy()
+        outlines, scores, sources = [], [], []
+        for image, part in enumerate(valid_parts(maps["prob_map"], valid_sizes, "prob_map")):
+            here = np.flatnonzero(images == image).tolist()
+            contours, means, places = parts_of_regions(part[0], [polygons[index] for index in here], decoding)
+            found = zip(_grown(contours, decoding), means, places, strict=True)
+            kept = [(outline, mean, here[place]) for outline, mean, place in found if outline is not None]
+            outlines.append([outline for outline, _, _ in kept])
+            scores.append(np.array([mean for _, mean, _ in kept]))
+            sources += [source for _, _, source in kept]
+        return Regions.from_outlines(outlines, scores), sources
+
 
 def _is_tiny(polygon: np.ndarray, settings: DBNetConfig) -> bool:
     """Too small to learn from: less than a pixel of area, or too thin."""
@@ -251,6 +277,14 @@ def _find_polygons(probabilities: np.ndarray, decoding: DBNetDecoding) -> tuple[
     kept = [(one, score) for one, (_, score) in zip(grown, regions, strict=True) if one is not None]
     outlines = geometry.order_outlines_clockwise([outline for outline, _ in kept])
     return outlines, np.array([score for _, score in kept])
+
+
+def _grown(contours: Sequence[np.ndarray], decoding: DBNetDecoding) -> Sequence[np.ndarray | None]:
+    """Words as quads or outlines, of contours (K_i, 1, 2) of shrunk text; `None` for those that enclose nothing."""
+    if not decoding.polygon:
+        return list(geometry.unclip_quads(quads_around(contours), decoding.unclip_ratio))
+    grown = _unclip_polygons([contour[:, 0].astype(np.float32) for contour in contours], decoding.unclip_ratio)
+    return [None if one is None else geometry.order_outlines_clockwise([one])[0] for one in grown]
 
 
 def _unclip_polygons(outlines: Sequence[np.ndarray], ratio: float) -> Iterator[np.ndarray | None]:

@@ -1,0 +1,100 @@
+"""Words that were found as one: parts take the place of what reads worse as a whole."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from transformers_tcm.models.tcm.heads.base import Regions
+from transformers_tcm.models.tcm.recognition.reading import WordReading
+from transformers_tcm.models.tcm.recognition.splitting import split_joined_words
+
+# Parts by what a region says; the places of regions tell which it is.
+Parts = dict[str, list[str]]
+
+
+def quad(name: str) -> np.ndarray:
+    """A place for a region of a name."""
+    return np.float32([[0, 0], [9, 0], [9, 3], [0, 3]]) + np.float32([0, sum(map(ord, name))])
+
+
+def regions_of(names: Sequence[Sequence[str]]) -> Regions:
+    outlines = [[quad(name) for name in image] for image in names]
+    return Regions.from_outlines(outlines, [np.ones(len(image)) for image in names])
+
+
+def said(regions: Regions, scores: dict[str, float]) -> list[WordReading]:
+    names = {float(quad(name)[0, 1]): name for name in scores}
+    texts = [names[float(polygon[0, 1])] for polygon in regions.polygons()]
+    return [WordReading(text, scores[text], np.zeros((len(text), 1))) for text in texts]
+
+
+def kept(images: Sequence[Sequence[str]], parts: Parts, scores: dict[str, float]) -> tuple[list[str], list[int]]:
+    """What is read in the end, and in which image, of words in images, with parts that some of them have."""
+    asked: list[str] = []
+
+    def split(regions: Regions) -> tuple[Regions, Sequence[int]]:
+        wholes = [reading.text for reading in said(regions, scores)]
+        asked.extend(wholes)
+        found = [
+            (part, index, image)
+            for index, (whole, image) in enumerate(zip(wholes, regions.batch_indices.tolist(), strict=True))
+            for part in parts.get(whole, [])
+        ]
+        by_image = [[part for part, _, there in found if there == image] for image in range(len(images))]
+        return regions_of(by_image), [index for _, index, _ in sorted(found, key=lambda one: one[2])]
+
+    regions = regions_of(images)
+    split_regions, readings = split_joined_words(
+        regions, said(regions, scores), split, lambda found: said(found, scores)
+    )
+    assert [reading.text for reading in said(split_regions, scores)] == [reading.text for reading in readings]
+    # What reads surely is not looked at again.
+    assert all(scores[name] < 0.7 for name in asked)
+    return [reading.text for reading in readings], split_regions.batch_indices.tolist()
+
+
+def test_parts_that_read_surer_take_the_place_of_the_whole() -> None:
+    scores = {"before": 0.9, "HOLLOWOFFCE": 0.1, "HOLLOW": 1.0, "OFFICER": 0.9, "after": 0.95}
+    images = [["before", "HOLLOWOFFCE"], ["after"]]
+    texts, where = kept(images, {"HOLLOWOFFCE": ["HOLLOW", "OFFICER"]}, scores)
+    assert texts == ["before", "HOLLOW", "OFFICER", "after"]
+    assert where == [0, 0, 0, 1]
+
+
+def test_parts_that_read_hardly_surer_do_not() -> None:
+    scores = {"mill": 0.6, "mi": 0.75, "ll": 0.8}
+    assert kept([["mill"]], {"mill": ["mi", "ll"]}, scores)[0] == ["mill"]
+
+
+def test_sure_words_are_not_split() -> None:
+    scores = {"sure": 0.7, "su": 1.0, "re": 1.0}
+    assert kept([["sure"]], {"sure": ["su", "re"]}, scores)[0] == ["sure"]
+
+
+def test_long_parts_count_for_more() -> None:
+    """A scrap that says nothing does not keep two words together."""
+    scores = {"0024Trip": 0.2, "0024": 1.0, "5": 0.1, "Trip": 0.9}
+    assert kept([["0024Trip"]], {"0024Trip": ["0024", "5", "Trip"]}, scores)[0] == ["0024", "5", "Trip"]
+
+
+def test_three_words_fall_apart_one_after_the_other() -> None:
+    scores = {"aabbcc": 0.0, "aa": 1.0, "bbcc": 0.2, "bb": 0.9, "cc": 0.8}
+    parts = {"aabbcc": ["aa", "bbcc"], "bbcc": ["bb", "cc"]}
+    assert kept([[], ["aabbcc"]], parts, scores) == (["aa", "bb", "cc"], [1, 1, 1])
+
+
+def test_nothing_found_is_nothing_split() -> None:
+    assert kept([[], []], {}, {}) == ([], [])
+
+
+def test_regions_keep_what_is_known_of_them() -> None:
+    first, second = regions_of([["a"], ["b", "c"]]), regions_of([[], ["d"]])
+    first.char_logits, second.char_logits = torch.zeros(3, 1, 4, 5), torch.ones(1, 1, 4, 5)
+    chosen = Regions.joined([first, second]).select([3, 0])
+    assert [polygon[0, 1] for polygon in chosen.polygons()] == [quad("d")[0, 1], quad("a")[0, 1]]
+    assert chosen.char_logits is not None
+    assert chosen.char_logits.amax(dim=(1, 2, 3)).tolist() == [1, 0]
+    assert chosen.batch_indices.tolist() == [1, 0]
+    assert chosen.control_points is None
+    assert len(first.select([])) == 0
