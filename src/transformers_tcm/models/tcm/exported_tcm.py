@@ -268,7 +268,8 @@ class GraphHead(nn.Module):
         super().__init__()
         head = head_class(config.head_type)
         self.settings = config.head_settings
-        self.decode, self.decoding_class, self.read = head.decode, head.decoding_class, getattr(head, "read", None)
+        self.decode, self.split, self.decoding_class = head.decode, head.split, head.decoding_class
+        self.read = getattr(head, "read", None)
         self.language_model: GraphLanguageModel | None = None
 
 
