@@ -278,11 +278,13 @@ class TCMForTextSpotting(TCMForTextDetection):
         if labels is None or not self.training:
             # Not the model's device, whose weights may be elsewhere until they are used.
             regions = self.head.decode(maps, sizes, settings).to(sizes.device)
-            read = partial(self._read_regions, self._features(outputs), use_language_model, text_threshold)
+            features = self._features(outputs)
+            read = partial(self._read_regions, features, use_language_model, text_threshold)
             readings = read(regions)
             if self.recognizer is not None:
                 split = partial(self._split_regions, maps, sizes, settings)
-                regions, readings = split_joined_words(regions, readings, split, read)
+                glance = partial(self._glance_at_regions, features)
+                regions, readings = split_joined_words(regions, readings, split, glance, read)
             if output_turn_votes:
                 found["turn_votes"] = self._turn_votes(outputs, regions, len(sizes))
             found |= {name: value for name, value in vars(regions).items() if name != "control_points"}
@@ -423,6 +425,14 @@ class TCMForTextSpotting(TCMForTextDetection):
         """Parts of regions, where they can be read, and the region that each is of."""
         parts, sources = self.head.split(maps, sizes, settings, regions)
         return parts.to(sizes.device), sources
+
+    def _glance_at_regions(self, features: torch.Tensor, regions: Regions) -> list[WordReading]:
+        """First looks at regions, without a language model."""
+        assert self.recognizer is not None
+        if regions.char_logits is None:
+            self._look_at(regions, features, np.inf)
+        assert regions.char_logits is not None
+        return self.recognizer.decode(regions.char_logits[:, :1], use_language_model=False)
 
     def _look_at(self, regions: Regions, features: torch.Tensor, text_threshold: float) -> None:
         """Fill the `char_logits` of regions, and turn those that run along their height."""

@@ -29,13 +29,21 @@ def said(regions: Regions, scores: dict[str, float]) -> list[WordReading]:
     return [WordReading(text, scores[text], np.zeros((len(text), 1))) for text in texts]
 
 
-def kept(images: Sequence[Sequence[str]], parts: Parts, scores: dict[str, float]) -> tuple[list[str], list[int]]:
-    """What is read in the end, and in which image, of words in images, with parts that some of them have."""
-    asked: list[str] = []
+def kept(
+    images: Sequence[Sequence[str]], parts: Parts, scores: dict[str, float], looks: dict[str, float] | None = None
+) -> tuple[list[str], list[int], list[str]]:
+    """What is read in the end, in which image, and which parts were read, of words in images.
+
+    Args:
+        images: the words.
+        parts: that some of them have.
+        scores: of all readings.
+        looks: of those that look otherwise at first sight.
+    """
+    read_parts: list[str] = []
 
     def split(regions: Regions) -> tuple[Regions, Sequence[int]]:
         wholes = [reading.text for reading in said(regions, scores)]
-        asked.extend(wholes)
         found = [
             (part, index, image)
             for index, (whole, image) in enumerate(zip(wholes, regions.batch_indices.tolist(), strict=True))
@@ -44,27 +52,40 @@ def kept(images: Sequence[Sequence[str]], parts: Parts, scores: dict[str, float]
         by_image = [[part for part, _, there in found if there == image] for image in range(len(images))]
         return regions_of(by_image), [index for _, index, _ in sorted(found, key=lambda one: one[2])]
 
+    def read(regions: Regions) -> list[WordReading]:
+        found = said(regions, scores)
+        read_parts.extend(reading.text for reading in found)
+        return found
+
+    def glance(regions: Regions) -> list[WordReading]:
+        return said(regions, {**scores, **(looks or {})})
+
     regions = regions_of(images)
-    split_regions, readings = split_joined_words(
-        regions, said(regions, scores), split, lambda found: said(found, scores)
-    )
-    assert [reading.text for reading in said(split_regions, scores)] == [reading.text for reading in readings]
-    # What reads surely is not looked at again.
-    assert all(scores[name] < 0.7 for name in asked)
-    return [reading.text for reading in readings], split_regions.batch_indices.tolist()
+    split_regions, readings = split_joined_words(regions, said(regions, scores), split, glance, read)
+    texts = [reading.text for reading in readings]
+    assert [reading.text for reading in said(split_regions, scores)] == texts
+    return texts, split_regions.batch_indices.tolist(), read_parts
 
 
 def test_parts_that_read_surer_take_the_place_of_the_whole() -> None:
     scores = {"before": 0.9, "HOLLOWOFFCE": 0.1, "HOLLOW": 1.0, "OFFICER": 0.9, "after": 0.95}
     images = [["before", "HOLLOWOFFCE"], ["after"]]
-    texts, where = kept(images, {"HOLLOWOFFCE": ["HOLLOW", "OFFICER"]}, scores)
+    texts, where, read_parts = kept(images, {"HOLLOWOFFCE": ["HOLLOW", "OFFICER"]}, scores)
     assert texts == ["before", "HOLLOW", "OFFICER", "after"]
     assert where == [0, 0, 0, 1]
+    assert read_parts == ["HOLLOW", "OFFICER"]
 
 
 def test_parts_that_read_hardly_surer_do_not() -> None:
     scores = {"mill": 0.6, "mi": 0.75, "ll": 0.8}
     assert kept([["mill"]], {"mill": ["mi", "ll"]}, scores)[0] == ["mill"]
+
+
+def test_what_looks_no_better_is_not_read() -> None:
+    scores = {"noise": 0.3, "no": 1.0, "ise": 1.0}
+    looks = {"no": 0.2, "ise": 0.3}
+    texts, _, read_parts = kept([["noise"]], {"noise": ["no", "ise"]}, scores, looks)
+    assert (texts, read_parts) == (["noise"], [])
 
 
 def test_sure_words_are_not_split() -> None:
@@ -81,11 +102,11 @@ def test_long_parts_count_for_more() -> None:
 def test_three_words_fall_apart_one_after_the_other() -> None:
     scores = {"aabbcc": 0.0, "aa": 1.0, "bbcc": 0.2, "bb": 0.9, "cc": 0.8}
     parts = {"aabbcc": ["aa", "bbcc"], "bbcc": ["bb", "cc"]}
-    assert kept([[], ["aabbcc"]], parts, scores) == (["aa", "bb", "cc"], [1, 1, 1])
+    assert kept([[], ["aabbcc"]], parts, scores)[:2] == (["aa", "bb", "cc"], [1, 1, 1])
 
 
 def test_nothing_found_is_nothing_split() -> None:
-    assert kept([[], []], {}, {}) == ([], [])
+    assert kept([[], []], {}, {}) == ([], [], [])
 
 
 def test_regions_keep_what_is_known_of_them() -> None:

@@ -9,17 +9,19 @@ __all__ = ["split_joined_words"]
 
 # What reads surer is one word.
 _UNCLEAR = 0.7
+# Of two words.
+_FEWEST_LETTERS = 4
 # By how much surer parts have to read: what looks clear in half of a word may be another letter in the whole.
 _LEAST_GAIN = 0.2
 # A region of several words falls into two first, and these into more.
 _MOST_SPLITS = 3
 
+Read = Callable[[Regions], Sequence[WordReading]]
+Split = Callable[[Regions], tuple[Regions, Sequence[int]]]
+
 
 def split_joined_words(
-    regions: Regions,
-    readings: Sequence[WordReading],
-    split: Callable[[Regions], tuple[Regions, Sequence[int]]],
-    read: Callable[[Regions], Sequence[WordReading]],
+    regions: Regions, readings: Sequence[WordReading], split: Split, glance: Read, read: Read
 ) -> tuple[Regions, list[WordReading]]:
     """Regions and their readings, with the parts of a region in its place where these read surer than the whole.
 
@@ -27,36 +29,65 @@ def split_joined_words(
         regions: N regions that were read.
         readings: of each.
         split: gives M parts of some regions, and the index of the region that each is of: `DetectionHead.split`.
-        read: reads parts, and fills their `char_logits`.
+        glance: first looks at regions. Most regions that are hard to read are no words, and neither are their parts:
+            what does not look better at first sight is not read.
+        read: reads regions, and fills their `char_logits`.
     """
-    readings, parents = list(readings), [-1] * len(regions)
-    latest = range(len(regions))
+    unclear = [
+        index
+        for index, reading in enumerate(readings)
+        if reading.score < _UNCLEAR and len(reading.text) >= _FEWEST_LETTERS
+    ]
+    parts, sources = _likely_parts(regions.select(unclear), split, glance)
+    if not sources:
+        return regions, list(readings)
+    found = read(parts)
+    covers: list[list[int]] = [[] for _ in unclear]
+    for index, source in enumerate(sources):
+        covers[source].append(index)
+    chosen: list[list[int]] = [[index] for index in range(len(readings))]
+    for index, cover in zip(unclear, covers, strict=True):
+        if _gain([found[part] for part in cover], readings[index]) > _LEAST_GAIN:
+            chosen[index] = [len(readings) + part for part in cover]
+    kept = [index for cover in chosen for index in cover]
+    everything = [*readings, *found]
+    return Regions.joined([regions, parts]).select(kept), [everything[index] for index in kept]
+
+
+def _likely_parts(regions: Regions, split: Split, glance: Read) -> tuple[Regions, list[int]]:
+    """Parts that look better than the region they are of, and the index of that region for each."""
+    # Trees, whole regions first, then what these fall into, and so on.
+    nodes, looks, parents = regions, list(glance(regions)), [-1] * len(regions)
+    latest = list(range(len(regions)))
     for _ in range(_MOST_SPLITS):
-        unclear = [index for index in latest if readings[index].score < _UNCLEAR]
-        parts, sources = split(regions.select(unclear)) if unclear else (regions, [])
+        parts, sources = split(nodes.select(latest)) if latest else (nodes, [])
         if not sources:
             break
-        latest = range(len(readings), len(readings) + len(sources))
-        parents += [unclear[source] for source in sources]
-        readings += read(parts)
-        regions = Regions.joined([regions, parts])
-    chosen = _surest(readings, parents)
-    chosen.sort(key=regions.batch_indices.tolist().__getitem__)
-    return regions.select(chosen), [readings[index] for index in chosen]
-
-
-def _surest(readings: Sequence[WordReading], parents: Sequence[int]) -> list[int]:
-    """Of each tree its root, or parts that make it up, as indices; parents (N,) stand before their parts, -1 for none.
-
-    Sure is how the mean letter reads.
-    """
-    covers: list[list[int]] = [[] for _ in readings]
-    roots: list[int] = []
-    for index in reversed(range(len(readings))):
-        letters = [len(readings[part].text) for part in covers[index]]
-        total = sum(readings[part].score * count for part, count in zip(covers[index], letters, strict=True))
-        if total <= (readings[index].score + _LEAST_GAIN) * sum(letters):
+        parents += [latest[source] for source in sources]
+        looks += glance(parts)
+        nodes = Regions.joined([nodes, parts])
+        latest = _worth_splitting(looks, parents, len(parts))
+    covers: list[list[int]] = [[] for _ in looks]
+    # Parts come before what they are of.
+    for index in reversed(range(len(looks))):
+        if _gain([looks[part] for part in covers[index]], looks[index]) <= 0:
             covers[index] = [index]
-        cover = roots if parents[index] < 0 else covers[parents[index]]
-        cover[:0] = covers[index]
-    return roots
+        if parents[index] >= 0:
+            covers[parents[index]][:0] = covers[index]
+    split_ones = [index for index in range(len(regions)) if covers[index] != [index]]
+    chosen = [(part, index) for index in split_ones for part in covers[index]]
+    return nodes.select([part for part, _ in chosen]), [index for _, index in chosen]
+
+
+def _worth_splitting(looks: Sequence[WordReading], parents: Sequence[int], count: int) -> list[int]:
+    """Which of the last `count` parts look unclear, but together with their siblings better than what they are of."""
+    latest = range(len(looks) - count, len(looks))
+    siblings = {parent: [looks[index] for index in latest if parents[index] == parent] for parent in parents[-count:]}
+    better = {parent for parent, parts in siblings.items() if _gain(parts, looks[parent]) > 0}
+    return [index for index in latest if parents[index] in better and looks[index].score < _UNCLEAR]
+
+
+def _gain(parts: Sequence[WordReading], whole: WordReading) -> float:
+    """How much surer the mean letter of the parts is."""
+    letters = sum(len(part.text) for part in parts)
+    return sum(part.score * len(part.text) for part in parts) / max(letters, 1) - whole.score
