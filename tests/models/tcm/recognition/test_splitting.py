@@ -81,11 +81,20 @@ def test_parts_that_read_hardly_surer_do_not() -> None:
     assert kept([["mill"]], {"mill": ["mi", "ll"]}, scores)[0] == ["mill"]
 
 
-def test_what_looks_no_better_is_not_read() -> None:
+def test_what_looks_worse_is_not_read() -> None:
     scores = {"noise": 0.3, "no": 1.0, "ise": 1.0}
-    looks = {"no": 0.2, "ise": 0.3}
+    looks = {"no": 0.1, "ise": 0.2}
     texts, _, read_parts = kept([["noise"]], {"noise": ["no", "ise"]}, scores, looks)
     assert (texts, read_parts) == (["noise"], [])
+
+
+def test_what_spelling_doubts_may_look_clear() -> None:
+    scores = {"DEARRESIDENTS": 0.3, "DEAR": 0.7, "RESIDENTS": 0.7}
+    looks = {"DEARRESIDENTS": 0.88, "DEAR": 0.86, "RESIDENTS": 0.8}
+    assert kept([["DEARRESIDENTS"]], {"DEARRESIDENTS": ["DEAR", "RESIDENTS"]}, scores, looks)[0] == [
+        "DEAR",
+        "RESIDENTS",
+    ]
 
 
 def test_sure_words_are_not_split() -> None:

@@ -13,6 +13,8 @@ _UNCLEAR = 0.7
 _FEWEST_LETTERS = 4
 # By how much surer parts have to read: what looks clear in half of a word may be another letter in the whole.
 _LEAST_GAIN = 0.2
+# At first sight, without spelling, they may look a little less clear: joined words can be clear letter by letter.
+_LEAST_GAIN_AT_SIGHT = -0.1
 # A region of several words falls into two first, and these into more.
 _MOST_SPLITS = 3
 
@@ -30,7 +32,7 @@ def split_joined_words(
         readings: of each.
         split: gives M parts of some regions, and the index of the region that each is of: `DetectionHead.split`.
         glance: first looks at regions. Most regions that are hard to read are no words, and neither are their parts:
-            what does not look better at first sight is not read.
+            what looks worse at first sight is not read.
         read: reads regions, and fills their `char_logits`.
     """
     unclear = [
@@ -55,7 +57,7 @@ def split_joined_words(
 
 
 def _likely_parts(regions: Regions, split: Split, glance: Read) -> tuple[Regions, list[int]]:
-    """Parts that look better than the region they are of, and the index of that region for each."""
+    """Parts that look no worse than the region they are of, and the index of that region for each."""
     # Trees, whole regions first, then what these fall into, and so on.
     nodes, looks, parents = regions, list(glance(regions)), [-1] * len(regions)
     latest = list(range(len(regions)))
@@ -70,7 +72,7 @@ def _likely_parts(regions: Regions, split: Split, glance: Read) -> tuple[Regions
     covers: list[list[int]] = [[] for _ in looks]
     # Parts come before what they are of.
     for index in reversed(range(len(looks))):
-        if _gain([looks[part] for part in covers[index]], looks[index]) <= 0:
+        if _gain([looks[part] for part in covers[index]], looks[index]) <= _LEAST_GAIN_AT_SIGHT:
             covers[index] = [index]
         if parents[index] >= 0:
             covers[parents[index]][:0] = covers[index]
@@ -80,10 +82,10 @@ def _likely_parts(regions: Regions, split: Split, glance: Read) -> tuple[Regions
 
 
 def _worth_splitting(looks: Sequence[WordReading], parents: Sequence[int], count: int) -> list[int]:
-    """Which of the last `count` parts look unclear, but together with their siblings better than what they are of."""
+    """Which of the last `count` parts look unclear, but with their siblings no worse than what they are of."""
     latest = range(len(looks) - count, len(looks))
     siblings = {parent: [looks[index] for index in latest if parents[index] == parent] for parent in parents[-count:]}
-    better = {parent for parent, parts in siblings.items() if _gain(parts, looks[parent]) > 0}
+    better = {parent for parent, parts in siblings.items() if _gain(parts, looks[parent]) > _LEAST_GAIN_AT_SIGHT}
     return [index for index in latest if parents[index] in better and looks[index].score < _UNCLEAR]
 
 
