@@ -59,7 +59,10 @@ class ModelArguments(StartArguments):
             raise ValueError("--initial_weights are for a new model, not for --model_name_or_path: give one of them")
         name = self._path(self.model_name_or_path)
         config = self._balanced(TCMConfig.from_pretrained(name, **settings))
-        model = AutoModelForTextDetection.from_pretrained(name, config=config, dtype="float32")
+        # Layers of another shape by other settings, such as the one on C5 without prompting, start anew.
+        model = AutoModelForTextDetection.from_pretrained(
+            name, config=config, dtype="float32", ignore_mismatched_sizes=True
+        )
         return model, TCMImageProcessor.from_pretrained(name, **overrides).for_model(model.config)
 
     @staticmethod

@@ -54,7 +54,8 @@ class SpotterArguments(StartArguments):
             model = TCMForTextSpotting(TCMConfig.from_preset(self.preset, **overrides))
             image_processor = TCMImageProcessor(**processing)
         else:
-            model = TCMForTextSpotting.from_pretrained(name, dtype="float32", **overrides)
+            # Layers of another shape by other settings, such as the one on C5 without prompting, start anew.
+            model = TCMForTextSpotting.from_pretrained(name, dtype="float32", ignore_mismatched_sizes=True, **overrides)
             image_processor = TCMImageProcessor.from_pretrained(name, **processing)
         return self._prepared(model, image_processor.for_model(model.config))
 
