@@ -282,7 +282,7 @@ class DetectionHead(nn.Module, ABC):
 
     @staticmethod
     def split(maps: Maps, valid_sizes: torch.Tensor, decoding: Any, regions: Regions) -> tuple[Regions, Sequence[int]]:
-        """Parts that regions may be made of, and the index of the region that each is of.
+        """M parts that N regions may be made of, and the index in [0, N) of the region that each is of.
 
         Words that stand close together are found as one at times. A spotter asks for the parts of what is hard to read,
         and keeps what reads better. A head that does not know any gives none.
