@@ -14,11 +14,14 @@ over ten bins of equal width, weighed by their readings.
 
 RapidOCR runs with its orientation classifier in the Python given, see `compare_accuracy.py`, which can install it; its
 word boxes are joined between spaces.
+
+The whole set takes long. Parts of it (`--groups`) can run side by side, each with an `--output`; given
+these as `--known`, a last run looks at no picture again and prints the table of all of them.
 """
 
 import argparse
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -239,6 +242,27 @@ def rapidocr_words(lines: Iterable[dict[str, Any]]) -> TextInstances:
     return TextInstances(polygons, scores=scores, texts=texts, text_scores=scores)
 
 
+def known_detections(files: Iterable[Path]) -> dict[str, dict[str, Any]]:
+    """What each system found in each picture by earlier runs, of which `files` are the outputs.
+
+    Raises:
+        ValueError: for a file that is no output of this script.
+    """
+    known: dict[str, dict[str, Any]] = {}
+    for file in files:
+        try:
+            for system, found in json.loads(file.read_text(encoding="utf-8"))["detections"].items():
+                known.setdefault(system, {}).update(found)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{file} is no output of this script: {error!r}") from error
+    return known
+
+
+def recalling(run: Run, known: Mapping[str, Any]) -> Run:
+    """`run`, which only looks at pictures that `known` has nothing of."""
+    return lambda path: TextInstances.from_json(known[path.name]) if path.name in known else run(path)
+
+
 def measure(
     systems: dict[str, Run], pictures: Sequence[Picture]
 ) -> tuple[dict[str, list[Outcome]], dict[str, dict[str, Any]]]:
@@ -294,6 +318,8 @@ def evaluate(arguments: argparse.Namespace) -> dict[str, Any]:
             worker = stack.enter_context(started(command))
             name = f"RapidOCR {worker.hello['versions']['rapidocr']}"
             systems[name] = lambda path: rapidocr_words(worker.ask(path)["lines"])
+        known = known_detections(arguments.known)
+        systems = {name: recalling(run, known.get(name, {})) for name, run in systems.items()}
         outcomes, detections = measure(systems, pictures)
     return {
         "pictures": len(pictures),
@@ -315,6 +341,13 @@ def main() -> None:
     parser.add_argument("--largest", type=float, default=np.inf, help="take pictures of at most so many pixels only")
     parser.add_argument("--settings", type=json.loads, default={}, help="JSON of arguments of the pipeline's calls")
     parser.add_argument("--output", type=Path, help="JSON file for the tables and all detections")
+    parser.add_argument(
+        "--known",
+        type=Path,
+        nargs="+",
+        default=[],
+        help="outputs of earlier runs on this set, of this model and settings",
+    )
     arguments = parser.parse_args()
     try:
         if arguments.output is not None:

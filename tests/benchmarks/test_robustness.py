@@ -207,6 +207,20 @@ def test_command_prints_both_tables_for_all_systems_and_writes_them(
     assert report["detections"]["RapidOCR 3.10.0"]["val_img_2.jpg"]["texts"] == ["SIX"]
     assert report["detections"]["blind"]["val_img_2.jpg"]["polygons"] == []
 
+    def unasked(path: Path) -> TextInstances:
+        raise AssertionError(f"{path} is known, but looked at")
+
+    monkeypatch.setattr(table, "own_system", lambda model, device, settings: (model, unasked))
+    monkeypatch.setattr(sys, "argv", ["robustness.py", *map(str, [*arguments, "--known", output])])
+    table.main()
+    assert capsys.readouterr().out == printed
+
+
+def test_a_known_file_that_is_no_output_is_an_error(table: ModuleType, tmp_path: Path) -> None:
+    (tmp_path / "other.json").write_text("[1]", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"other.json is no output of this script"):
+        table.known_detections([tmp_path / "other.json"])
+
 
 def test_a_folder_without_a_set_is_an_error(table: ModuleType, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="make_validation_set"):
