@@ -129,6 +129,7 @@ GIVEN = scripts_of(PAGES)
 # What this does not know goes to the training that it starts.
 STARTED_BY = {
     "benchmarks/compare_recognizers.py": "examples/text-spotting/run_text_spotting.py",
+    "benchmarks/oriented_proof.py": "examples/oriented-object-detection/run_oriented_detection.py",
     "benchmarks/score_map.py": "examples/text-detection/run_text_detection.py",
     "benchmarks/study.py": "examples/text-detection/run_text_detection.py",
 }
