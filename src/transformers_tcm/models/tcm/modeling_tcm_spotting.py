@@ -278,12 +278,11 @@ class TCMForTextSpotting(TCMForTextDetection):
         if labels is None or not self.training:
             # Not the model's device, whose weights may be elsewhere until they are used.
             regions = self.head.decode(maps, sizes, settings).to(sizes.device)
-            features = self._features(outputs)
-            read = partial(self._read_regions, features, use_language_model, text_threshold)
+            read = partial(self._read_regions, outputs, use_language_model, text_threshold)
             readings = read(regions)
             if self.recognizer is not None:
                 split = partial(self._split_regions, maps, sizes, settings)
-                glance = partial(self._glance_at_regions, features)
+                glance = partial(self._glance_at_regions, outputs)
                 regions, readings = split_joined_words(regions, readings, split, glance, read)
             if output_turn_votes:
                 found["turn_votes"] = self._turn_votes(outputs, regions, len(sizes))
@@ -410,12 +409,12 @@ class TCMForTextSpotting(TCMForTextDetection):
         return votes
 
     def _read_regions(
-        self, features: torch.Tensor, use_language_model: bool, text_threshold: float, regions: Regions
+        self, outputs: TCMModelOutput, use_language_model: bool, text_threshold: float, regions: Regions
     ) -> list[WordReading]:
         """What regions say; fills their `char_logits` where the head did not, and turns those that run along their
         height."""
         if self.recognizer is not None:
-            self._look_at(regions, features, text_threshold if use_language_model else np.inf)
+            self._look_at(regions, self._features(outputs), text_threshold if use_language_model else np.inf)
         assert regions.char_logits is not None  # of the recogniser or of a head that reads
         return self._readings(regions.char_logits, use_language_model, text_threshold)
 
@@ -426,11 +425,11 @@ class TCMForTextSpotting(TCMForTextDetection):
         parts, sources = self.head.split(maps, sizes, settings, regions)
         return parts.to(sizes.device), sources
 
-    def _glance_at_regions(self, features: torch.Tensor, regions: Regions) -> list[WordReading]:
+    def _glance_at_regions(self, outputs: TCMModelOutput, regions: Regions) -> list[WordReading]:
         """First looks at regions, without a language model."""
         assert self.recognizer is not None
         if regions.char_logits is None:
-            self._look_at(regions, features, np.inf)
+            self._look_at(regions, self._features(outputs), np.inf)
         assert regions.char_logits is not None
         return self.recognizer.decode(regions.char_logits[:, :1], use_language_model=False)
 
