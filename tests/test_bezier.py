@@ -13,6 +13,7 @@ from transformers_tcm import geometry
 from transformers_tcm.bezier import (
     bernstein_basis,
     bezier_points,
+    bezier_section,
     bezier_to_polygon,
     fit_bezier,
     outline_to_bezier,
@@ -159,6 +160,14 @@ def test_fit_finds_the_curves_that_made_a_polygon(bends: list[float], points: in
     made = bezier_to_polygon(control_points, 2 * points)
     again = bezier_to_polygon(fit_bezier(made), 40)
     assert outline_distance(again, bezier_to_polygon(control_points, 40)) < 1
+
+
+def test_sections_are_the_curve_between_two_shares_of_it() -> None:
+    word = np.random.default_rng(0).uniform(0, 100, (8, 2))
+    part = bezier_section(word, 0.3, 0.8)
+    t = np.linspace(0, 1, 5)
+    np.testing.assert_allclose(bezier_points(part[:4], t), bezier_points(word[:4], 0.3 + 0.5 * t), atol=1e-3)
+    np.testing.assert_allclose(bezier_points(part[4:], t), bezier_points(word[4:], 0.2 + 0.5 * t), atol=1e-3)
 
 
 def test_curves_start_and_end_at_the_corners() -> None:

@@ -1,9 +1,12 @@
 """Cut the words out of labelled photos or rendered scenes, as a list of word crops to train a recogniser on.
 
 Words that are ignored, unknown or not four-cornered are left out. A crop keeps some surroundings, as a quarter of the
-word's height by default, because proposals are not exact either.
+word's height by default, because proposals are not exact either. With --pairs neighbours on a line are cut out in the
+place of words, as one with a space between them: detectors find small words as one, and where a recogniser sees the
+space, they are told apart.
 
     python cut_words.py --jsonl scenes/annotations.jsonl --output words
+    python cut_words.py --jsonl scenes/annotations.jsonl --output pairs --pairs
 """
 
 import argparse
@@ -18,6 +21,47 @@ from transformers_tcm import geometry
 from transformers_tcm.data.loaders import load_jsonl
 from transformers_tcm.images import load_image
 from transformers_tcm.instances import TextInstances
+
+
+# Of neighbours on a line: the widest gap and the largest step between them, in heights of the first, how much higher one
+# may be than the other, and the letters that a recogniser still tells apart.
+WIDEST_GAP, LARGEST_STEP, LARGEST_RATIO, MOST_LETTERS = 0.8, 0.3, 1.4, 20
+
+
+def neighbours(instances: TextInstances) -> TextInstances:
+    """Each word together with the next one on its line, as a quadrilateral around both."""
+    texts = instances.texts or []
+    known = [
+        index
+        for index, (polygon, text) in enumerate(zip(instances.polygons, texts, strict=False))
+        if len(polygon) == 4 and text and not instances.ignored[index]
+    ]
+    if len(known) < 2:
+        return TextInstances([], texts=[])
+    quads = np.stack([instances.polygons[index] for index in known])  # (N, 4, 2)
+    begins, ends = (quads[:, [0, 3]].mean(axis=1), quads[:, [1, 2]].mean(axis=1))
+    heights = (
+        np.linalg.norm(quads[:, 3] - quads[:, 0], axis=1) + np.linalg.norm(quads[:, 2] - quads[:, 1], axis=1)
+    ) / 2
+    along = (ends - begins) / np.maximum(np.linalg.norm(ends - begins, axis=1), 1e-6)[:, None]
+    pairs, words = [], []
+    for index in range(len(known)):
+        x, y = along[index]
+        gap, step = ((begins - ends[index]) @ np.array([[x, -y], [y, x]]) / max(heights[index], 1e-6)).T
+        ratio = np.maximum(heights / heights[index], heights[index] / heights)
+        near = (
+            (abs(gap - WIDEST_GAP / 2) <= WIDEST_GAP / 2 + 0.1) & (abs(step) <= LARGEST_STEP) & (ratio <= LARGEST_RATIO)
+        )
+        near &= along @ along[index] > np.cos(np.deg2rad(15))
+        near[index] = False
+        if not near.any():
+            continue
+        following = int(np.where(near, gap, np.inf).argmin())
+        text = f"{texts[known[index]]} {texts[known[following]]}"
+        if len(text) <= MOST_LETTERS:
+            pairs.append(np.stack([quads[index, 0], quads[following, 1], quads[following, 2], quads[index, 3]]))
+            words.append(text)
+    return TextInstances(pairs, texts=words)
 
 
 def cut_words(
@@ -36,13 +80,15 @@ def cut_words(
             yield image.crop((*low.tolist(), *high.tolist())), text, polygon - low
 
 
-def write_words(jsonl: Path, output: Path, margin: float) -> int:
+def write_words(jsonl: Path, output: Path, margin: float, pairs: bool = False) -> int:
     """Write `output/images` and the list `output/labels.tsv`; the number of words."""
     (output / "images").mkdir(parents=True, exist_ok=True)
     count = 0
     with (output / "labels.tsv").open("w", encoding="utf-8") as labels:
         for row in tqdm(load_jsonl(jsonl), unit="image"):
-            for crop, text, quad in cut_words(load_image(row["image"]), TextInstances.from_json(row), margin):
+            words = TextInstances.from_json(row)
+            words = neighbours(words) if pairs else words
+            for crop, text, quad in cut_words(load_image(row["image"]), words, margin):
                 name = f"{count:07d}.jpg"
                 crop.save(output / "images" / name, quality=92)
                 labels.write(f"{name}\t{text}\t{','.join(f'{value:.1f}' for value in quad.flatten())}\n")
@@ -55,8 +101,9 @@ def main() -> None:
     parser.add_argument("--jsonl", type=Path, required=True, help="labelled photos, see `load_jsonl`")
     parser.add_argument("--output", type=Path, required=True, help="folder for images/ and labels.tsv")
     parser.add_argument("--margin", type=float, default=0.25, help="room around a word, in heights of the word")
+    parser.add_argument("--pairs", action="store_true", help="cut out neighbours on a line, two at a time")
     arguments = parser.parse_args()
-    print(f"{write_words(arguments.jsonl, arguments.output, arguments.margin)} words")
+    print(f"{write_words(**vars(arguments))} words")
 
 
 if __name__ == "__main__":

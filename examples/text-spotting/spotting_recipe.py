@@ -15,12 +15,16 @@ from transformers_tcm.training import (
     PhotoArguments,
     StartArguments,
     freeze_detector,
+    json_settings,
     photometric_jitter,
     unreadable_words,
     words_of_rows,
 )
 
 logger = logging.getLogger(__name__)
+
+# Of `WordCollages`, that --collage_settings may give.
+COLLAGE_SETTINGS = ("warp", "stretch", "word_heights", "enlargement")
 
 
 @dataclass
@@ -101,6 +105,13 @@ class WordArguments:
         default=None, metadata={"help": "List of word crops to evaluate on, where the recogniser is trained alone."}
     )
     canvas_words: int = field(default=24, metadata={"help": "Most words on one collage."})
+    collage_settings: str | None = field(
+        default=None,
+        metadata={
+            "help": "JSON of how `WordCollages` distorts words: warp, stretch, word_heights and enlargement, such as "
+            '{"warp": 0.2, "enlargement": [1.0, 3.0]}.'
+        },
+    )
 
 
 def training_data(photos: PhotoArguments, words: WordArguments, image_processor: Any, length: int, seed: int) -> Any:
@@ -145,6 +156,7 @@ def word_collages(
 ) -> MixedDataset:
     """Square collages of the size of the crops, each of words from one of the lists."""
     jitter = None if words.word_photometric is None else photometric_jitter("word_photometric", words.word_photometric)
+    distortion = json_settings("collage_settings", words.collage_settings, COLLAGE_SETTINGS)
     collages = [
         WordCollages(
             load_word_crops(path),
@@ -155,6 +167,7 @@ def word_collages(
             max_words=words.canvas_words,
             word_photometric=jitter,
             cache=photos.picture_cache,
+            **distortion,
         )
         for path in words.train_words
     ]

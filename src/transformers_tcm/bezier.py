@@ -16,6 +16,7 @@ __all__ = [
     "CORNERS",
     "bernstein_basis",
     "bezier_points",
+    "bezier_section",
     "bezier_to_polygon",
     "fit_bezier",
     "outline_to_bezier",
@@ -80,6 +81,13 @@ def bezier_to_polygon(control_points: np.ndarray, num_points: int = 20) -> np.nd
         raise ValueError(f"`num_points` must be even and at least 4, got {num_points}")
     sides = bezier_points(control_points.reshape(2, 4, 2), np.linspace(0, 1, num_points // 2))
     return sides.reshape(num_points, 2).astype(np.float32)
+
+
+def bezier_section(control_points: np.ndarray, first: float, last: float) -> np.ndarray:
+    """Control points (8, 2) float32 of the part of a word (8, 2) between two shares of its length, in [0, 1]."""
+    upper, lower = np.asarray(control_points, np.float64).reshape(2, 4, 2)
+    # The lower curve runs the other way.
+    return np.concatenate([_section(upper, first, last), _section(lower, 1 - last, 1 - first)]).astype(np.float32)
 
 
 def fit_bezier(polygon: np.ndarray) -> np.ndarray:
@@ -190,8 +198,8 @@ def _between_ends(around: "_Outline", corners: np.ndarray) -> np.ndarray:
     stretches, lengths = around.between(corners, np.roll(corners, -1))  # upper side, right end, lower side, left end
     right, left = _bulge(stretches[1]), _bulge(stretches[3])
     upper, lower = (_fit_side(np.stack([side.real, side.imag], axis=1)) for side in stretches[[0, 2]])
-    upper = _extend(upper, left / lengths[0], right / lengths[0])
-    return np.concatenate([upper, _extend(lower, right / lengths[2], left / lengths[2])]).astype(np.float32)
+    upper = _section(upper, -left / lengths[0], 1 + right / lengths[0])
+    return np.concatenate([upper, _section(lower, -right / lengths[2], 1 + left / lengths[2])]).astype(np.float32)
 
 
 def _bulge(end: np.ndarray) -> float:
@@ -200,10 +208,10 @@ def _bulge(end: np.ndarray) -> float:
     return max(0.0, float((-(end - end[0]) * np.conj(chord)).imag.max() / max(abs(chord), 1e-9)))
 
 
-def _extend(control_points: np.ndarray, before: float, after: float) -> np.ndarray:
-    """The same curve (4, 2) from parameter -before to 1 + after."""
+def _section(control_points: np.ndarray, first: float, last: float) -> np.ndarray:
+    """The same curve (4, 2) from one parameter to another; beyond 0 and 1 it goes on."""
     t = np.linspace(0, 1, 4)
-    return np.linalg.solve(bernstein_basis(t), bernstein_basis(t * (1 + before + after) - before) @ control_points)
+    return np.linalg.solve(bernstein_basis(t), bernstein_basis(first + t * (last - first)) @ control_points)
 
 
 def _straightened(control_points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -360,8 +360,33 @@ def test_words_are_cut_out_of_photos(data: Path, tmp_path: Path) -> None:
     assert difference[top + 2 : bottom - 2, left + 2 : right - 2].mean() < 6
 
 
+def test_neighbours_on_a_line_are_cut_out_as_one(data: Path, tmp_path: Path) -> None:
+    """Two at a time, with a space between them; not words of other lines, sizes or directions, or far away."""
+    photo = json.loads((data / "photos.jsonl").read_text(encoding="utf-8").splitlines()[0])
+
+    def box(left: int, top: int, width: int, height: int) -> list[list[int]]:
+        return [[left, top], [left + width, top], [left + width, top + height], [left, top + height]]
+
+    boxes = {
+        "The": box(10, 10, 30, 10),
+        "open": box(43, 11, 40, 10),
+        "gate": box(85, 11, 30, 10),
+        "below": box(43, 23, 40, 10),
+        "HIGH": box(117, 5, 20, 22),
+        "far": box(95, 23, 20, 10),
+    }
+    row = {"image": photo["image"], "polygons": list(boxes.values()), "texts": list(boxes), "ignore": [False] * 6}
+    (data / "line.jsonl").write_text(json.dumps(row), encoding="utf-8")
+    done = run("cut_words.py", "--jsonl", data / "line.jsonl", "--output", tmp_path / "pairs", "--pairs")
+    assert done.stdout == "2 words\n"
+    words = load_word_crops(tmp_path / "pairs" / "labels.tsv")
+    assert [word.text for word in words] == ["The open", "open gate"]
+    assert words[0].quad is not None
+    np.testing.assert_allclose(np.ptp(words[0].quad, axis=0), [73, 11], atol=0.2)
+
+
 def test_words_come_from_several_lists(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In the given shares, each word changed by the given jitter."""
+    """In the given shares, each word changed by the given jitter and distorted as far as the recipe says."""
     recipe = load("spotting_recipe", monkeypatch)
     lines = (data / "words.tsv").read_text(encoding="utf-8").splitlines(keepends=True)
     for name, part in (("first", lines[:4]), ("second", lines[4:])):
@@ -370,6 +395,7 @@ def test_words_come_from_several_lists(data: Path, monkeypatch: pytest.MonkeyPat
         train_words=[str(data / "first.tsv"), str(data / "second.tsv")],
         train_words_weights=[0.0, 1.0],
         word_photometric='{"invert_probability": 1.0}',
+        collage_settings='{"warp": 0.2, "enlargement": [1.0, 3.0]}',
     )
     collages = recipe.word_collages(
         recipe.SpottingPhotoArguments(crop_size=128), words, TCMImageProcessor(), length=5, seed=0
@@ -377,6 +403,14 @@ def test_words_come_from_several_lists(data: Path, monkeypatch: pytest.MonkeyPat
     found = {word for index in range(5) for word in label_words(collages[index]["labels"])}
     assert set() < found <= set(WORDS[4:])
     assert collages.datasets[1].word_photometric.invert_probability == 1.0
+    assert (collages.datasets[1].warp, collages.datasets[1].enlargement) == (0.2, [1.0, 3.0])
+
+
+def test_unknown_settings_of_collages_are_named(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = load("spotting_recipe", monkeypatch)
+    words = recipe.WordArguments(train_words=[str(data / "words.tsv")], collage_settings='{"wrap": 0.2}')
+    with pytest.raises(ValueError, match=r"--collage_settings.*wrap"):
+        recipe.word_collages(recipe.SpottingPhotoArguments(), words, TCMImageProcessor(), length=5, seed=0)
 
 
 class TestHoldOutWords:

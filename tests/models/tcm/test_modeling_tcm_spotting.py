@@ -355,6 +355,42 @@ def test_words_that_grew_together_are_read_apart(small_spotter: Make, monkeypatc
     assert outputs.batch_indices.tolist() == [0, 0, 0]
 
 
+def test_words_with_a_space_between_them_are_told_apart(small_spotter: Make, monkeypatch: Any) -> None:
+    """A proposal that looks like two words becomes these two, as `recognize` reads them at their places."""
+    model, pixels = small_spotter(), random_pixels(2, 3, 64, 128)
+    propose(model, (10, 10, 100, 22), (20, 40, 60, 52))
+
+    def read(features: torch.Tensor, control_points: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        """`AA AA` in what is wide, `AA` elsewhere."""
+        wide = (control_points[:, 3, 0] - control_points[:, 0, 0]) > 80
+        logits = torch.zeros(len(images), 16, 97)
+        logits[:, :, 96] = 12.0
+        everywhere = torch.ones_like(wide)
+        for step, character, where in (
+            (2, 33, everywhere),
+            (5, 33, everywhere),
+            (8, 0, wide),
+            (10, 33, wide),
+            (14, 33, wide),
+        ):
+            logits[where, step, 96] = 0.0
+            logits[where, step, character] = 12.0
+        return logits
+
+    monkeypatch.setattr(model.recognizer, "forward", read)
+    with torch.no_grad():
+        outputs = model(pixels)
+    assert texts_of(outputs) == ["AA"] * 3
+    assert outputs.batch_indices.tolist() == [0, 0, 0]
+    first, second = sorted(
+        (polygon for polygon in regions_of(outputs).polygons() if polygon[0, 1] < 30), key=lambda polygon: polygon[0, 0]
+    )
+    # The space is a little right of the middle, and wider than nothing.
+    assert 48 < first[1, 0] < 60 < second[0, 0] + 8
+    assert first[1, 0] <= second[0, 0]
+    assert len(first) == len(second) == 4
+
+
 @pytest.mark.parametrize("decoder", DECODERS)
 def test_images_without_text(small_spotter: Make, decoder: str) -> None:
     model = small_spotter({"decoder": decoder})
@@ -510,7 +546,7 @@ def test_fused_equals_unfused(small_spotter: Make) -> None:
 
 def test_training_on_proposals(small_spotter: Make) -> None:
     """Proposals that lie on a word are read as that word, in training mode only."""
-    model = small_spotter({"train_on_proposals": True, "jitter": 0.0})
+    model = small_spotter({"train_on_proposals": True, "jitter": 0.0, "charset": "Sale50%"})
     # Grown by the unclipping, the first lies on the first word; the second on none.
     propose(model, (18, 16, 64, 30), (60, 44, 90, 60))
     seen = []

@@ -33,7 +33,7 @@ from .recognition import recognizer_class
 from .recognition.base import Recognizer
 from .recognition.proposals import LabelledWords, outlines_to_bezier, regions_to_bezier
 from .recognition.reading import WordReading, char_classes
-from .recognition.splitting import split_joined_words
+from .recognition.splitting import split_at_spaces, split_joined_words
 
 logger = logging.get_logger(__name__)
 
@@ -281,6 +281,9 @@ class TCMForTextSpotting(TCMForTextDetection):
             read = partial(self._read_regions, outputs, use_language_model, text_threshold)
             readings = read(regions)
             if self.recognizer is not None:
+                assert regions.char_logits is not None  # they were read
+                spaces = self.recognizer.find_spaces(regions.char_logits)
+                regions, readings = split_at_spaces(regions, readings, spaces, read)
                 split = partial(self._split_regions, maps, sizes, settings)
                 glance = partial(self._glance_at_regions, outputs)
                 regions, readings = split_joined_words(regions, readings, split, glance, read)

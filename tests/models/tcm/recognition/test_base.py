@@ -316,6 +316,31 @@ def test_loss_by_hand() -> None:
     assert float(attention.loss(logits, torch.tensor([[0]]))) == pytest.approx(-float((p[0] * q[2]).log()) / 2)
 
 
+def ctc_logits(text: str, charset: str) -> torch.Tensor:
+    """(1, 1, T, classes) of a text whose steps say a character each, `-` for blank."""
+    classes = [len(charset) + 1 if character == "-" else charset.index(character) for character in text]
+    return 9 * torch.nn.functional.one_hot(torch.tensor(classes), len(charset) + 2)[None, None].float()
+
+
+def test_ctc_says_where_spaces_are() -> None:
+    """Between the ends of the characters beside them, which are as wide as the mean one."""
+    model = recognizer(charset="ab ")
+    [found] = model.find_spaces(ctc_logits("--a---b- a--bb--", "ab "))
+    # Five characters, so half of one is 1.6 steps; places are the middles of steps.
+    assert found == [pytest.approx(((6.5 + 1.6) / 16, (9.5 - 1.6) / 16 + 0.6 / 16))]
+
+
+@pytest.mark.parametrize("text", ["-a-b-", " ab -", "a-b- ", "-----"])
+def test_ctc_finds_no_space_at_the_ends_of_a_word(text: str) -> None:
+    assert recognizer(charset="ab ").find_spaces(ctc_logits(text, "ab ")) == [[]]
+
+
+def test_recognisers_without_a_space_find_none() -> None:
+    logits = torch.zeros(2, 1, 5, 4)
+    assert recognizer(charset="ab").find_spaces(logits) == [[], []]
+    assert recognizer(decoder="attention", charset="ab ").find_spaces(logits) == [[], []]
+
+
 def test_loss_weight() -> None:
     points, images = words(2)
     once, twice = (

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 import torch
 
+from transformers_tcm.bezier import bezier_points, bezier_to_polygon
 from transformers_tcm.models.tcm.heads.base import Regions
 from transformers_tcm.models.tcm.recognition.reading import WordReading
-from transformers_tcm.models.tcm.recognition.splitting import split_joined_words
+from transformers_tcm.models.tcm.recognition.splitting import split_at_spaces, split_joined_words
 
 # Parts by what a region says; the places of regions tell which it is.
 Parts = dict[str, list[str]]
@@ -128,3 +130,55 @@ def test_regions_keep_what_is_known_of_them() -> None:
     assert chosen.batch_indices.tolist() == [1, 0]
     assert chosen.control_points is None
     assert len(first.select([])) == 0
+
+
+WORD = np.float32([[10, 20], [110, 20], [110, 40], [10, 40]])
+CURVED = np.float32([[0, 60], [40, 20], [80, 20], [120, 60], [100, 70], [75, 45], [45, 45], [20, 70]])
+
+
+def apart_at(
+    regions: Regions, spaces: list[list[tuple[float, float]]], whole_score: float, part_score: float
+) -> tuple[Regions, list[str]]:
+    """Regions told apart at spaces, and their texts: wholes are capital letters, parts small ones from a on."""
+    wholes = [WordReading(chr(65 + index), whole_score, np.zeros((1, 1))) for index in range(len(regions))]
+
+    def read(parts: Regions) -> list[WordReading]:
+        return [WordReading(chr(97 + index), part_score, np.zeros((1, 1))) for index in range(len(parts))]
+
+    split_regions, readings = split_at_spaces(regions, wholes, spaces, read)
+    return split_regions, [reading.text for reading in readings]
+
+
+def test_regions_are_cut_at_their_spaces() -> None:
+    regions = Regions.from_outlines([[WORD], [WORD + 5, WORD]], [np.float32([0.9]), np.float32([0.8, 0.7])])
+    spaces = [[], [(0.25, 0.5), (0.75, 0.75)], []]
+    parts, texts = apart_at(regions, spaces, 0.9, 0.85)
+    assert texts == ["A", "a", "b", "c", "C"]
+    assert parts.batch_indices.tolist() == [0, 1, 1, 1, 1]
+    assert parts.scores.tolist() == pytest.approx([0.9, 0.8, 0.8, 0.8, 0.7])
+    sides = [(polygon[0, 0], polygon[1, 0]) for polygon in parts.polygons()]
+    np.testing.assert_allclose(sides, [(10, 110), (15, 40), (65, 90), (90, 115), (10, 110)], atol=1e-3)
+    assert all(np.ptp(polygon[:, 1]) == pytest.approx(20, abs=1e-3) for polygon in parts.polygons())
+
+
+def test_parts_that_read_much_worse_than_the_whole_are_no_words() -> None:
+    regions = Regions.from_outlines([[WORD]], [np.float32([0.9])])
+    assert apart_at(regions, [[(0.5, 0.5)]], 0.9, 0.7)[1] == ["A"]
+
+
+def test_no_spaces_ask_for_no_reading() -> None:
+    regions = Regions.from_outlines([[WORD]], [np.float32([0.9])])
+    same, texts = apart_at(regions, [[]], 0.9, 0.9)
+    assert (same, texts) == (regions, ["A"])
+
+
+def test_curved_regions_are_cut_across_the_curve() -> None:
+    """Where the head knows the sides, parts have theirs; the outlines are those of the parts."""
+    regions = Regions.from_outlines([[bezier_to_polygon(CURVED)]], [np.float32([0.9])], control_points=[CURVED[None]])
+    parts, texts = apart_at(regions, [[(0.4, 0.6)]], 0.9, 0.9)
+    assert texts == ["a", "b"]
+    assert parts.control_points is not None
+    upper = bezier_points(CURVED[:4], np.array([0.0, 0.4, 0.6, 1.0]))
+    np.testing.assert_allclose(parts.control_points[:, [0, 3]].flatten(0, 1), upper, atol=1e-3)
+    for polygon, control_points in zip(parts.polygons(), parts.control_points, strict=True):
+        np.testing.assert_allclose(polygon, bezier_to_polygon(control_points.numpy()), atol=1e-3)

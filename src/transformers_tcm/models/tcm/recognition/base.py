@@ -190,6 +190,11 @@ class Recognizer(nn.Module, ABC):
             text_threshold: words whose characters look less clear than this score are not searched for further.
         """
 
+    def find_spaces(self, char_logits: torch.Tensor) -> list[list[tuple[float, float]]]:
+        """Where words (N, V, T, classes) that look like several are to be told apart: for each space the shares of the
+        length at which the text before it ends and that after it begins. None where a recogniser cannot tell."""
+        return [[] for _ in char_logits]
+
     def forward(
         self,
         features: torch.Tensor,

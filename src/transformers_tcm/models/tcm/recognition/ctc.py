@@ -7,6 +7,7 @@ Shapes: N words, V views, T steps, D the hidden size, L characters of the longes
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
@@ -60,8 +61,29 @@ class CTCRecognizer(SequenceRecognizer):
     def num_steps(self) -> int:
         return self.settings.num_steps
 
+    def find_spaces(self, char_logits: torch.Tensor) -> list[list[tuple[float, float]]]:
+        if " " not in self.settings.charset:
+            return super().find_spaces(char_logits)
+        space = self.settings.charset.index(" ")
+        return [_spaces(word, space) for word in char_logits[:, 0].detach().float().cpu().numpy()]
+
     def decode(
         self, char_logits: torch.Tensor, use_language_model: bool = True, text_threshold: float = 0.0
     ) -> list[WordReading]:
         language_model = self.language_model if use_language_model else None
         return read_words(char_logits, self.settings.charset, ctc_steps, language_model, text_threshold)
+
+
+def _spaces(logits: np.ndarray, space: int) -> list[tuple[float, float]]:
+    """See `Recognizer.find_spaces`, of logits (T, classes) that agree on one word."""
+    steps = ctc_steps(logits)
+    characters = logits[steps].argmax(axis=1)
+    if space not in characters:
+        return []
+    # A character is as wide as the mean one, its step is at its middle.
+    half, places = 0.5 / len(steps), (steps + 0.5) / len(logits)
+    return [
+        (min(places[index - 1] + half, places[index]), max(places[index + 1] - half, places[index]))
+        for index in np.flatnonzero(characters == space).tolist()
+        if 0 < index < len(steps) - 1
+    ]

@@ -2,10 +2,15 @@
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+import torch
+
+from ....bezier import CORNERS, bezier_section, bezier_to_polygon
 from ..heads.base import Regions
+from .proposals import regions_to_bezier
 from .reading import WordReading
 
-__all__ = ["split_joined_words"]
+__all__ = ["split_at_spaces", "split_joined_words"]
 
 # What reads surer is one word.
 _UNCLEAR = 0.7
@@ -17,6 +22,9 @@ _LEAST_GAIN = 0.2
 _LEAST_GAIN_AT_SIGHT = -0.1
 # A region of several words falls into two first, and these into more.
 _MOST_SPLITS = 3
+
+# Parts between spaces may read a little less sure than the whole, whose spelling may have left the space out.
+_LEAST_GAIN_AT_SPACES = -0.1
 
 Read = Callable[[Regions], Sequence[WordReading]]
 Split = Callable[[Regions], tuple[Regions, Sequence[int]]]
@@ -43,13 +51,63 @@ def split_joined_words(
     parts, sources = _likely_parts(regions.select(unclear), split, glance)
     if not sources:
         return regions, list(readings)
-    found = read(parts)
-    covers: list[list[int]] = [[] for _ in unclear]
+    return _with_parts(regions, readings, unclear, parts, sources, read(parts), _LEAST_GAIN)
+
+
+def split_at_spaces(
+    regions: Regions, readings: Sequence[WordReading], spaces: Sequence[Sequence[tuple[float, float]]], read: Read
+) -> tuple[Regions, list[WordReading]]:
+    """Regions and their readings, with the words of a region in its place where it looks as if it held spaces.
+
+    Args:
+        regions: N regions that were read.
+        readings: of each.
+        spaces: of each, see `Recognizer.find_spaces`.
+        read: reads regions, and fills their `char_logits`.
+    """
+    several = [index for index, found in enumerate(spaces) if found]
+    if not several:
+        return regions, list(readings)
+    parts, sources = _between_spaces(regions.select(several), [spaces[index] for index in several])
+    return _with_parts(regions, readings, several, parts, sources, read(parts), _LEAST_GAIN_AT_SPACES)
+
+
+def _between_spaces(regions: Regions, spaces: Sequence[Sequence[tuple[float, float]]]) -> tuple[Regions, Sequence[int]]:
+    """What is between the spaces of regions, and which region each part is of."""
+    sources, curves, outlines = [], [], []
+    four_cornered = (regions.counts == len(CORNERS)).tolist()
+    for index, (whole, found) in enumerate(zip(regions_to_bezier(regions).cpu().numpy(), spaces, strict=True)):
+        ends = [0.0, *(share for space in found for share in space), 1.0]
+        for first, last in zip(ends[::2], ends[1::2], strict=True):
+            part = bezier_section(whole, first, last)
+            curves.append(part)
+            outlines.append(part[CORNERS] if four_cornered[index] else bezier_to_polygon(part))
+            sources.append(index)
+    parts = regions.select(sources)
+    parts.points = torch.from_numpy(np.concatenate(outlines)).to(regions.points)
+    parts.counts = torch.tensor([len(outline) for outline in outlines]).to(regions.counts)
+    if regions.control_points is not None:
+        parts.control_points = torch.from_numpy(np.stack(curves)).to(regions.control_points)
+    return parts, sources
+
+
+def _with_parts(
+    regions: Regions,
+    readings: Sequence[WordReading],
+    candidates: Sequence[int],
+    parts: Regions,
+    sources: Sequence[int],
+    found: Sequence[WordReading],
+    least_gain: float,
+) -> tuple[Regions, list[WordReading]]:
+    """Regions and readings with parts, and what was `found` in them, in the place of candidates that they read surer
+    than by a least gain; `sources` are the candidates, counted from 0, that parts are of."""
+    covers: list[list[int]] = [[] for _ in candidates]
     for index, source in enumerate(sources):
         covers[source].append(index)
     chosen: list[list[int]] = [[index] for index in range(len(readings))]
-    for index, cover in zip(unclear, covers, strict=True):
-        if _gain([found[part] for part in cover], readings[index]) > _LEAST_GAIN:
+    for index, cover in zip(candidates, covers, strict=True):
+        if _gain([found[part] for part in cover], readings[index]) > least_gain:
             chosen[index] = [len(readings) + part for part in cover]
     kept = [index for cover in chosen for index in cover]
     everything = [*readings, *found]
