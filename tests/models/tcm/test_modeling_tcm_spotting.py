@@ -355,9 +355,10 @@ def test_words_that_grew_together_are_read_apart(small_spotter: Make, monkeypatc
     assert outputs.batch_indices.tolist() == [0, 0, 0]
 
 
-def test_words_with_a_space_between_them_are_told_apart(small_spotter: Make, monkeypatch: Any) -> None:
-    """A proposal that looks like two words becomes these two, as `recognize` reads them at their places."""
-    model, pixels = small_spotter(), random_pixels(2, 3, 64, 128)
+@pytest.mark.parametrize("splits", [True, False])
+def test_words_with_a_space_between_them_are_told_apart(small_spotter: Make, monkeypatch: Any, splits: bool) -> None:
+    """A proposal that looks like two words becomes these two, where the recogniser is to split at spaces."""
+    model, pixels = small_spotter({"split_at_spaces": splits}), random_pixels(2, 3, 64, 128)
     propose(model, (10, 10, 100, 22), (20, 40, 60, 52))
 
     def read(features: torch.Tensor, control_points: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
@@ -380,6 +381,9 @@ def test_words_with_a_space_between_them_are_told_apart(small_spotter: Make, mon
     monkeypatch.setattr(model.recognizer, "forward", read)
     with torch.no_grad():
         outputs = model(pixels)
+    if not splits:
+        assert sorted(texts_of(outputs)) == ["AA", "AA AA"]
+        return
     assert texts_of(outputs) == ["AA"] * 3
     assert outputs.batch_indices.tolist() == [0, 0, 0]
     first, second = sorted(
@@ -546,7 +550,7 @@ def test_fused_equals_unfused(small_spotter: Make) -> None:
 
 def test_training_on_proposals(small_spotter: Make) -> None:
     """Proposals that lie on a word are read as that word, in training mode only."""
-    model = small_spotter({"train_on_proposals": True, "jitter": 0.0, "charset": "Sale50%"})
+    model = small_spotter({"train_on_proposals": True, "jitter": 0.0})
     # Grown by the unclipping, the first lies on the first word; the second on none.
     propose(model, (18, 16, 64, 30), (60, 44, 90, 60))
     seen = []

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from transformers_tcm.models.tcm.recognition import RECOGNIZERS, recognizer_class
-from transformers_tcm.models.tcm.recognition.base import Recognizer
+from transformers_tcm.models.tcm.recognition.base import Recognizer, changed_settings
 from transformers_tcm.models.tcm.recognition.encoder import SequenceConfig
 from transformers_tcm.models.tcm.recognition.sampling import BezierAlign, WordSampler, quads_to_bezier, with_margin
 
@@ -324,7 +324,7 @@ def ctc_logits(text: str, charset: str) -> torch.Tensor:
 
 def test_ctc_says_where_spaces_are() -> None:
     """Between the ends of the characters beside them, which are as wide as the mean one."""
-    model = recognizer(charset="ab ")
+    model = recognizer(charset="ab ", split_at_spaces=True)
     [found] = model.find_spaces(ctc_logits("--a---b- a--bb--", "ab "))
     # Five characters, so half of one is 1.6 steps; places are the middles of steps.
     assert found == [pytest.approx(((6.5 + 1.6) / 16, (9.5 - 1.6) / 16 + 0.6 / 16))]
@@ -332,13 +332,21 @@ def test_ctc_says_where_spaces_are() -> None:
 
 @pytest.mark.parametrize("text", ["-a-b-", " ab -", "a-b- ", "-----"])
 def test_ctc_finds_no_space_at_the_ends_of_a_word(text: str) -> None:
-    assert recognizer(charset="ab ").find_spaces(ctc_logits(text, "ab ")) == [[]]
+    assert recognizer(charset="ab ", split_at_spaces=True).find_spaces(ctc_logits(text, "ab ")) == [[]]
 
 
-def test_recognisers_without_a_space_find_none() -> None:
-    logits = torch.zeros(2, 1, 5, 4)
-    assert recognizer(charset="ab").find_spaces(logits) == [[], []]
-    assert recognizer(decoder="attention", charset="ab ").find_spaces(logits) == [[], []]
+def test_spaces_are_only_looked_for_where_there_are_any_and_they_part_words() -> None:
+    logits = ctc_logits("--a---b- a--bb--", "ab ")
+    assert recognizer(charset="abc", split_at_spaces=True).find_spaces(logits) == [[]]
+    assert recognizer(charset="ab ").find_spaces(logits) == [[]]
+    assert recognizer(decoder="attention", charset="ab ").find_spaces(logits) == [[]]
+
+
+def test_splitting_at_spaces_goes_with_ctc() -> None:
+    assert changed_settings({"split_at_spaces": True}, {"hidden_size": 64})["split_at_spaces"]
+    assert "split_at_spaces" not in changed_settings({"split_at_spaces": True}, {"decoder": "attention"})
+    with pytest.raises(ValueError, match="`split_at_spaces` goes with the decoder 'ctc'; 'attention' does not say"):
+        recognizer(decoder="attention", split_at_spaces=True)
 
 
 def test_loss_weight() -> None:

@@ -43,6 +43,8 @@ class RecognizerConfig:
         loss_weight: weight of the recognition loss.
         language_model: settings of a language model that weighs how the words a CTC recogniser thinks likely are
             spelled, see `LanguageModelConfig`; `None` for none.
+        split_at_spaces: what a CTC recogniser reads with a space becomes words of their own. For recognisers that were
+            taught single words and pairs of them, not lines.
     """
 
     charset: str = PRINTABLE_ASCII
@@ -56,8 +58,13 @@ class RecognizerConfig:
     train_on_proposals: bool = False
     loss_weight: float | int = 1.0
     language_model: dict[str, Any] | None = None
+    split_at_spaces: bool = False
 
     def __post_init__(self) -> None:
+        if self.split_at_spaces and self.decoder != "ctc":
+            raise ValueError(
+                f"`split_at_spaces` goes with the decoder 'ctc'; {self.decoder!r} does not say where they are"
+            )
         if self.language_model is not None:
             if self.decoder != "ctc":
                 raise ValueError(f"`language_model` goes with the decoder 'ctc'; {self.decoder!r} learns one itself")
@@ -76,7 +83,7 @@ class RecognizerConfig:
 
 
 def changed_settings(stored: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Settings of a recogniser with some changed, without a language model that does not fit them.
+    """Settings of a recogniser with some changed, without what does not fit them: a language model, splitting at spaces.
 
     Args:
         stored: as in `TCMConfig.recognizer`.
@@ -89,6 +96,8 @@ def changed_settings(stored: dict[str, Any], changes: dict[str, Any]) -> dict[st
     if not issubclass(config_class, recognizer_class(former).config_class):
         # Of one of another kind nothing but the characters means the same.
         stored = {name: value for name, value in stored.items() if name == "charset"}
+    if decoder != former:
+        stored = {name: value for name, value in stored.items() if name != "split_at_spaces"}
     settings = {**stored, **changes}
     known = {fold_character(character) for character in stored.get("charset", PRINTABLE_ASCII)}
     asked = {fold_character(character) for character in settings.get("charset", PRINTABLE_ASCII)}
@@ -192,7 +201,8 @@ class Recognizer(nn.Module, ABC):
 
     def find_spaces(self, char_logits: torch.Tensor) -> list[list[tuple[float, float]]]:
         """Where words (N, V, T, classes) that look like several are to be told apart: for each space the shares of the
-        length at which the text before it ends and that after it begins. None where a recogniser cannot tell."""
+        length at which the text before it ends and that after it begins. None where that is not asked for
+        (`split_at_spaces`)."""
         return [[] for _ in char_logits]
 
     def forward(

@@ -62,7 +62,7 @@ class CTCRecognizer(SequenceRecognizer):
         return self.settings.num_steps
 
     def find_spaces(self, char_logits: torch.Tensor) -> list[list[tuple[float, float]]]:
-        if " " not in self.settings.charset:
+        if not self.settings.split_at_spaces or " " not in self.settings.charset:
             return super().find_spaces(char_logits)
         space = self.settings.charset.index(" ")
         return [_spaces(word, space) for word in char_logits[:, 0].detach().float().cpu().numpy()]
