@@ -255,7 +255,7 @@ class TCMForTextSpotting(TCMForTextDetection):
             words = LabelledWords.from_labels(labels)
             photos = torch.as_tensor(train_detection, device=pixel_values.device).expand(len(pixel_values))
             if not photos.any():
-                losses = self.recognizer.loss(self._reading_features(pixel_values), *vars(words).values())
+                losses = self.recognizer.loss(self._reading_features(pixel_values), *vars(words.readable()).values())
                 return TCMTextSpottingOutput(loss=torch.stack(list(losses.values())).sum(), loss_dict=losses)
             if not photos.all():
                 # Photos come first from here on.
@@ -273,8 +273,10 @@ class TCMForTextSpotting(TCMForTextDetection):
             loss_dict = self._detection_losses(maps, outputs.score_logits, labels)
         if words is not None:
             proposals = self._proposals_to_learn_from(maps, sizes, settings)
-            words = words if proposals is None else words.with_matched(proposals)
-            loss_dict = {**(loss_dict or {}), **self._reading_losses(self._features(outputs), crops, words)}
+            readable = words.readable()
+            if proposals is not None:
+                readable = readable.with_matched(proposals).with_background(proposals, words)
+            loss_dict = {**(loss_dict or {}), **self._reading_losses(self._features(outputs), crops, readable)}
         if labels is None or not self.training:
             # Not the model's device, whose weights may be elsewhere until they are used.
             regions = self.head.decode(maps, sizes, settings).to(sizes.device)

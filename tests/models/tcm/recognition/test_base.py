@@ -297,6 +297,23 @@ def test_words_too_long_for_ctc_count_nothing() -> None:
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
+def test_words_without_a_character_teach_to_read_nothing(decoder: str) -> None:
+    model = recognizer(decoder=decoder).train()
+    points, images = words(3)
+    optimizer = torch.optim.Adam(model.parameters(), 5e-3)
+    ids = torch.zeros(3, 2, dtype=torch.int64)
+    for _ in range(12):
+        optimizer.zero_grad()
+        loss = loss_of(model, features(), points, images, ids)
+        loss.backward()
+        optimizer.step()
+    assert torch.isfinite(loss)
+    model.eval()
+    readings = model.decode(model(features(), points, images)[:, None])
+    assert [(reading.text, reading.score) for reading in readings] == [("", 0.0)] * 3
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
 def test_without_words_every_parameter_gets_a_gradient_of_zero(decoder: str) -> None:
     model = recognizer(decoder=decoder).train()
     points, images = words(0)

@@ -117,7 +117,9 @@ def test_words_to_learn_from() -> None:
     """Neither ignored words nor those without a transcription, each with the image it is in."""
     known = labels([moved(0, 0), moved(0, 40)], [], [moved(5, 5), moved(50, 50)], ignore=(1,))
     known["char_ids"][3] = 0
-    words = LabelledWords.from_labels(known)
+    everything = LabelledWords.from_labels(known)
+    assert everything.char_ids.tolist() == [[1], [0], [3], [0]]
+    words = everything.readable()
     assert words.char_ids.tolist() == [[1], [3]]
     assert words.batch_indices.tolist() == [0, 2]
     assert torch.equal(words.control_points, known["control_points"][[0, 2]])
@@ -135,7 +137,7 @@ def test_labels_without_words_are_named() -> None:
 
 def test_proposals_take_over_the_word_they_lie_on() -> None:
     """Moved by 10 px boxes share 50/70, by 25 px 35/85 of their union; what lies on an ignored word is not read."""
-    words = LabelledWords.from_labels(labels([moved(0, 0), moved(0, 40), moved(100, 0)], ignore=(2,)))
+    words = LabelledWords.from_labels(labels([moved(0, 0), moved(0, 40), moved(100, 0)], ignore=(2,))).readable()
     found = regions([moved(10, 40), moved(25, 0), moved(2, 0), moved(101, 1), moved(300, 300)])
     both = words.with_matched(found)
     assert both.char_ids[:, 0].tolist() == [1, 2, 2, 1]
@@ -158,6 +160,16 @@ def test_matched_proposals_keep_the_sides_that_the_head_knows() -> None:
     known = quads_to_bezier(torch.from_numpy(moved(3, 0)))[None].numpy()
     both = words.with_matched(regions([moved(1, 0)], control_points=[known]))
     np.testing.assert_allclose(both.control_points[1:], known)
+
+
+def test_proposals_that_touch_no_word_say_nothing() -> None:
+    """Ignored words are words too, and so are those that are touched by a corner."""
+    labelled = LabelledWords.from_labels(labels([moved(0, 0), moved(0, 40)], [moved(0, 0)], ignore=(1,)))
+    found = regions([moved(55, 55), moved(59, 0), moved(0, 100)], [moved(0, 40), moved(2, 2)], [moved(0, 0)])
+    words = labelled.readable().with_background(found, labelled)
+    assert words.char_ids[:, 0].tolist() == [1, 3, 0, 0, 0]
+    assert words.batch_indices.tolist() == [0, 1, 0, 1, 2]
+    np.testing.assert_allclose(words.control_points[2:, 0], [[0, 100], [0, 40], [0, 0]])
 
 
 def test_nothing_to_match() -> None:

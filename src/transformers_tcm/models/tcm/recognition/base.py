@@ -39,7 +39,8 @@ class RecognizerConfig:
         max_length: most characters of a word, where the recogniser does not count steps of the crop.
         chunk_size: words read at a time in evaluation mode, which bounds the memory.
         jitter: in training, corners are moved by up to this share of the word's height, since proposals are not exact.
-        train_on_proposals: also learn from the detector's own proposals that overlap a word by half.
+        train_on_proposals: also learn from the detector's own proposals: those that overlap a word by half say what it
+            says, those that touch no word say nothing.
         loss_weight: weight of the recognition loss.
         language_model: settings of a language model that weighs how the words a CTC recogniser thinks likely are
             spelled, see `LanguageModelConfig`; `None` for none.
@@ -83,7 +84,7 @@ class RecognizerConfig:
 
 
 def changed_settings(stored: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """Settings of a recogniser with some changed, without what does not fit them: a language model, splitting at spaces.
+    """Settings of a recogniser with some changed, without a language model or splitting that does not fit.
 
     Args:
         stored: as in `TCMConfig.recognizer`.

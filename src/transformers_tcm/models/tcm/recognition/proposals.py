@@ -72,12 +72,12 @@ def _outline_to_bezier(polygon: np.ndarray) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class LabelledWords:
-    """The M words of a batch that a recogniser can learn from.
+    """The M words of a batch.
 
     Args:
         control_points: (M, 8, 2) pixels of the network's input.
         batch_indices: (M,) the image that each word is in.
-        char_ids: (M, L) Unicode code points, zeros after the end of each word.
+        char_ids: (M, L) Unicode code points, zeros after the end of each word; zeros only where it cannot be read.
     """
 
     control_points: torch.Tensor
@@ -86,7 +86,7 @@ class LabelledWords:
 
     @classmethod
     def from_labels(cls, labels: Mapping[str, torch.Tensor]) -> "LabelledWords":
-        """Those with a transcription that are not ignored.
+        """All of them; those that are ignored cannot be read.
 
         Raises:
             ValueError: if the labels hold no words.
@@ -99,8 +99,12 @@ class LabelledWords:
             )
         counts = labels["word_counts"]
         images = torch.arange(len(counts), device=counts.device).repeat_interleave(counts)
-        readable = ~labels["ignore"] & (labels["char_ids"] > 0).any(dim=1)
-        return cls(labels["control_points"][readable], images[readable], labels["char_ids"][readable])
+        return cls(labels["control_points"], images, labels["char_ids"].masked_fill(labels["ignore"][:, None], 0))
+
+    def readable(self) -> "LabelledWords":
+        """Those that a recogniser can learn from."""
+        chosen = (self.char_ids > 0).any(dim=1)
+        return LabelledWords(self.control_points[chosen], self.batch_indices[chosen], self.char_ids[chosen])
 
     def in_images(self, places: torch.Tensor) -> "LabelledWords":
         """The same words where image b of the batch is now image `places[b]`; places (B,)."""
@@ -126,6 +130,23 @@ class LabelledWords:
             torch.cat([self.control_points, extra]),
             torch.cat([self.batch_indices, self.batch_indices[twice]]),
             torch.cat([self.char_ids, self.char_ids[twice]]),
+        )
+
+    def with_background(self, regions: Regions, labelled: "LabelledWords") -> "LabelledWords":
+        """Followed by the regions that touch no labelled word, readable or not, as words without a character: what is
+        no text is to be read as nothing."""
+        proposed = regions_to_bezier(regions).to(self.control_points)
+        apart = torch.ones(len(proposed), dtype=torch.bool)
+        for image in regions.batch_indices.unique().tolist():
+            here = (labelled.batch_indices == image).nonzero()[:, 0].cpu()
+            found = (regions.batch_indices == image).nonzero()[:, 0].cpu()
+            iou = box_iou(_boxes(labelled.control_points[here]), _boxes(proposed[found]))  # (N, M)
+            apart[found] = torch.from_numpy(iou.sum(axis=0) == 0)
+        nothing = self.char_ids.new_zeros(int(apart.sum()), self.char_ids.shape[1])
+        return LabelledWords(
+            torch.cat([self.control_points, proposed[apart]]),
+            torch.cat([self.batch_indices, regions.batch_indices[apart].to(self.batch_indices)]),
+            torch.cat([self.char_ids, nothing]),
         )
 
 
