@@ -22,10 +22,10 @@ from transformers_tcm.data.loaders import load_jsonl
 from transformers_tcm.images import load_image
 from transformers_tcm.instances import TextInstances
 
-
-# Of neighbours on a line: the widest gap and the largest step between them, in heights of the first, how much higher one
-# may be than the other, and the letters that a recogniser still tells apart.
-WIDEST_GAP, LARGEST_STEP, LARGEST_RATIO, MOST_LETTERS = 0.8, 0.3, 1.4, 20
+# Of neighbours on a line, in heights of the first: the gap between them, and the largest step up or down.
+NARROWEST_GAP, WIDEST_GAP, LARGEST_STEP = -0.1, 0.9, 0.3
+# How much higher one may be, the angle between them in degrees, and the letters that still fit into a crop.
+LARGEST_RATIO, LARGEST_ANGLE, MOST_LETTERS = 1.4, 15, 20
 
 
 def neighbours(instances: TextInstances) -> TextInstances:
@@ -39,20 +39,17 @@ def neighbours(instances: TextInstances) -> TextInstances:
     if len(known) < 2:
         return TextInstances([], texts=[])
     quads = np.stack([instances.polygons[index] for index in known])  # (N, 4, 2)
-    begins, ends = (quads[:, [0, 3]].mean(axis=1), quads[:, [1, 2]].mean(axis=1))
-    heights = (
-        np.linalg.norm(quads[:, 3] - quads[:, 0], axis=1) + np.linalg.norm(quads[:, 2] - quads[:, 1], axis=1)
-    ) / 2
+    begins, ends = quads[:, [0, 3]].mean(axis=1), quads[:, [1, 2]].mean(axis=1)
+    heights = np.linalg.norm(quads[:, [3, 2]] - quads[:, [0, 1]], axis=2).mean(axis=1)
     along = (ends - begins) / np.maximum(np.linalg.norm(ends - begins, axis=1), 1e-6)[:, None]
     pairs, words = [], []
     for index in range(len(known)):
         x, y = along[index]
+        # From the end of this word, along it and across it.
         gap, step = ((begins - ends[index]) @ np.array([[x, -y], [y, x]]) / max(heights[index], 1e-6)).T
         ratio = np.maximum(heights / heights[index], heights[index] / heights)
-        near = (
-            (abs(gap - WIDEST_GAP / 2) <= WIDEST_GAP / 2 + 0.1) & (abs(step) <= LARGEST_STEP) & (ratio <= LARGEST_RATIO)
-        )
-        near &= along @ along[index] > np.cos(np.deg2rad(15))
+        near = (gap >= NARROWEST_GAP) & (gap <= WIDEST_GAP) & (abs(step) <= LARGEST_STEP) & (ratio <= LARGEST_RATIO)
+        near &= along @ along[index] > np.cos(np.deg2rad(LARGEST_ANGLE))
         near[index] = False
         if not near.any():
             continue
