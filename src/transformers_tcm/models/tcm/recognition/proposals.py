@@ -1,6 +1,6 @@
 """From outlines of words to the control points that the recogniser takes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -114,11 +114,8 @@ class LabelledWords:
         """Followed by the regions that lie on a word, as if that was labelled twice: proposals are not exact."""
         proposed = regions_to_bezier(regions).to(self.control_points)
         words, chosen = [], []
-        for image in regions.batch_indices.unique().tolist():
-            here = (self.batch_indices == image).nonzero()[:, 0].cpu()
-            found = (regions.batch_indices == image).nonzero()[:, 0].cpu()
+        for here, found, iou in self._overlaps(regions, proposed):
             if len(here):
-                iou = box_iou(_boxes(self.control_points[here]), _boxes(proposed[found]))  # (N, M)
                 matched = iou.max(axis=0) >= MATCH_IOU
                 words.append(here[iou.argmax(axis=0)[matched]])
                 chosen.append(found[matched])
@@ -137,10 +134,7 @@ class LabelledWords:
         no text is to be read as nothing."""
         proposed = regions_to_bezier(regions).to(self.control_points)
         apart = torch.ones(len(proposed), dtype=torch.bool)
-        for image in regions.batch_indices.unique().tolist():
-            here = (labelled.batch_indices == image).nonzero()[:, 0].cpu()
-            found = (regions.batch_indices == image).nonzero()[:, 0].cpu()
-            iou = box_iou(_boxes(labelled.control_points[here]), _boxes(proposed[found]))  # (N, M)
+        for _, found, iou in labelled._overlaps(regions, proposed):
             apart[found] = torch.from_numpy(iou.sum(axis=0) == 0)
         nothing = self.char_ids.new_zeros(int(apart.sum()), self.char_ids.shape[1])
         return LabelledWords(
@@ -148,6 +142,16 @@ class LabelledWords:
             torch.cat([self.batch_indices, regions.batch_indices[apart].to(self.batch_indices)]),
             torch.cat([self.char_ids, nothing]),
         )
+
+    def _overlaps(
+        self, regions: Regions, proposed: torch.Tensor
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor, np.ndarray]]:
+        """Image by image the words (N,) and the regions (M,) in it, and the IoU (N, M) of their boxes; `proposed` are
+        the regions' control points (…, 8, 2)."""
+        for image in regions.batch_indices.unique().tolist():
+            here = (self.batch_indices == image).nonzero()[:, 0].cpu()
+            found = (regions.batch_indices == image).nonzero()[:, 0].cpu()
+            yield here, found, box_iou(_boxes(self.control_points[here]), _boxes(proposed[found]))
 
 
 def _boxes(control_points: torch.Tensor) -> np.ndarray:
