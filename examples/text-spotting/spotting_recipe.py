@@ -14,6 +14,7 @@ from transformers_tcm.models.tcm.heads import head_class
 from transformers_tcm.training import (
     PhotoArguments,
     StartArguments,
+    freeze_all_but,
     freeze_detector,
     json_settings,
     photometric_jitter,
@@ -43,6 +44,10 @@ class SpotterArguments(StartArguments):
         default=True, metadata={"help": "Train detection and recognition together; otherwise the recogniser alone."}
     )
     freeze_detector: bool = field(default=False, metadata={"help": "Keep everything but the recogniser as it is."})
+    train_only: list[str] = field(
+        default_factory=list,
+        metadata={"help": "Train these parts alone, such as recognizer.boundaries. Default: everything."},
+    )
     fuse: bool = field(default=True, metadata={"help": "Save the final FastTCM model without its text tower."})
 
     def load(self) -> tuple[TCMForTextSpotting, TCMImageProcessor]:
@@ -73,6 +78,8 @@ class SpotterArguments(StartArguments):
             if model.recognizer is None:
                 raise ValueError("--freeze_detector leaves nothing to train of a head that reads what it finds")
             freeze_detector(model)
+        if self.train_only:
+            freeze_all_but(model, self.train_only)
         return model, image_processor
 
 

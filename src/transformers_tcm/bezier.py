@@ -84,7 +84,8 @@ def bezier_to_polygon(control_points: np.ndarray, num_points: int = 20) -> np.nd
 
 
 def bezier_section(control_points: np.ndarray, first: float, last: float) -> np.ndarray:
-    """Control points (8, 2) float32 of the part of a word (8, 2) between two shares of its length, in [0, 1]."""
+    """Control points (8, 2) float32 of the part of a word (8, 2) between two shares of its length, in [0, 1]; the
+    curves go on where they lie beyond."""
     upper, lower = np.asarray(control_points, np.float64).reshape(2, 4, 2)
     # The lower curve runs the other way.
     return np.concatenate([_section(upper, first, last), _section(lower, 1 - last, 1 - first)]).astype(np.float32)

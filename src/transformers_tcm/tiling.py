@@ -17,7 +17,8 @@ So a word is reported once, and whole wherever a tile or the overview sees it wh
 tiles and too small for the overview may still come out as pieces.
 
 Two looks at a whole picture, a fine and a coarse one, join more simply, by `merge_levels`: where they see the same word
-the coarse look counts if the word is large enough to be read in it, otherwise the fine one.
+the coarse look counts if the word is large enough to be read in it, otherwise the fine one. `may_hold_larger` tells of
+a fine look whether a coarse one is worth its time: what is too large for it is seen in pieces, large ones as well.
 """
 
 from collections.abc import Sequence
@@ -30,7 +31,7 @@ import numpy as np
 from . import geometry
 from .instances import TextInstances
 
-__all__ = ["Box", "TileGrid", "merge_levels", "merge_tiles", "stitch_maps"]
+__all__ = ["Box", "TileGrid", "may_hold_larger", "merge_levels", "merge_tiles", "stitch_maps"]
 
 Box = tuple[int, int, int, int]
 
@@ -40,6 +41,10 @@ _SMALLEST_MARGIN = 4.0
 _SAME_WORD = 0.5
 # Pixels that a word is high in a coarse look for its letters to be as clear there as in a fine one.
 _CLEAR_HEIGHT = 28.0
+# Pixels that the highest word of a fine look would be high in a coarse one for that to show more (docs/accuracy.md).
+_LARGE_HEIGHT = 24.0
+# What is found may also be specks of letters that are too large.
+_FEW_WORDS = 2
 # The turns of the module's third rule.
 _OVERVIEW, _CENTRAL, _WHOLE, _PIECE = range(4)
 
@@ -139,6 +144,17 @@ def merge_tiles(grid: TileGrid, found: Sequence[tuple[Box, TextInstances]]) -> T
     candidates = np.flatnonzero(~held | (ranks == _CENTRAL) | (ranks == _WHOLE))
     instances = instances.select(candidates)
     return instances.select(_taken(instances, sources[candidates], ranks[candidates]))
+
+
+def may_hold_larger(fine: TextInstances, scale: float) -> bool:
+    """Whether a picture may hold letters too large for a fine look: it found hardly anything, or something large.
+
+    Args:
+        fine: what was found, in pixels of the picture.
+        scale: by how much the picture would be enlarged for a coarse look.
+    """
+    heights = [scale * geometry.word_height(polygon) for polygon in fine.polygons]
+    return len(heights) <= _FEW_WORDS or max(heights) >= _LARGE_HEIGHT
 
 
 def merge_levels(fine: TextInstances, coarse: TextInstances, scale: float) -> TextInstances:

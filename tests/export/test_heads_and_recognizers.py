@@ -23,9 +23,10 @@ from transformers_tcm.export import export_model
 from transformers_tcm.export.graphs import Part, parts_of, prepared
 from transformers_tcm.export.onnx_graphs import SIZES, TOLERANCE, largest_difference, write_onnx
 from transformers_tcm.export.openvino_graphs import to_openvino
-from transformers_tcm.models.tcm.exported_tcm import OnnxRuntimeGraph, OpenVINOGraph
+from transformers_tcm.models.tcm.exported_tcm import OnnxRuntimeGraph, OpenVINOGraph, load_exported
 from transformers_tcm.models.tcm.heads import HEADS, head_class
 from transformers_tcm.models.tcm.modeling_tcm import TCMDetector
+from transformers_tcm.models.tcm.recognition.sampling import quads_to_bezier
 
 
 def made(head: str, **settings: Any) -> TCMDetector:
@@ -143,6 +144,24 @@ def test_recognizers_agree_with_torch_for_five_numbers_of_words(decoder, tmp_pat
     model = made("dbnet", recognizer={"decoder": decoder, **RECOGNIZER_CONFIGS[decoder]})
     _, recognizer = parts_of(prepared(model))
     assert difference_of(recognizer, tmp_path) <= TOLERANCE
+
+
+@pytest.mark.slow
+def test_exported_spotters_find_the_same_word_boundaries(tmp_path):
+    pytest.importorskip("onnxruntime")
+    model = made("dbnet", recognizer={"word_boundaries": True, **RECOGNIZER_CONFIGS["ctc"]})
+    processor = TCMImageProcessorPil(text_threshold=0.0).for_model(model.config)
+    export_model(model, processor, tmp_path)
+    pixels = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    curves = quads_to_bezier(torch.tensor([[[10.0, 10], [80, 12], [80, 30], [10, 28]]]).repeat(3, 1, 1))
+    places = curves, torch.zeros(3, dtype=torch.int64)
+    with torch.no_grad():
+        here, there = (
+            one.recognizer._look(one._reading_features(pixels), *places, one.recognizer._boundary_logits)[0]
+            for one in (model, load_exported(tmp_path, TCMForTextSpotting))
+        )
+    assert here.shape == (3, model.recognizer.num_steps)
+    torch.testing.assert_close(here, there, atol=TOLERANCE, rtol=TOLERANCE)
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ import transformers_tcm
 from transformers_tcm.instances import TextInstances
 from transformers_tcm.pipelines.looks import CROP_MARGIN, coarser, framed, turned, turned_back, unframed
 from transformers_tcm.pipelines.text_spotting import TextSpottingPipeline
-from transformers_tcm.tiling import merge_levels
+from transformers_tcm.tiling import may_hold_larger, merge_levels
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "images"
 PHOTO = Image.open(EXAMPLES / "street.jpg").convert("RGB")
@@ -82,6 +82,14 @@ def test_large_words_come_from_the_coarse_look_and_small_ones_from_the_fine() ->
     assert merge_levels(fine, coarse, 0.5).texts == ["SCHOOL", "fine", "x"]
     # At a quarter of its size the large word is no clearer than the small one.
     assert merge_levels(fine, coarse, 0.25).texts == ["SC", "fine", "x"]
+
+
+@pytest.mark.parametrize(("scale", "expected"), [(0.5, False), (1.0, False), (1.5, True), (2.0, True)])
+def test_large_words_ask_for_a_coarser_look(scale: float, expected: bool) -> None:
+    """16 pixels of the picture; where hardly anything was found everything else may be too large."""
+    assert may_hold_larger(TextInstances([QUAD, QUAD * 0.5, QUAD * 0.5]), scale) == expected
+    for few in ([], [QUAD], [QUAD, QUAD * 0.5]):
+        assert may_hold_larger(TextInstances(few), scale)
 
 
 def test_without_words_in_one_look_the_other_counts() -> None:

@@ -309,6 +309,20 @@ def test_a_crop_grows_no_larger_than_any_picture(detector: TextDetectionPipeline
     assert detector.model.shapes[-1] == (1, 3, 64, 96)
 
 
+def test_only_pictures_that_may_hold_large_letters_are_looked_at_twice(detector: TextDetectionPipeline) -> None:
+    """Those with a word that is high enough in the coarser look, and those in which hardly anything was found."""
+    words = [(20, top, 120, top + 24) for top in (20, 60, 100)]
+    small, large, nothing = photo(256, 256, *words), photo(256, 256, *words, (20, 140, 200, 220)), photo(256, 256)
+    alone = [detector(image, coarse_edge=128) for image in (small, large, nothing)]
+    assert [shape[-1] for shape in detector.model.shapes] == [256, 256, 128, 256, 128]
+    detector.model.shapes.clear()
+    assert detector([small, large, nothing, small], coarse_edge=128, batch_size=4) == [*alone, alone[0]]
+    assert detector.model.shapes == [(4, 3, 256, 256), (2, 3, 128, 128)]
+    detector.model.shapes.clear()
+    detector([small, small], coarse_edge=128, batch_size=2)
+    assert detector.model.shapes == [(2, 3, 256, 256)]
+
+
 def test_bad_input_and_bad_arguments(detector: TextDetectionPipeline, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="nowhere"):
         detector(tmp_path / "nowhere.png")

@@ -15,6 +15,7 @@ from transformers_tcm.training import (
     ExponentialMovingAverage,
     TCMTrainer,
     TCMTrainingArguments,
+    freeze_all_but,
     freeze_detector,
     freeze_text_encoder,
     parameter_groups,
@@ -129,6 +130,17 @@ def test_a_frozen_detector_leaves_its_groups_empty() -> None:
     assert {id(parameter) for parameter in decays + rest} == {id(p) for p in model.recognizer.parameters()}
     assert any(parameter is model.recognizer.decoder.output.weight for parameter in decays)
     assert any(parameter is model.recognizer.decoder.embedding.weight for parameter in rest)
+
+
+def test_parts_that_alone_are_trained() -> None:
+    model = spotter(word_boundaries=True)
+    freeze_all_but(model, ["recognizer.boundaries", "head"])
+    trained = {name for name, weight in model.named_parameters() if weight.requires_grad}
+    assert trained == {name for name, _ in model.named_parameters() if name.startswith(("recognizer.bound", "head."))}
+    decaying = parameter_groups(model, 1.0, 0.1)[2]["params"]
+    assert any(weight is model.recognizer.boundaries.narrow.weight for weight in decaying)
+    with pytest.raises(ValueError, match=r"no part 'recognizer.bound' to train; its parts are .*recognizer.boundaries"):
+        freeze_all_but(model, ["recognizer.bound"])
 
 
 def test_a_spotter_is_evaluated_end_to_end(tmp_path: Path) -> None:

@@ -78,8 +78,13 @@ class RecognizerGraph(nn.Module):
         self.recognizer = recognizer
 
     def forward(self, crops: torch.Tensor) -> Tensors:
-        """Crops (N, C, h, w) to `char_logits` (N, T, classes)."""
-        return {"char_logits": self.recognizer.classify(self.recognizer.encoder(crops), None)}
+        """Crops (N, C, h, w) to `char_logits` (N, T, classes) and, where it tells where words begin and end,
+        `boundary_logits` (N, T, 1)."""
+        states = self.recognizer.encoder(crops)
+        found = {"char_logits": self.recognizer.classify(states, None)}
+        if self.recognizer.boundaries is not None:
+            found["boundary_logits"] = self.recognizer.boundaries(states)
+        return found
 
 
 class LanguageModelGraph(nn.Module):

@@ -3,6 +3,9 @@
 The first two are made of the tensors that the image processor gave, so no picture is decoded or resized twice.
 """
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
 import torch
 from PIL import Image
@@ -11,7 +14,7 @@ from torch.nn import functional
 from ..instances import TextInstances
 from ..models.tcm.post_processing_tcm import to_original_size
 
-__all__ = ["CROP_MARGIN", "CROP_SCALE", "Batch", "coarser", "framed", "turned", "turned_back", "unframed"]
+__all__ = ["CROP_MARGIN", "CROP_SCALE", "Batch", "Look", "coarser", "framed", "turned", "turned_back", "unframed"]
 
 # Around a crop, in its pixels, and by how much it is enlarged at most: what reads most word crops and small signs of
 # the validation set (docs/accuracy.md).
@@ -24,8 +27,21 @@ _MOST_ALIKE = 0.8
 Batch = dict[str, torch.Tensor]
 
 
+@dataclass
+class Look:
+    """What the model gave for some pictures of a batch.
+
+    Args:
+        indices: the pictures' places in the batch.
+        outputs: of the model.
+    """
+
+    indices: list[int]
+    outputs: Any
+
+
 def coarser(batch: Batch, longest_edge: int, divisor: int) -> Batch | None:
-    """The same pictures smaller; `None` where they would hardly be smaller.
+    """The same pictures smaller; `None` where they would hardly be smaller, and without any.
 
     Args:
         batch: `pixel_values` (B, 3, H, W) and `pixel_mask` (B, H, W) of the image processor.
@@ -33,6 +49,8 @@ def coarser(batch: Batch, longest_edge: int, divisor: int) -> Batch | None:
         divisor: height and width become multiples of it.
     """
     pixels, sizes = batch["pixel_values"], _valid_sizes(batch["pixel_mask"])
+    if not len(pixels):
+        return None
     scale = longest_edge / int(sizes.max())
     if scale > _MOST_ALIKE:
         return None

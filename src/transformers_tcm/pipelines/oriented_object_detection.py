@@ -7,6 +7,7 @@ import torch
 from ..instances import OrientedInstances
 from ..models.tcm.modeling_tcm_oriented import TCMForOrientedObjectDetection
 from ..models.tcm.post_processing_tcm import objects_as_tensors
+from .looks import Look
 from .text_detection import TextDetectionPipeline
 from .tiles import merged_objects
 
@@ -74,10 +75,10 @@ class OrientedObjectDetectionPipeline(TextDetectionPipeline):
         batch: dict[str, torch.Tensor],
         target_sizes: torch.Tensor,
         post_processing: dict[str, Any],
-    ) -> tuple[list[Any], list[dict[str, Any]]]:
+    ) -> tuple[list[Look], list[dict[str, Any]]]:
         # One look: a class may be told by its size alone, which a coarser one would change.
         outputs, found = self._read(images, batch, target_sizes, post_processing)
-        return [outputs], found
+        return [Look(list(range(len(images))), outputs)], found
 
     def _read(
         self,

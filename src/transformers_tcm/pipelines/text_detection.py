@@ -23,9 +23,9 @@ from ..models.tcm.heads import head_class
 from ..models.tcm.image_processing_common_tcm import resized_size
 from ..models.tcm.modeling_tcm import TCMForTextDetection
 from ..models.tcm.post_processing_tcm import as_tensors, by_score, to_original_size
-from ..tiling import TileGrid, merge_levels
+from ..tiling import TileGrid, may_hold_larger, merge_levels
 from .engine import with_backend
-from .looks import CROP_MARGIN, CROP_SCALE, coarser, framed, unframed
+from .looks import CROP_MARGIN, CROP_SCALE, Look, coarser, framed, unframed
 from .tiles import Tile, cut, each, merged_instances, merged_score_map, size_policy
 
 __all__ = ["TextDetectionPipeline", "as_instances", "as_pipeline_inputs"]
@@ -128,9 +128,9 @@ class TextDetectionPipeline(Pipeline):
                 into a tile, or need not be made smaller, are read as without tiles. `batch_size` counts tiles here.
             tile_overlap (`int`, *optional*, defaults to a quarter of `tile`): what neighbouring tiles share at least,
                 up to half of `tile`; shorter words are seen whole by one of them. In the same pixels.
-            coarse_edge (`int`, *optional*): longest edge in pixels of a second, coarser look at each picture, for large
-                letters; 0 means none. `transformers_tcm.tiling` says how both looks become one result. There is none
-                with tiles, whose overview takes its place, nor where it would hardly be smaller.
+            coarse_edge (`int`, *optional*): longest edge in pixels of a second, coarser look, for large letters; 0
+                means none. `transformers_tcm.tiling` says which pictures get one, and how both looks become one result.
+                There is none with tiles, whose overview takes its place, nor where it would hardly be smaller.
             crop_edge (`int`, *optional*): pictures whose longest edge has at most so many pixels are taken for crops of
                 words or signs, which letters may fill: they are read in a margin and, without a `size` in the call,
                 enlarged by no more than 2; 0 means none.
@@ -338,9 +338,9 @@ class TextDetectionPipeline(Pipeline):
         names = self.image_processor.model_input_names
         batch = {name: torch.cat([image[name] for image in images]) for name in names}
         target_sizes = torch.cat([image["target_sizes"] for image in images]).cpu()
-        (outputs, *_), detections = self._look(images, batch, target_sizes, post_processing)
+        looks, detections = self._look(images, batch, target_sizes, post_processing)
         if output_score_maps:
-            maps = self._score_maps(outputs, batch["pixel_values"].shape[-2:], target_sizes.tolist())
+            maps = self._score_maps(looks[0].outputs, batch["pixel_values"].shape[-2:], target_sizes.tolist())
             for found, score_map in zip(detections, maps, strict=True):
                 found["score_map"] = score_map
         for index, (image, size) in enumerate(zip(images, target_sizes.tolist(), strict=True)):
@@ -356,22 +356,28 @@ class TextDetectionPipeline(Pipeline):
         batch: dict[str, torch.Tensor],
         target_sizes: torch.Tensor,
         post_processing: dict[str, Any],
-    ) -> tuple[list[Any], list[dict[str, Any]]]:
-        """`_read` at full size and, where that is another look, at `coarse_edge`: outputs of both, and one result."""
+    ) -> tuple[list[Look], list[dict[str, Any]]]:
+        """`_read` at full size, and at `coarse_edge` where letters may be too large for that: the looks, and one result
+        for each picture."""
         coarse_edge = post_processing.get("coarse_edge", self.image_processor.coarse_edge)
         if not isinstance(coarse_edge, int) or coarse_edge < 0:
             raise ValueError(f"`coarse_edge` is {coarse_edge!r}; expected a number of pixels, or 0 for no second look")
         settings = {name: value for name, value in post_processing.items() if name != "coarse_edge"}
-        outputs, fine = self._read(images, batch, target_sizes, settings)
+        outputs, found = self._read(images, batch, target_sizes, settings)
+        looks = [Look(list(range(len(images))), outputs)]
         # Tiles have an overview instead.
-        smaller = None if "place" in images[0] or not coarse_edge else coarser(batch, coarse_edge, self._divisor)
+        if "place" in images[0] or not coarse_edge:
+            return looks, found
+        scales = [coarse_edge / longest for longest in target_sizes.amax(dim=1).tolist()]
+        chosen = [index for index, scale in enumerate(scales) if may_hold_larger(as_instances(found[index]), scale)]
+        smaller = coarser({name: values[chosen] for name, values in batch.items()}, coarse_edge, self._divisor)
         if smaller is None:
-            return [outputs], fine
-        coarse_outputs, coarse = self._read(images, smaller, target_sizes, settings)
-        return [outputs, coarse_outputs], [
-            as_tensors(self._in_order(merge_levels(as_instances(one), as_instances(other), coarse_edge / longest)))
-            for one, other, longest in zip(fine, coarse, target_sizes.amax(dim=1).tolist(), strict=True)
-        ]
+            return looks, found
+        outputs, again = self._read([images[index] for index in chosen], smaller, target_sizes[chosen], settings)
+        for index, coarse in zip(chosen, again, strict=True):
+            merged = merge_levels(as_instances(found[index]), as_instances(coarse), scales[index])
+            found[index] = as_tensors(self._in_order(merged))
+        return [*looks, Look(chosen, outputs)], found
 
     @property
     def _divisor(self) -> int:

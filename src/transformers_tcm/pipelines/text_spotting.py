@@ -14,7 +14,7 @@ from ..lexicon import Lexicon, LexiconArgument, is_per_image, lexicon_per_image
 from ..models.tcm.modeling_tcm_spotting import TCMForTextSpotting
 from ..models.tcm.post_processing_tcm import as_tensors
 from ..reading_order import lines, reading_order
-from .looks import Batch, coarser, turned, turned_back
+from .looks import Batch, Look, coarser, turned, turned_back
 from .text_detection import TextDetectionPipeline, as_instances, as_pipeline_inputs
 
 __all__ = ["TextSpottingPipeline"]
@@ -122,26 +122,26 @@ class TextSpottingPipeline(TextDetectionPipeline):
         batch: Batch,
         target_sizes: torch.Tensor,
         post_processing: dict[str, Any],
-    ) -> tuple[Any, list[dict[str, Any]]]:
+    ) -> tuple[list[Look], list[dict[str, Any]]]:
         orientation = post_processing.get("orientation", "auto")
         if orientation not in ORIENTATIONS:
             raise ValueError(f"`orientation` is {orientation!r}; expected one of {', '.join(map(repr, ORIENTATIONS))}")
         turns = orientation == "auto" and "place" not in images[0]
         settings = {name: value for name, value in post_processing.items() if name != "orientation"}
         settings["output_turn_votes"] = turns
-        outputs, found = super()._look(images, batch, target_sizes, settings)
+        looks, found = super()._look(images, batch, target_sizes, settings)
         if turns:
-            for index, votes in enumerate(_turn_votes(outputs)):
+            for index, votes in enumerate(_turn_votes(looks, len(images))):
                 one = {name: values[index : index + 1] for name, values in batch.items()}
                 again = ([images[index]], one, target_sizes[index], settings)
                 # Letters of lines that run up or down are often taken for words, which tell nothing.
-                anything = any((output.batch_indices == index).any() for output in outputs)
+                anything = any(_found_anything(look, index) for look in looks)
                 if votes.max() < _LEAST_VOTES and anything:
                     votes = votes + self._sideways_votes(*again)
                 turn = int(votes.argmax())
                 if votes[turn] > votes[0] + _LEAST_MARGIN:
                     found[index] = self._turned(*again, turn)
-        return outputs, found
+        return looks, found
 
     def _sideways_votes(
         self, image: list[dict[str, Any]], batch: Batch, size: torch.Tensor, settings: dict[str, Any]
@@ -150,7 +150,7 @@ class TextSpottingPipeline(TextDetectionPipeline):
         edge = settings.get("coarse_edge", self.image_processor.coarse_edge)
         small = (coarser(batch, edge, self._divisor) if edge else None) or batch
         outputs, _ = self._read(image, turned(small, 1, self._divisor), size.flip(0)[None], settings)
-        return np.roll(_turn_votes([outputs])[0], 1)
+        return np.roll(_turn_votes([Look([0], outputs)], 1)[0], 1)
 
     def _turned(
         self,
@@ -203,10 +203,17 @@ class TextSpottingPipeline(TextDetectionPipeline):
         ]
 
 
-def _turn_votes(outputs: list[Any]) -> np.ndarray:
+def _turn_votes(looks: list[Look], num_images: int) -> np.ndarray:
     """The votes (B, 4) of all looks at a batch."""
-    votes: np.ndarray = np.sum([output.turn_votes.cpu().numpy() for output in outputs], axis=0)
+    votes = np.zeros((num_images, 4), np.float32)
+    for look in looks:
+        votes[look.indices] += look.outputs.turn_votes.cpu().numpy()
     return votes
+
+
+def _found_anything(look: Look, index: int) -> bool:
+    """Whether a look at a batch has regions in an image."""
+    return index in look.indices and bool((look.outputs.batch_indices == look.indices.index(index)).any())
 
 
 def _with_lexicons(inputs: Any, lexicons: LexiconArgument) -> Any:

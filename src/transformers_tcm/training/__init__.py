@@ -4,7 +4,7 @@ from .ema import ExponentialMovingAverage
 from .initial_weights import load_initial_weights
 from .interruption import StopRequest, last_checkpoint
 from .loading import prepare_training_loader
-from .parameter_groups import freeze_detector, freeze_text_encoder, parameter_groups
+from .parameter_groups import freeze_all_but, freeze_detector, freeze_text_encoder, parameter_groups
 from .recipe_files import json_settings, parse_recipe, recipe_file
 from .recipes import (
     PhotoArguments,
@@ -37,6 +37,7 @@ __all__ = [
     "create_scheduler",
     "describe_run",
     "few_shot_subset",
+    "freeze_all_but",
     "freeze_detector",
     "freeze_text_encoder",
     "json_settings",

@@ -1,5 +1,6 @@
 """Layer-wise learning rates and weight decay as TCM is trained."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -8,7 +9,7 @@ from torch import nn
 from ..models.tcm.modeling_tcm import TCMModel, TCMPreTrainedModel
 from ..models.tcm.modeling_tcm_spotting import TCMForTextSpotting
 
-__all__ = ["freeze_detector", "freeze_text_encoder", "parameter_groups"]
+__all__ = ["freeze_all_but", "freeze_detector", "freeze_text_encoder", "parameter_groups"]
 
 
 def freeze_text_encoder(model: TCMPreTrainedModel) -> None:
@@ -23,6 +24,29 @@ def freeze_detector(model: TCMForTextSpotting) -> None:
     """Train nothing but the recogniser; the detector goes on finding exactly what it found."""
     model.model.requires_grad_(False)
     model.head.requires_grad_(False)
+
+
+def freeze_all_but(model: nn.Module, parts: Sequence[str]) -> None:
+    """Train nothing but some parts of a model.
+
+    Args:
+        model: any.
+        parts: names of modules or parameters in it, such as `"recognizer.boundaries"`.
+
+    Raises:
+        ValueError: for a name that nothing has.
+    """
+    names = [name for name, _ in model.named_parameters()]
+    for part in parts:
+        if not any(name == part or name.startswith(f"{part}.") for name in names):
+            raise ValueError(f"the model has no part {part!r} to train; its parts are {', '.join(_parts(names))}")
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(any(name == part or name.startswith(f"{part}.") for part in parts))
+
+
+def _parts(names: Sequence[str]) -> list[str]:
+    """The two outermost modules of parameters' names, each once."""
+    return list(dict.fromkeys(".".join(name.split(".")[:2]) for name in names))
 
 
 def parameter_groups(
@@ -68,7 +92,7 @@ def parameter_groups(
 
 def _decaying_weights(module: nn.Module) -> list[torch.Tensor]:
     """The weights of a module itself that decay."""
-    if isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
+    if isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.ConvTranspose2d)):
         return [module.weight]
     # Queries, keys and values of one size are projected by one matrix, which is no module.
     projections = module.in_proj_weight if isinstance(module, nn.MultiheadAttention) else None

@@ -23,9 +23,10 @@ from transformers_tcm.models.tcm.losses_tcm import dice_loss
 from transformers_tcm.models.tcm.modeling_tcm import TCMForTextDetection
 from transformers_tcm.models.tcm.modeling_tcm_spotting import TCMForTextSpotting, TCMTextSpottingOutput
 from transformers_tcm.models.tcm.post_processing_tcm import instances_of_images
+from transformers_tcm.models.tcm.recognition import splitting
 from transformers_tcm.models.tcm.recognition.proposals import outlines_to_bezier
 from transformers_tcm.models.tcm.recognition.sampling import quads_to_bezier
-from transformers_tcm.training import freeze_detector
+from transformers_tcm.training import freeze_all_but, freeze_detector
 
 Make = Callable[..., TCMForTextSpotting]
 WORD = np.float32([[10, 12], [70, 10], [72, 34], [12, 36]])
@@ -393,6 +394,62 @@ def test_words_with_a_space_between_them_are_told_apart(small_spotter: Make, mon
     assert 48 < first[1, 0] < 60 < second[0, 0] + 8
     assert first[1, 0] <= second[0, 0]
     assert len(first) == len(second) == 4
+
+
+def test_words_are_read_from_where_they_begin_to_where_they_end(small_spotter: Make, monkeypatch: Any) -> None:
+    """A proposal of two words, the second of which it cuts off, becomes these two; each is read again."""
+    model, pixels = small_spotter({"word_boundaries": True}), random_pixels(2, 3, 64, 128)
+    propose(model, (10, 10, 100, 22), (20, 40, 60, 52))
+
+    def find(features: torch.Tensor, control_points: torch.Tensor, images: torch.Tensor) -> list:
+        wide = (control_points[:, 3, 0] - control_points[:, 0, 0]) > 80
+        return [[(0.0, 0.4), (0.5, 1.1)] if word else [(0.0, 1.0)] for word in wide]
+
+    monkeypatch.setattr(model.recognizer, "find_words", find)
+    monkeypatch.setattr(splitting, "_LEAST_GAIN_OF_SEVERAL", -1.0)  # random weights read nothing surely
+    with torch.no_grad():
+        outputs = model(pixels)
+        plain = model.recognizer(*places_of(model, pixels, outputs))
+    assert len(outputs.scores) == 3
+    torch.testing.assert_close(outputs.char_logits[:, 0], plain)
+    first, second = (polygon for polygon in regions_of(outputs).polygons() if polygon[0, 1] < 30)
+    begin, length = first[0, 0], (first[1, 0] - first[0, 0]) / 0.4
+    np.testing.assert_allclose(second[[0, 1], 0], begin + length * np.array([0.5, 1.1]), atol=0.1)
+
+
+def places_of(model: TCMForTextSpotting, pixels: torch.Tensor, outputs: Any) -> tuple[torch.Tensor, ...]:
+    """What a recogniser reads the proposals of an output from."""
+    curves = outlines_to_bezier(regions_of(outputs).polygons())
+    return model._reading_features(pixels), curves, outputs.batch_indices
+
+
+@pytest.mark.parametrize("instances", [READABLE, NO_TEXT, IGNORED, UNKNOWN])
+def test_boundaries_alone_are_trained(small_spotter: Make, instances: TextInstances) -> None:
+    """Of all labels that are not ignored, readable or not; every other weight and statistic stays what it is."""
+    model = small_spotter({"word_boundaries": True, "train_on_proposals": True, "dropout": 0.1})
+    freeze_all_but(model, ["recognizer.boundaries"])
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    optimizer = torch.optim.SGD([weight for weight in model.parameters() if weight.requires_grad], lr=0.1)
+    losses = model.train()(**labelled_batch(model.config, [((64, 96), instances)])).loss_dict
+    assert set(losses) == LOSSES | {"loss_boundaries"}
+    assert (losses["loss_boundaries"] > 0) == (instances is not NO_TEXT and instances is not IGNORED)
+    losses["loss_boundaries"].backward()
+    optimizer.step()
+    moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert all(name.startswith("recognizer.boundaries.") for name in moved)
+    assert bool(moved) == (instances is not NO_TEXT and instances is not IGNORED)
+
+
+def test_collages_teach_no_boundaries(small_spotter: Make) -> None:
+    """Words of collages have neighbours without labels."""
+    model = small_spotter({"word_boundaries": True, "jitter": 0.0})
+    both = labelled_batch(model.config, [((64, 96), READABLE), ((64, 96), READABLE)], words_only=(0,))
+    alone = labelled_batch(model.config, [((64, 96), READABLE)])
+    alone["pixel_values"] = both["pixel_values"][1:]
+    with torch.no_grad():
+        losses = [model(**batch).loss_dict["loss_boundaries"] for batch in (both, alone)]
+        assert "loss_boundaries" not in (model(**{**both, "train_detection": False}).loss_dict)
+    torch.testing.assert_close(*losses)
 
 
 @pytest.mark.parametrize("decoder", DECODERS)

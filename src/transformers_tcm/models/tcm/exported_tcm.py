@@ -222,24 +222,32 @@ class GraphModel(nn.Module):
 
 
 class GraphLayer(nn.Module):
-    """A graph of one input and one output in the place of a layer."""
+    """A graph of one input in the place of a layer."""
 
     def __init__(self, graph: Graph, input_name: str):
         super().__init__()
         self.graph, self.input_name = graph, input_name
 
     def forward(self, values: torch.Tensor, *others: Any) -> torch.Tensor:
-        """(N, …) to (N, …); what the classes are, for those that could be taught, makes no difference."""
-        (output,) = self.graph(**{self.input_name: values}).values()
-        return output
+        """(N, …) to (N, …), the graph's outputs side by side."""
+        return torch.cat(list(self.graph(**{self.input_name: values}).values()), dim=-1)
 
 
-class SameLayer(nn.Module):
-    """Nothing, where the layer before has done everything."""
+class Columns(nn.Module):
+    """Some of what the layer before has given, where that has done everything.
+
+    Args:
+        first, last: the columns from one up to another, `None` for all that follow.
+    """
+
+    def __init__(self, first: int, last: int | None):
+        super().__init__()
+        self.chosen = slice(first, last)
 
     def forward(self, values: torch.Tensor, *others: Any) -> torch.Tensor:
-        """(N, …) to the same."""
-        return values
+        """(N, …, columns) to fewer columns; what the classes are, for decoders that could be taught, makes no
+        difference."""
+        return values[..., self.chosen]
 
 
 class GraphLanguageModel(CharacterLanguageModel):
@@ -381,7 +389,10 @@ class ExportedTextSpotting(ExportedModel, TCMForTextSpotting):
             recognizer = self._make_recognizer()
         assert recognizer is not None  # its settings are there
         recognizer.encoder = GraphLayer(self._open(graph, RECOGNIZER), "crops")
-        recognizer.decoder = SameLayer()
+        classes = recognizer.settings.num_classes
+        recognizer.decoder = Columns(0, classes)
+        if recognizer.boundaries is not None:
+            recognizer.boundaries = Columns(classes, None)
         recognizer.language_model = language_model
         self.recognizer = recognizer.eval()
         return self

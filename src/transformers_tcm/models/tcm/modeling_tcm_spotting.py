@@ -4,7 +4,7 @@ References: FastTCM, Yu et al., TPAMI 2024; ABCNet, Liu et al., CVPR 2020.
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -33,7 +33,7 @@ from .recognition import recognizer_class
 from .recognition.base import Recognizer
 from .recognition.proposals import LabelledWords, outlines_to_bezier, regions_to_bezier
 from .recognition.reading import WordReading, char_classes
-from .recognition.splitting import split_at_spaces, split_joined_words
+from .recognition.splitting import split_at_boundaries, split_at_spaces, split_joined_words
 
 logger = logging.get_logger(__name__)
 
@@ -200,7 +200,7 @@ class TCMForTextSpotting(TCMForTextDetection):
     def train(self, mode: bool = True) -> "TCMForTextSpotting":
         """Training or evaluation mode; a frozen model or head stays in the latter, or its batch norms would drift."""
         super().train(mode)
-        for part in (self.model, self.head):
+        for part in (self.model, self.head, *(self.recognizer.children() if self.recognizer is not None else ())):
             if not any(parameter.requires_grad for parameter in part.parameters()):
                 part.eval()
         return self
@@ -277,18 +277,18 @@ class TCMForTextSpotting(TCMForTextDetection):
             if proposals is not None:
                 readable = readable.with_matched(proposals).with_background(proposals, words)
             loss_dict = {**(loss_dict or {}), **self._reading_losses(self._features(outputs), crops, readable)}
+            assert labels is not None  # otherwise there are no words
+            assert self.recognizer is not None
+            # Without collages, where words have neighbours without labels.
+            here = words.batch_indices < len(pixel_values)
+            known = words.select(here), labels["ignore"].bool()[here]
+            loss_dict |= self.recognizer.boundary_loss(self._features(outputs), *known, proposals)
         if labels is None or not self.training:
             # Not the model's device, whose weights may be elsewhere until they are used.
             regions = self.head.decode(maps, sizes, settings).to(sizes.device)
             read = partial(self._read_regions, outputs, use_language_model, text_threshold)
-            readings = read(regions)
-            if self.recognizer is not None:
-                assert regions.char_logits is not None  # they were read
-                spaces = self.recognizer.find_spaces(regions.char_logits)
-                regions, readings = split_at_spaces(regions, readings, spaces, read)
-                split = partial(self._split_regions, maps, sizes, settings)
-                glance = partial(self._glance_at_regions, outputs)
-                regions, readings = split_joined_words(regions, readings, split, glance, read)
+            split = partial(self._split_regions, maps, sizes, settings)
+            regions, readings = self._read_words(outputs, regions, read, split)
             if output_turn_votes:
                 found["turn_votes"] = self._turn_votes(outputs, regions, len(sizes))
             found |= {name: value for name, value in vars(regions).items() if name != "control_points"}
@@ -422,6 +422,28 @@ class TCMForTextSpotting(TCMForTextDetection):
             self._look_at(regions, self._features(outputs), text_threshold if use_language_model else np.inf)
         assert regions.char_logits is not None  # of the recogniser or of a head that reads
         return self._readings(regions.char_logits, use_language_model, text_threshold)
+
+    def _read_words(
+        self,
+        outputs: TCMModelOutput,
+        regions: Regions,
+        read: Callable[[Regions], list[WordReading]],
+        split: Callable[[Regions], tuple[Regions, Sequence[int]]],
+    ) -> tuple[Regions, list[WordReading]]:
+        """Regions with the words that some of them hold in their place, and what they say; see `splitting` for how
+        regions are read and split."""
+        readings = read(regions)
+        if self.recognizer is None:
+            return regions, readings
+        assert regions.char_logits is not None  # they were read
+        regions, readings = split_at_spaces(regions, readings, self.recognizer.find_spaces(regions.char_logits), read)
+        glance = partial(self._glance_at_regions, outputs)
+        regions, readings = split_joined_words(regions, readings, split, glance, read)
+        if self.recognizer.boundaries is not None:
+            curves = regions_to_bezier(regions)
+            along = self.recognizer.find_words(self._features(outputs), curves, regions.batch_indices)
+            regions, readings = split_at_boundaries(regions, readings, along, read)
+        return regions, readings
 
     def _split_regions(
         self, maps: ModelOutput, sizes: torch.Tensor, settings: Any, regions: Regions

@@ -9,7 +9,7 @@ import torch
 from transformers_tcm.bezier import bezier_points, bezier_to_polygon
 from transformers_tcm.models.tcm.heads.base import Regions
 from transformers_tcm.models.tcm.recognition.reading import WordReading
-from transformers_tcm.models.tcm.recognition.splitting import split_at_spaces, split_joined_words
+from transformers_tcm.models.tcm.recognition.splitting import split_at_boundaries, split_at_spaces, split_joined_words
 
 # Parts by what a region says; the places of regions tell which it is.
 Parts = dict[str, list[str]]
@@ -170,6 +170,34 @@ def test_no_spaces_ask_for_no_reading() -> None:
     regions = Regions.from_outlines([[WORD]], [np.float32([0.9])])
     same, texts = apart_at(regions, [[]], 0.9, 0.9)
     assert (same, texts) == (regions, ["A"])
+
+
+@pytest.mark.parametrize(
+    ("words", "part_score", "parts", "texts"),
+    [
+        ([(-0.1, 1.0)], 0.85, "a", ["a", "B"]),
+        ([(-0.1, 1.0)], 0.8, "a", ["A", "B"]),
+        ([(0.0, 0.4), (0.5, 1.1)], 0.75, "ab cd", ["ab", "cd", "B"]),
+        ([(0.0, 0.4), (0.5, 1.1)], 0.65, "ab cd", ["A", "B"]),
+        ([(0.0, 0.4), (0.5, 1.1)], 0.75, "abc d", ["A", "B"]),
+        ([(0.0, 1.0)], 0.99, "", ["A", "B"]),
+    ],
+)
+def test_words_along_a_region_take_its_place(
+    words: list[tuple[float, float]], part_score: float, parts: str, texts: list[str]
+) -> None:
+    """One with other ends has to read surer, several may read a little less sure; they are no single letters."""
+    regions = Regions.from_outlines([[WORD, WORD + 5]], [np.float32([0.9, 0.8])])
+    wholes = [WordReading(text, 0.8, np.zeros((1, 1))) for text in "AB"]
+
+    def read(regions: Regions) -> list[WordReading]:
+        return [WordReading(text, part_score, np.zeros((len(text), 1))) for text in parts.split()]
+
+    found, readings = split_at_boundaries(regions, wholes, [words, [(0.0, 1.0)]], read)
+    assert [reading.text for reading in readings] == texts
+    if texts[0] != "A":
+        np.testing.assert_allclose(found.polygons()[0][0], [10 + 100 * words[0][0], 20], atol=1e-3)
+        np.testing.assert_allclose(found.polygons()[len(words) - 1][2], [10 + 100 * words[-1][1], 40], atol=1e-3)
 
 
 def test_curved_regions_are_cut_across_the_curve() -> None:

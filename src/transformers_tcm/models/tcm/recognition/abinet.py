@@ -106,6 +106,8 @@ class ABINetConfig(SequenceConfig):
                 f"with a map as `encoder` the last of `channels` is the `hidden_size`, got {list(self.channels)} and "
                 f"{self.hidden_size}"
             )
+        if self.encoder == "map" and self.word_boundaries:
+            raise ValueError("`word_boundaries` go with the encoder 'sequence'; a map has no steps along the word")
 
 
 class TCMWordAttention(AttentionInterface, nn.Module):

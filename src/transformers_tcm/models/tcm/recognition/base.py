@@ -6,6 +6,7 @@ Shapes: N words, V views of each, T steps, L characters of the longest word.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal
 
@@ -13,8 +14,9 @@ import torch
 from huggingface_hub.dataclasses import strict
 from torch import nn
 
-from ..heads.base import check_range
+from ..heads.base import Regions, check_range
 from .language_model import CharacterLanguageModel, LanguageModelConfig, fold_character, needs_search
+from .proposals import LabelledWords
 from .reading import PRINTABLE_ASCII, WordReading, char_classes
 from .sampling import WordSampler, quads_to_bezier, with_margin, word_heights
 
@@ -22,6 +24,9 @@ __all__ = ["Recognizer", "RecognizerConfig", "changed_settings"]
 
 # Words are encoded in multiples of this number.
 ROUNDING = 8
+
+# From states (N, T, D), and the right classes (N, L) where they are taught, to something for each word.
+Layer = Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]
 
 
 @strict  # checks what is assigned, and so has no effect on a frozen class
@@ -134,6 +139,7 @@ class Recognizer(nn.Module, ABC):
         self.sampler = self.make_sampler(settings, 4 if settings.feature_stride == 2 else 3)
         self.encoder = self.make_encoder(settings, in_channels)
         self.decoder = self.make_decoder(settings)
+        self.boundaries = self.make_boundaries(settings)
         self.language_model = None
         if settings.language_model is not None:
             language = LanguageModelConfig(**settings.language_model)
@@ -173,6 +179,10 @@ class Recognizer(nn.Module, ABC):
         """From what the encoder made, and the right classes where it is taught, to logits (N, T', classes); with a
         `loss` of logits and classes (N, L), -1 after the end."""
 
+    def make_boundaries(self, settings: Any) -> nn.Module | None:
+        """From states (N, T, D) along crops to logits (N, T, 1) of lying in a word; `None` where nothing asks that."""
+        return None
+
     @property
     def spelling(self) -> nn.Module | None:
         """The part that learns from words without pictures, by its `loss` of classes (N, L), -1 after the end."""
@@ -206,6 +216,30 @@ class Recognizer(nn.Module, ABC):
         (`split_at_spaces`)."""
         return [[] for _ in char_logits]
 
+    def find_words(
+        self, features: torch.Tensor, control_points: torch.Tensor, batch_indices: torch.Tensor
+    ) -> list[list[tuple[float, float]]]:
+        """The words along N regions: where each begins and ends in shares of the region's length, below 0 and above 1
+        where the region cuts it off; (0, 1) for a region that is one word or none, and without `boundaries`.
+
+        Args:
+            features, control_points, batch_indices: see `forward`.
+        """
+        return [[(0.0, 1.0)] for _ in control_points]
+
+    def boundary_loss(
+        self, features: torch.Tensor, words: LabelledWords, ignored: torch.Tensor, regions: Regions | None
+    ) -> dict[str, torch.Tensor]:
+        """Loss of `boundaries`, where there are any.
+
+        Args:
+            features: (B, C, H, W).
+            words: the M labelled words of these images, all of them.
+            ignored: (M,) bool, words of which it is not known where their parts end.
+            regions: what the detector found, `None` where it was not asked.
+        """
+        return {}
+
     def forward(
         self,
         features: torch.Tensor,
@@ -221,12 +255,7 @@ class Recognizer(nn.Module, ABC):
             batch_indices: (N,) the image that each word is in.
             classes: (N, L) the right characters, for decoders to be taught with.
         """
-        size = max(len(control_points), 1) if self.training else self.settings.chunk_size
-        parts = [
-            self._read_chunk(features, points, images, classes)
-            for points, images in zip(control_points.split(size), batch_indices.split(size), strict=True)
-            if len(points)
-        ]
+        parts = self._look(features, control_points, batch_indices, self.classify, classes)
         return torch.cat(parts) if parts else features.new_zeros(0, self.num_steps, self.settings.num_classes)
 
     def test_time_augmentation(
@@ -257,14 +286,31 @@ class Recognizer(nn.Module, ABC):
         margins = () if self.language_model is None else self.language_model.settings.margins
         return torch.stack([control_points, *(with_margin(control_points, margin) for margin in margins)], dim=1)
 
-    def _read_chunk(
+    def _look(
         self,
         features: torch.Tensor,
         control_points: torch.Tensor,
         batch_indices: torch.Tensor,
+        layer: Layer,
+        classes: torch.Tensor | None = None,
+    ) -> list[torch.Tensor]:
+        """What a layer makes of the states of words, see `forward`, a chunk of them at a time."""
+        size = max(len(control_points), 1) if self.training else self.settings.chunk_size
+        return [
+            self._look_at_chunk(features, points, images, layer, classes)
+            for points, images in zip(control_points.split(size), batch_indices.split(size), strict=True)
+            if len(points)
+        ]
+
+    def _look_at_chunk(
+        self,
+        features: torch.Tensor,
+        control_points: torch.Tensor,
+        batch_indices: torch.Tensor,
+        layer: Layer,
         classes: torch.Tensor | None,
     ) -> torch.Tensor:
-        """`forward` for words that are read at once.
+        """`_look` for words that are encoded at once.
 
         Their number is rounded up by reading the last one several times: convolutions on a CPU keep compiled kernels
         and their memory for every number of words that they have met, gigabytes after a while.
@@ -274,7 +320,7 @@ class Recognizer(nn.Module, ABC):
         crops = torch.cat([crops, crops[-1:].expand(extra, -1, -1, -1)])
         if classes is not None:
             classes = torch.cat([classes, classes[-1:].expand(extra, -1)])
-        return self.classify(self.encoder(crops), classes)[: len(control_points)]
+        return layer(self.encoder(crops), classes)[: len(control_points)]
 
     def loss(
         self,

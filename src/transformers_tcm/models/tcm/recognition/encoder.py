@@ -15,11 +15,18 @@ from torch import nn
 from torch.nn import functional
 
 from ..attention_tcm import TCMAttention
-from ..heads.base import check_range
+from ..heads.base import Regions, check_range
 from ..layers_tcm import TCMConvNorm
 from .base import Recognizer, RecognizerConfig
+from .boundaries import REACH, TCMWordBoundaries, inside_words, moved_at_random, words_along
+from .proposals import LabelledWords, regions_to_bezier
+from .sampling import with_ends, word_heights, word_lengths
 
 __all__ = ["SequenceConfig", "SequenceRecognizer", "TCMWordEncoder", "TCMWordEncoderLayer", "map_convs"]
+
+
+# Times that the ends of each labelled word are moved at random to learn where they are.
+_DRAWS = 2
 
 
 @strict
@@ -33,6 +40,8 @@ class SequenceConfig(RecognizerConfig):
         num_layers: transformer layers along the word.
         num_heads: their attention heads.
         dropout: their dropout.
+        word_boundaries: also tell where words begin and end along a region, so that what is cut off is read whole and
+            what was found as one falls into its words.
     """
 
     channels: list[int] | tuple[int, ...] = (64, 96, 160, 224)
@@ -40,6 +49,7 @@ class SequenceConfig(RecognizerConfig):
     num_layers: int = 2
     num_heads: int = 4
     dropout: float | int = 0.1
+    word_boundaries: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -139,6 +149,64 @@ class SequenceRecognizer(Recognizer):
 
     def make_encoder(self, settings: Any, in_channels: int) -> nn.Module:
         return TCMWordEncoder(settings, in_channels)
+
+    def make_boundaries(self, settings: Any) -> nn.Module | None:
+        return TCMWordBoundaries(settings.hidden_size) if settings.word_boundaries else None
+
+    @torch.no_grad()
+    def find_words(
+        self, features: torch.Tensor, control_points: torch.Tensor, batch_indices: torch.Tensor
+    ) -> list[list[tuple[float, float]]]:
+        if self.boundaries is None:
+            return super().find_words(features, control_points, batch_indices)
+        parts = self._look(features, self._wider(control_points), batch_indices, self._boundary_logits)
+        logits = [word for part in parts for word in part.float().cpu().numpy()]
+        reaches = REACH * word_heights(control_points) / word_lengths(control_points).clamp(min=1e-3)
+        return [words_along(word, reach) for word, reach in zip(logits, reaches.tolist(), strict=True)]
+
+    def boundary_loss(
+        self, features: torch.Tensor, words: LabelledWords, ignored: torch.Tensor, regions: Regions | None
+    ) -> dict[str, torch.Tensor]:
+        """Of telling which steps lie in a word, along labelled words with ends moved at random and along the regions
+        that the detector found. The encoder learns nothing by it."""
+        if self.boundaries is None:
+            return super().boundary_loss(features, words, ignored, regions)
+        known = ~ignored
+        crops = words.control_points[known].repeat(_DRAWS, 1, 1)
+        crops = moved_at_random(crops) if self.training else crops
+        images = words.batch_indices[known].repeat(_DRAWS)
+        if regions is not None:
+            crops = torch.cat([crops, regions_to_bezier(regions).to(crops)])
+            images = torch.cat([images, regions.batch_indices.to(images)])
+        if not len(crops):
+            # Every process of a distributed training needs gradients.
+            nothing = features.new_zeros(1, self.num_steps, self.settings.hidden_size)
+            return {"loss_boundaries": self._boundary_logits(nothing).sum() * 0}
+        crops = self._wider(crops)
+        training = self.encoder.training
+        try:
+            self.encoder.eval()  # its batch norms must not learn what such crops look like
+            with torch.no_grad():
+                states = self.encoder(self.sampler(features, crops, images))
+        finally:
+            self.encoder.train(training)
+        logits = self._boundary_logits(states)
+        inside, counted = inside_words(
+            crops, images, words.control_points, words.batch_indices, ignored, logits.shape[1]
+        )
+        losses = functional.binary_cross_entropy_with_logits(logits.float(), inside, reduction="none")
+        return {"loss_boundaries": (losses * counted).sum() / counted.sum().clamp(min=1)}
+
+    def _boundary_logits(self, states: torch.Tensor, classes: torch.Tensor | None = None) -> torch.Tensor:
+        """Logits (N, T) of states (N, T, D)."""
+        assert self.boundaries is not None  # otherwise nobody asks
+        logits: torch.Tensor = self.boundaries(states)
+        return logits[..., 0]
+
+    def _wider(self, control_points: torch.Tensor) -> torch.Tensor:
+        """Regions (N, 8, 2) that reach further on both ends."""
+        reach = control_points.new_tensor(REACH).expand(len(control_points))
+        return with_ends(control_points, reach, reach)
 
 
 def map_convs(in_channels: int, channels: Sequence[int], norm: bool) -> nn.Sequential:

@@ -103,7 +103,10 @@ class LabelledWords:
 
     def readable(self) -> "LabelledWords":
         """Those that a recogniser can learn from."""
-        chosen = (self.char_ids > 0).any(dim=1)
+        return self.select((self.char_ids > 0).any(dim=1))
+
+    def select(self, chosen: torch.Tensor) -> "LabelledWords":
+        """Those of a mask (M,)."""
         return LabelledWords(self.control_points[chosen], self.batch_indices[chosen], self.char_ids[chosen])
 
     def in_images(self, places: torch.Tensor) -> "LabelledWords":

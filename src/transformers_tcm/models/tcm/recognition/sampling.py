@@ -18,11 +18,14 @@ __all__ = [
     "BezierAlign",
     "MaskedBoxSampler",
     "WordSampler",
+    "bezier_outlines",
     "boxes_to_bezier",
     "outline_masks",
     "quads_to_bezier",
+    "with_ends",
     "with_margin",
     "word_heights",
+    "word_lengths",
 ]
 
 # Of the polygon that stands for the outline of a word.
@@ -167,8 +170,7 @@ class WordSampler(nn.Module):
     def choose_levels(self, control_points: torch.Tensor) -> torch.Tensor:
         """The level (N,) whose cells come closest to a word's samples."""
         rows, columns = self.sampled_size
-        sides = control_points[:, [0, 1, 2, 4, 5, 6]] - control_points[:, [1, 2, 3, 5, 6, 7]]  # (N, 6, 2)
-        widths = sides.norm(dim=-1).sum(dim=1) / 2
+        widths = word_lengths(control_points)
         cells = torch.maximum(word_heights(control_points) / rows, widths / columns) / self.stride
         return cells.clamp(min=1).log2().round().long().clamp(max=len(self.levels) - 1)
 
@@ -194,13 +196,19 @@ class MaskedBoxSampler(WordSampler):
         self, features: torch.Tensor, control_points: torch.Tensor, batch_indices: torch.Tensor
     ) -> torch.Tensor:
         """Maps (B, C, H, W), control points (N, 8, 2) in pixels of the input, images (N,) to crops (N, C, h, w)."""
-        basis = control_points.new_tensor(bernstein_basis(np.linspace(0, 1, POINTS_PER_SIDE)))
-        outlines = (basis @ control_points.unflatten(1, (2, 4))).flatten(1, 2)  # (N, 2, 4, 2) -> (N, 20, 2)
+        outlines = bezier_outlines(control_points)
         low, high = outlines.amin(dim=1), outlines.amax(dim=1)
         grown = self.margin / 2 * (high - low)
         boxes = torch.cat([low - grown, high + grown], dim=1)
         crops = super().forward(features, boxes_to_bezier(boxes), batch_indices)
         return crops * outline_masks(outlines, boxes, self.crop_size)[:, None].to(crops.dtype)
+
+
+def bezier_outlines(control_points: torch.Tensor) -> torch.Tensor:
+    """Outlines (N, 20, 2) of words (N, 8, 2), clockwise."""
+    basis = control_points.new_tensor(bernstein_basis(np.linspace(0, 1, POINTS_PER_SIDE)))
+    with torch.autocast(control_points.device.type, enabled=False):  # half precision would be off by several pixels
+        return (basis @ control_points.unflatten(1, (2, 4))).flatten(1, 2)  # (N, 2, 4, 2) -> (N, 20, 2)
 
 
 def boxes_to_bezier(boxes: torch.Tensor) -> torch.Tensor:
@@ -234,13 +242,26 @@ def word_heights(control_points: torch.Tensor) -> torch.Tensor:
     return (control_points[:, [0, 3]] - control_points[:, [7, 4]]).norm(dim=-1).mean(dim=1)
 
 
-def with_margin(control_points: torch.Tensor, margin: float) -> torch.Tensor:
-    """Words (N, 8, 2), enlarged on all sides by a share of their height."""
+def word_lengths(control_points: torch.Tensor) -> torch.Tensor:
+    """Lengths (N,) of words (N, 8, 2), the mean of both sides along their control points."""
+    sides = control_points[:, [0, 1, 2, 4, 5, 6]] - control_points[:, [1, 2, 3, 5, 6, 7]]  # (N, 6, 2)
+    return sides.norm(dim=-1).sum(dim=1) / 2
+
+
+def with_ends(control_points: torch.Tensor, before: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
+    """Words (N, 8, 2) whose two ends are moved outward by shares (N,) of their height."""
     upper, lower = control_points[:, :4], control_points[:, 4:].flip(1)  # (N, 4, 2), both along the word
     middle = upper + lower
     ends = functional.normalize(torch.stack([middle[:, 0] - middle[:, 1], middle[:, 3] - middle[:, 2]], dim=1), dim=-1)
+    ends = ends * (torch.stack([before, after], dim=1) * word_heights(control_points)[:, None])[..., None]  # (N, 2, 2)
     steps = torch.linspace(0, 1, 4, dtype=upper.dtype, device=upper.device)[:, None]  # (4, 1)
     # Points between the ends follow them, so that letters keep their places.
-    outward = torch.lerp(ends[:, :1], ends[:, 1:], steps) * word_heights(control_points)[:, None, None]  # (N, 4, 2)
-    upward = upper - lower
-    return torch.cat([upper + margin * (outward + upward), (lower + margin * (outward - upward)).flip(1)], dim=1)
+    outward = torch.lerp(ends[:, :1], ends[:, 1:], steps)  # (N, 4, 2)
+    return torch.cat([upper + outward, (lower + outward).flip(1)], dim=1)
+
+
+def with_margin(control_points: torch.Tensor, margin: float) -> torch.Tensor:
+    """Words (N, 8, 2), enlarged on all sides by a share of their height."""
+    upward = margin * (control_points[:, :4] - control_points[:, 4:].flip(1))  # (N, 4, 2)
+    share = control_points.new_tensor(margin).expand(len(control_points))
+    return with_ends(control_points, share, share) + torch.cat([upward, -upward.flip(1)], dim=1)

@@ -10,7 +10,7 @@ from ..heads.base import Regions
 from .proposals import regions_to_bezier
 from .reading import WordReading
 
-__all__ = ["split_at_spaces", "split_joined_words"]
+__all__ = ["split_at_boundaries", "split_at_spaces", "split_joined_words"]
 
 # What reads surer is one word.
 _UNCLEAR = 0.7
@@ -23,11 +23,16 @@ _LEAST_GAIN_AT_SIGHT = -0.1
 # A region of several words falls into two first, and these into more.
 _MOST_SPLITS = 3
 
-# Parts between spaces may read a little less sure than the whole, whose spelling may have left the space out.
-_LEAST_GAIN_AT_SPACES = -0.1
+# Several words may read a little less sure than the whole, whose spelling may have left the space out.
+_LEAST_GAIN_OF_SEVERAL = -0.1
+_FEWEST_LETTERS_OF_SEVERAL = 2
 
 Read = Callable[[Regions], Sequence[WordReading]]
 Split = Callable[[Regions], tuple[Regions, Sequence[int]]]
+
+# Where words along a region begin and end, in shares of its length.
+Sections = Sequence[tuple[float, float]]
+_WHOLE = [(0.0, 1.0)]
 
 
 def split_joined_words(
@@ -51,7 +56,7 @@ def split_joined_words(
     parts, sources = _likely_parts(regions.select(unclear), split, glance)
     if not sources:
         return regions, list(readings)
-    return _with_parts(regions, readings, unclear, parts, sources, read(parts), _LEAST_GAIN)
+    return _with_parts(regions, readings, unclear, parts, sources, read(parts), [_LEAST_GAIN] * len(unclear))
 
 
 def split_at_spaces(
@@ -65,20 +70,54 @@ def split_at_spaces(
         spaces: of each, see `Recognizer.find_spaces`.
         read: reads regions, and fills their `char_logits`.
     """
-    several = [index for index, found in enumerate(spaces) if found]
-    if not several:
+    sections = []
+    for found in spaces:
+        ends = [0.0, *(share for space in found for share in space), 1.0]
+        sections.append(list(zip(ends[::2], ends[1::2], strict=True)))
+    return _with_sections(regions, readings, sections, read, fewest_letters=1)
+
+
+def split_at_boundaries(
+    regions: Regions, readings: Sequence[WordReading], words: Sequence[Sections], read: Read
+) -> tuple[Regions, list[WordReading]]:
+    """Regions and their readings, with the words along a region in its place: one with other ends where that reads
+    surer, several unless they read less sure or one of them is a single letter, as those of wide lettering are.
+
+    Args:
+        regions: N regions that were read.
+        readings: of each.
+        words: of each, see `Recognizer.find_words`.
+        read: reads regions, and fills their `char_logits`.
+    """
+    return _with_sections(regions, readings, words, read, _FEWEST_LETTERS_OF_SEVERAL)
+
+
+def _with_sections(
+    regions: Regions,
+    readings: Sequence[WordReading],
+    sections: Sequence[Sections],
+    read: Read,
+    fewest_letters: int,
+) -> tuple[Regions, list[WordReading]]:
+    """Regions and their readings, with sections of them in their place where these read well enough."""
+    changed = [index for index, found in enumerate(sections) if list(found) != _WHOLE]
+    if not changed:
         return regions, list(readings)
-    parts, sources = _between_spaces(regions.select(several), [spaces[index] for index in several])
-    return _with_parts(regions, readings, several, parts, sources, read(parts), _LEAST_GAIN_AT_SPACES)
+    parts, sources = _sections(regions.select(changed), [sections[index] for index in changed])
+    found = read(parts)
+    gains = [0.0 if len(sections[index]) == 1 else _LEAST_GAIN_OF_SEVERAL for index in changed]
+    for source, reading in zip(sources, found, strict=True):
+        if len(sections[changed[source]]) > 1 and len(reading.text) < fewest_letters:
+            gains[source] = np.inf
+    return _with_parts(regions, readings, changed, parts, sources, found, gains)
 
 
-def _between_spaces(regions: Regions, spaces: Sequence[Sequence[tuple[float, float]]]) -> tuple[Regions, Sequence[int]]:
-    """What is between the spaces of regions, and which region each part is of."""
+def _sections(regions: Regions, sections: Sequence[Sections]) -> tuple[Regions, Sequence[int]]:
+    """Sections of regions as regions, and which region each is of."""
     sources, curves, outlines = [], [], []
     four_cornered = (regions.counts == len(CORNERS)).tolist()
-    for index, (whole, found) in enumerate(zip(regions_to_bezier(regions).cpu().numpy(), spaces, strict=True)):
-        ends = [0.0, *(share for space in found for share in space), 1.0]
-        for first, last in zip(ends[::2], ends[1::2], strict=True):
+    for index, (whole, found) in enumerate(zip(regions_to_bezier(regions).cpu().numpy(), sections, strict=True)):
+        for first, last in found:
             part = bezier_section(whole, first, last)
             curves.append(part)
             outlines.append(part[CORNERS] if four_cornered[index] else bezier_to_polygon(part))
@@ -98,15 +137,15 @@ def _with_parts(
     parts: Regions,
     sources: Sequence[int],
     found: Sequence[WordReading],
-    least_gain: float,
+    least_gains: Sequence[float],
 ) -> tuple[Regions, list[WordReading]]:
     """Regions and readings with parts, and what was `found` in them, in the place of candidates that they read surer
-    than by a least gain; `sources` are the candidates, counted from 0, that parts are of."""
+    than by a least gain each; `sources` are the candidates, counted from 0, that parts are of."""
     covers: list[list[int]] = [[] for _ in candidates]
     for index, source in enumerate(sources):
         covers[source].append(index)
     chosen: list[list[int]] = [[index] for index in range(len(readings))]
-    for index, cover in zip(candidates, covers, strict=True):
+    for index, cover, least_gain in zip(candidates, covers, least_gains, strict=True):
         if _gain([found[part] for part in cover], readings[index]) > least_gain:
             chosen[index] = [len(readings) + part for part in cover]
     kept = [index for cover in chosen for index in cover]
