@@ -21,7 +21,7 @@ REACH = 0.6
 # Heights that labelled words end earlier on each side, so that a step between neighbours lies in none of them.
 _GAP = 0.07
 # Heights: shorter runs are specks, ends that are closer to the region's are the region's.
-_SHORTEST, _SAME_END = 0.25, 0.05
+_SHORTEST, _SAME_END = 0.25, 0.15
 # Places at which each step of a crop is looked up in the labels.
 _SAMPLES = 4
 

@@ -123,6 +123,7 @@ def _sections(regions: Regions, sections: Sequence[Sections]) -> tuple[Regions, 
             outlines.append(part[CORNERS] if four_cornered[index] else bezier_to_polygon(part))
             sources.append(index)
     parts = regions.select(sources)
+    parts.char_logits = None  # those of the whole regions
     parts.points = torch.from_numpy(np.concatenate(outlines)).to(regions.points)
     parts.counts = torch.tensor([len(outline) for outline in outlines]).to(regions.counts)
     if regions.control_points is not None:
