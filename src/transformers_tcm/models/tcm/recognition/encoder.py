@@ -167,8 +167,9 @@ class SequenceRecognizer(Recognizer):
     def boundary_loss(
         self, features: torch.Tensor, words: LabelledWords, ignored: torch.Tensor, regions: Regions | None
     ) -> dict[str, torch.Tensor]:
-        """Of telling which steps lie in a word, along labelled words with ends moved at random and along the regions
-        that the detector found. The encoder learns nothing by it."""
+        """See `Recognizer.boundary_loss`: of telling which of the T steps along labelled words, whose ends are moved at
+        random, and along the regions that the detector found lie in a word, logits (N, T). The encoder learns nothing
+        by it."""
         if self.boundaries is None:
             return super().boundary_loss(features, words, ignored, regions)
         known = ~ignored
