@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from transformers_tcm import geometry
 from transformers_tcm.bezier import (
     bernstein_basis,
+    bezier_joined,
     bezier_points,
     bezier_section,
     bezier_to_polygon,
@@ -168,6 +169,14 @@ def test_sections_are_the_curve_between_two_shares_of_it() -> None:
     t = np.linspace(0, 1, 5)
     np.testing.assert_allclose(bezier_points(part[:4], t), bezier_points(word[:4], 0.3 + 0.5 * t), atol=1e-3)
     np.testing.assert_allclose(bezier_points(part[4:], t), bezier_points(word[4:], 0.2 + 0.5 * t), atol=1e-3)
+
+
+@pytest.mark.parametrize("ends", [(0.45, 0.5), (0.5, 0.5), (0.6, 0.4)])
+def test_sections_joined_are_the_curve_again(ends: tuple[float, float]) -> None:
+    word = np.float32([[0, 60], [40, 20], [80, 20], [120, 60], [100, 70], [75, 45], [45, 45], [20, 70]])
+    again = bezier_joined(bezier_section(word, 0, ends[0]), bezier_section(word, ends[1], 1))
+    assert outline_distance(bezier_to_polygon(again, 40), bezier_to_polygon(word, 40)) < 2
+    np.testing.assert_allclose(again[[0, 3, 4, 7]], word[[0, 3, 4, 7]], atol=1e-4)
 
 
 def test_curves_start_and_end_at_the_corners() -> None:

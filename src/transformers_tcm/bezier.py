@@ -15,6 +15,7 @@ from . import geometry
 __all__ = [
     "CORNERS",
     "bernstein_basis",
+    "bezier_joined",
     "bezier_points",
     "bezier_section",
     "bezier_to_polygon",
@@ -89,6 +90,18 @@ def bezier_section(control_points: np.ndarray, first: float, last: float) -> np.
     upper, lower = np.asarray(control_points, np.float64).reshape(2, 4, 2)
     # The lower curve runs the other way.
     return np.concatenate([_section(upper, first, last), _section(lower, 1 - last, 1 - first)]).astype(np.float32)
+
+
+def bezier_joined(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Control points (8, 2) float32 of the word from where one word (8, 2) begins to where another, further along the
+    same line, ends. The curves follow what is not close to where the two meet, since there they may overlap."""
+    sides = [np.asarray(word, np.float64).reshape(2, 4, 2) for word in (first, second)]
+    early, late = np.linspace(0, 0.75, 6), np.linspace(0.25, 1, 6)
+    (upper, lower), (next_upper, next_lower) = sides
+    # The lower curves run the other way.
+    upper = np.concatenate([bezier_points(upper, early), bezier_points(next_upper, late)])
+    lower = np.concatenate([bezier_points(next_lower, early), bezier_points(lower, late)])
+    return np.concatenate([_fit_side(upper), _fit_side(lower)]).astype(np.float32)
 
 
 def fit_bezier(polygon: np.ndarray) -> np.ndarray:

@@ -31,9 +31,10 @@ from .modeling_tcm import (
 )
 from .recognition import recognizer_class
 from .recognition.base import Recognizer
+from .recognition.joining import join_pieces
 from .recognition.proposals import LabelledWords, outlines_to_bezier, regions_to_bezier
 from .recognition.reading import WordReading, char_classes
-from .recognition.splitting import split_at_boundaries, split_at_spaces, split_joined_words
+from .recognition.splitting import Sections, split_at_boundaries, split_at_spaces, split_joined_words
 
 logger = logging.get_logger(__name__)
 
@@ -430,20 +431,26 @@ class TCMForTextSpotting(TCMForTextDetection):
         read: Callable[[Regions], list[WordReading]],
         split: Callable[[Regions], tuple[Regions, Sequence[int]]],
     ) -> tuple[Regions, list[WordReading]]:
-        """Regions with the words that some of them hold in their place, and what they say; see `splitting` for how
-        regions are read and split."""
+        """Regions with the words that some of them hold, or are pieces of, in their place, and what they say; see
+        `splitting` and `joining` for how."""
         readings = read(regions)
         if self.recognizer is None:
             return regions, readings
         assert regions.char_logits is not None  # they were read
-        regions, readings = split_at_spaces(regions, readings, self.recognizer.find_spaces(regions.char_logits), read)
+        spaces = self.recognizer.find_spaces(regions.char_logits)
+        regions, readings = split_at_spaces(regions, readings, spaces, read, self._likelihoods)
         glance = partial(self._glance_at_regions, outputs)
         regions, readings = split_joined_words(regions, readings, split, glance, read)
         if self.recognizer.boundaries is not None:
-            curves = regions_to_bezier(regions)
-            along = self.recognizer.find_words(self._features(outputs), curves, regions.batch_indices)
-            regions, readings = split_at_boundaries(regions, readings, along, read)
+            find = partial(self._words_along, self._features(outputs))
+            regions, readings = split_at_boundaries(regions, readings, find(regions), read, self._likelihoods)
+            regions, readings = join_pieces(regions, readings, find, read, self._likelihoods)
         return regions, readings
+
+    def _words_along(self, features: torch.Tensor, regions: Regions) -> Sequence[Sections]:
+        """See `Recognizer.find_words`."""
+        assert self.recognizer is not None
+        return self.recognizer.find_words(features, regions_to_bezier(regions), regions.batch_indices)
 
     def _split_regions(
         self, maps: ModelOutput, sizes: torch.Tensor, settings: Any, regions: Regions
@@ -476,8 +483,8 @@ class TCMForTextSpotting(TCMForTextDetection):
                 points = regions_to_bezier(regions)
         regions.char_logits = self.recognizer.test_time_augmentation(features, points, images, text_threshold)
 
-    def _likelihoods(self, readings: list[WordReading]) -> list[float]:
-        """How likely first looks are words, in [0, 1]: by how clear they are, and a little by how they are spelled."""
+    def _likelihoods(self, readings: Sequence[WordReading]) -> list[float]:
+        """How likely readings are words, in [0, 1]: by how clear they are, and a little by how they are spelled."""
         assert self.recognizer is not None
         language_model = self.recognizer.language_model
         if language_model is None:

@@ -136,6 +136,11 @@ WORD = np.float32([[10, 20], [110, 20], [110, 40], [10, 40]])
 CURVED = np.float32([[0, 60], [40, 20], [80, 20], [120, 60], [100, 70], [75, 45], [45, 45], [20, 70]])
 
 
+def scores_of(readings: Sequence[WordReading]) -> list[float]:
+    """Likelihoods without spelling."""
+    return [reading.score for reading in readings]
+
+
 def apart_at(
     regions: Regions, spaces: list[list[tuple[float, float]]], whole_score: float, part_score: float
 ) -> tuple[Regions, list[str]]:
@@ -145,7 +150,7 @@ def apart_at(
     def read(parts: Regions) -> list[WordReading]:
         return [WordReading(chr(97 + index), part_score, np.zeros((1, 1))) for index in range(len(parts))]
 
-    split_regions, readings = split_at_spaces(regions, wholes, spaces, read)
+    split_regions, readings = split_at_spaces(regions, wholes, spaces, read, scores_of)
     return split_regions, [reading.text for reading in readings]
 
 
@@ -186,18 +191,43 @@ def test_no_spaces_ask_for_no_reading() -> None:
 def test_words_along_a_region_take_its_place(
     words: list[tuple[float, float]], part_score: float, parts: str, texts: list[str]
 ) -> None:
-    """One with other ends has to read surer, several may read a little less sure; they are no single letters."""
+    """One with other ends has to be likelier, several may read a little less sure; they are no single letters."""
     regions = Regions.from_outlines([[WORD, WORD + 5]], [np.float32([0.9, 0.8])])
     wholes = [WordReading(text, 0.8, np.zeros((1, 1))) for text in "AB"]
 
     def read(regions: Regions) -> list[WordReading]:
         return [WordReading(text, part_score, np.zeros((len(text), 1))) for text in parts.split()]
 
-    found, readings = split_at_boundaries(regions, wholes, [words, [(0.0, 1.0)]], read)
+    found, readings = split_at_boundaries(regions, wholes, [words, [(0.0, 1.0)]], read, scores_of)
     assert [reading.text for reading in readings] == texts
     if texts[0] != "A":
         np.testing.assert_allclose(found.polygons()[0][0], [10 + 100 * words[0][0], 20], atol=1e-3)
         np.testing.assert_allclose(found.polygons()[len(words) - 1][2], [10 + 100 * words[-1][1], 40], atol=1e-3)
+
+
+@pytest.mark.parametrize(("spelling", "text"), [(1.0, "ORSE"), (0.5, "HORSE")])
+def test_words_do_not_lose_letters_by_which_they_are_spelled(spelling: float, text: str) -> None:
+    """What is left of a word looks clearer than the whole, and is no word."""
+    regions = Regions.from_outlines([[WORD]], [np.float32([0.9])])
+    whole, part = WordReading("HORSE", 0.8, np.zeros((5, 1))), WordReading("ORSE", 0.99, np.zeros((4, 1)))
+
+    def likelihoods(readings: Sequence[WordReading]) -> list[float]:
+        return [reading.score * (spelling if reading.text == "ORSE" else 1) for reading in readings]
+
+    readings = split_at_boundaries(regions, [whole], [[(0.2, 1.0)]], lambda _: [part], likelihoods)[1]
+    assert [reading.text for reading in readings] == [text]
+
+
+@pytest.mark.parametrize(("spelling", "texts"), [(0.75, ["SAND", "WICH"]), (0.65, ["SANDWICH"])])
+def test_much_likelier_words_stay_in_one_piece(spelling: float, texts: list[str]) -> None:
+    regions = Regions.from_outlines([[WORD]], [np.float32([0.9])])
+    whole, *parts = [WordReading(text, 0.9, np.zeros((len(text), 1))) for text in ("SANDWICH", "SAND", "WICH")]
+
+    def likelihoods(readings: Sequence[WordReading]) -> list[float]:
+        return [reading.score * (1 if reading is whole else spelling) for reading in readings]
+
+    found = split_at_boundaries(regions, [whole], [[(0.0, 0.5), (0.5, 1.0)]], lambda _: parts, likelihoods)[1]
+    assert [reading.text for reading in found] == texts
 
 
 def test_curved_regions_are_cut_across_the_curve() -> None:

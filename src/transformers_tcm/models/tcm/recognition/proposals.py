@@ -8,12 +8,12 @@ import numpy as np
 import torch
 
 from .... import geometry
-from ....bezier import fit_bezier, outline_to_bezier
+from ....bezier import CORNERS, bezier_to_polygon, fit_bezier, outline_to_bezier
 from ..heads.base import Regions
 from ..heads.boxes import box_iou
 from .sampling import quads_to_bezier
 
-__all__ = ["LabelledWords", "outlines_to_bezier", "regions_to_bezier", "words_to_bezier"]
+__all__ = ["LabelledWords", "outlines_to_bezier", "regions_at", "regions_to_bezier", "words_to_bezier"]
 
 # A proposal is taken for a word if both boxes share at least half of their union.
 MATCH_IOU = 0.5
@@ -52,6 +52,29 @@ def regions_to_bezier(regions: Regions) -> torch.Tensor:
     if regions.control_points is not None:
         return regions.control_points.float()
     return outlines_to_bezier(regions.polygons()).to(regions.points.device)
+
+
+def regions_at(regions: Regions, control_points: np.ndarray) -> Regions:
+    """The same N regions at other places, not read yet.
+
+    Args:
+        regions: those with four corners keep four, of others the outline follows the curves.
+        control_points: (N, 8, 2) of the places.
+    """
+    four_cornered = (regions.counts == len(CORNERS)).tolist()
+    outlines = [
+        curves[CORNERS] if four else bezier_to_polygon(curves)
+        for curves, four in zip(control_points, four_cornered, strict=True)
+    ]
+    return replace(
+        regions,
+        points=torch.from_numpy(np.concatenate(outlines)).to(regions.points),
+        counts=torch.tensor([len(outline) for outline in outlines]).to(regions.counts),
+        control_points=(
+            None if regions.control_points is None else torch.from_numpy(control_points).to(regions.control_points)
+        ),
+        char_logits=None,
+    )
 
 
 def outlines_to_bezier(polygons: Sequence[np.ndarray]) -> torch.Tensor:

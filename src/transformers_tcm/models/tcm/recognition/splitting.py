@@ -3,14 +3,22 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import torch
 
-from ....bezier import CORNERS, bezier_section, bezier_to_polygon
+from ....bezier import bezier_section
 from ..heads.base import Regions
-from .proposals import regions_to_bezier
+from .proposals import regions_at, regions_to_bezier
 from .reading import WordReading
 
-__all__ = ["split_at_boundaries", "split_at_spaces", "split_joined_words"]
+__all__ = [
+    "LIKELIER",
+    "Likelihoods",
+    "Read",
+    "Sections",
+    "letters_score",
+    "split_at_boundaries",
+    "split_at_spaces",
+    "split_joined_words",
+]
 
 # What reads surer is one word.
 _UNCLEAR = 0.7
@@ -25,9 +33,14 @@ _MOST_SPLITS = 3
 
 # Several words may read a little less sure than the whole, whose spelling may have left the space out.
 _LEAST_GAIN_OF_SEVERAL = -0.1
+# They are one word if that is likelier by this factor: of words that stand close both are words.
+LIKELIER = 1.4
 _FEWEST_LETTERS_OF_SEVERAL = 2
 
+# Reads regions, and fills their `char_logits`.
 Read = Callable[[Regions], Sequence[WordReading]]
+# How likely readings are words, by how clear they are and how they are spelled.
+Likelihoods = Callable[[Sequence[WordReading]], Sequence[float]]
 Split = Callable[[Regions], tuple[Regions, Sequence[int]]]
 
 # Where words along a region begin and end, in shares of its length.
@@ -56,11 +69,21 @@ def split_joined_words(
     parts, sources = _likely_parts(regions.select(unclear), split, glance)
     if not sources:
         return regions, list(readings)
-    return _with_parts(regions, readings, unclear, parts, sources, read(parts), [_LEAST_GAIN] * len(unclear))
+    found = read(parts)
+    covers = _covers(sources, len(unclear))
+    surer = [
+        _gain([found[part] for part in cover], readings[index]) > _LEAST_GAIN
+        for index, cover in zip(unclear, covers, strict=True)
+    ]
+    return _with_parts(regions, readings, unclear, parts, found, covers, surer)
 
 
 def split_at_spaces(
-    regions: Regions, readings: Sequence[WordReading], spaces: Sequence[Sequence[tuple[float, float]]], read: Read
+    regions: Regions,
+    readings: Sequence[WordReading],
+    spaces: Sequence[Sections],
+    read: Read,
+    likelihoods: Likelihoods,
 ) -> tuple[Regions, list[WordReading]]:
     """Regions and their readings, with the words of a region in its place where it looks as if it held spaces.
 
@@ -69,27 +92,34 @@ def split_at_spaces(
         readings: of each.
         spaces: of each, see `Recognizer.find_spaces`.
         read: reads regions, and fills their `char_logits`.
+        likelihoods: of readings.
     """
     sections = []
     for found in spaces:
         ends = [0.0, *(share for space in found for share in space), 1.0]
         sections.append(list(zip(ends[::2], ends[1::2], strict=True)))
-    return _with_sections(regions, readings, sections, read, fewest_letters=1)
+    return _with_sections(regions, readings, sections, read, likelihoods, fewest_letters=1)
 
 
 def split_at_boundaries(
-    regions: Regions, readings: Sequence[WordReading], words: Sequence[Sections], read: Read
+    regions: Regions,
+    readings: Sequence[WordReading],
+    words: Sequence[Sections],
+    read: Read,
+    likelihoods: Likelihoods,
 ) -> tuple[Regions, list[WordReading]]:
-    """Regions and their readings, with the words along a region in its place: one with other ends where that reads
-    surer, several unless they read less sure or one of them is a single letter, as those of wide lettering are.
+    """Regions and their readings, with the words along a region in its place: one with other ends where that is
+    likelier a word, several unless they read less sure, are much likelier one word, or one of them is a single letter,
+    as those of wide lettering are.
 
     Args:
         regions: N regions that were read.
         readings: of each.
         words: of each, see `Recognizer.find_words`.
         read: reads regions, and fills their `char_logits`.
+        likelihoods: of readings. How clear letters are does not tell a word from one that lacks its first.
     """
-    return _with_sections(regions, readings, words, read, _FEWEST_LETTERS_OF_SEVERAL)
+    return _with_sections(regions, readings, words, read, likelihoods, _FEWEST_LETTERS_OF_SEVERAL)
 
 
 def _with_sections(
@@ -97,6 +127,7 @@ def _with_sections(
     readings: Sequence[WordReading],
     sections: Sequence[Sections],
     read: Read,
+    likelihoods: Likelihoods,
     fewest_letters: int,
 ) -> tuple[Regions, list[WordReading]]:
     """Regions and their readings, with sections of them in their place where these read well enough."""
@@ -105,30 +136,40 @@ def _with_sections(
         return regions, list(readings)
     parts, sources = _sections(regions.select(changed), [sections[index] for index in changed])
     found = read(parts)
-    gains = [0.0 if len(sections[index]) == 1 else _LEAST_GAIN_OF_SEVERAL for index in changed]
-    for source, reading in zip(sources, found, strict=True):
-        if len(sections[changed[source]]) > 1 and len(reading.text) < fewest_letters:
-            gains[source] = np.inf
-    return _with_parts(regions, readings, changed, parts, sources, found, gains)
+    covers = _covers(sources, len(changed))
+    of_wholes, of_parts = likelihoods([readings[index] for index in changed]), likelihoods(found)
+
+    def better(candidate: int, cover: Sequence[int]) -> bool:
+        words = [found[part] for part in cover]
+        likelihood = letters_score(words, [of_parts[part] for part in cover])
+        if len(words) == 1:
+            return likelihood > of_wholes[candidate]
+        return (
+            min(len(word.text) for word in words) >= fewest_letters
+            and _gain(words, readings[changed[candidate]]) > _LEAST_GAIN_OF_SEVERAL
+            and LIKELIER * likelihood > of_wholes[candidate]
+        )
+
+    chosen = [better(candidate, cover) for candidate, cover in enumerate(covers)]
+    return _with_parts(regions, readings, changed, parts, found, covers, chosen)
 
 
 def _sections(regions: Regions, sections: Sequence[Sections]) -> tuple[Regions, Sequence[int]]:
     """Sections of regions as regions, and which region each is of."""
-    sources, curves, outlines = [], [], []
-    four_cornered = (regions.counts == len(CORNERS)).tolist()
+    sources, curves = [], []
     for index, (whole, found) in enumerate(zip(regions_to_bezier(regions).cpu().numpy(), sections, strict=True)):
         for first, last in found:
-            part = bezier_section(whole, first, last)
-            curves.append(part)
-            outlines.append(part[CORNERS] if four_cornered[index] else bezier_to_polygon(part))
+            curves.append(bezier_section(whole, first, last))
             sources.append(index)
-    parts = regions.select(sources)
-    parts.char_logits = None  # those of the whole regions
-    parts.points = torch.from_numpy(np.concatenate(outlines)).to(regions.points)
-    parts.counts = torch.tensor([len(outline) for outline in outlines]).to(regions.counts)
-    if regions.control_points is not None:
-        parts.control_points = torch.from_numpy(np.stack(curves)).to(regions.control_points)
-    return parts, sources
+    return regions_at(regions.select(sources), np.stack(curves)), sources
+
+
+def _covers(sources: Sequence[int], count: int) -> list[list[int]]:
+    """Which parts each of `count` candidates has, of parts that are of the candidates `sources`."""
+    covers: list[list[int]] = [[] for _ in range(count)]
+    for index, source in enumerate(sources):
+        covers[source].append(index)
+    return covers
 
 
 def _with_parts(
@@ -136,18 +177,15 @@ def _with_parts(
     readings: Sequence[WordReading],
     candidates: Sequence[int],
     parts: Regions,
-    sources: Sequence[int],
     found: Sequence[WordReading],
-    least_gains: Sequence[float],
+    covers: Sequence[Sequence[int]],
+    better: Sequence[bool],
 ) -> tuple[Regions, list[WordReading]]:
-    """Regions and readings with parts, and what was `found` in them, in the place of candidates that they read surer
-    than by a least gain each; `sources` are the candidates, counted from 0, that parts are of."""
-    covers: list[list[int]] = [[] for _ in candidates]
-    for index, source in enumerate(sources):
-        covers[source].append(index)
+    """Regions and readings with parts, and what was `found` in them, in the place of the candidates that they are
+    better than; `covers` are the parts of each candidate."""
     chosen: list[list[int]] = [[index] for index in range(len(readings))]
-    for index, cover, least_gain in zip(candidates, covers, least_gains, strict=True):
-        if _gain([found[part] for part in cover], readings[index]) > least_gain:
+    for index, cover, take in zip(candidates, covers, better, strict=True):
+        if take:
             chosen[index] = [len(readings) + part for part in cover]
     kept = [index for cover in chosen for index in cover]
     everything = [*readings, *found]
@@ -189,5 +227,10 @@ def _worth_splitting(looks: Sequence[WordReading], parents: Sequence[int], count
 
 def _gain(parts: Sequence[WordReading], whole: WordReading) -> float:
     """How much surer the mean letter of the parts is."""
-    letters = sum(len(part.text) for part in parts)
-    return sum(part.score * len(part.text) for part in parts) / max(letters, 1) - whole.score
+    return letters_score(parts, [part.score for part in parts]) - whole.score
+
+
+def letters_score(words: Sequence[WordReading], scores: Sequence[float]) -> float:
+    """Mean over the letters of words of the scores of these words."""
+    letters = [len(word.text) for word in words]
+    return sum(score * count for score, count in zip(scores, letters, strict=True)) / max(sum(letters), 1)
