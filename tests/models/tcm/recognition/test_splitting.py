@@ -218,6 +218,18 @@ def test_words_do_not_lose_letters_by_which_they_are_spelled(spelling: float, te
     assert [reading.text for reading in readings] == [text]
 
 
+@pytest.mark.parametrize(("score", "text"), [(0.9, "finish."), (0.7, "finish")])
+def test_spelling_has_no_say_in_punctuation(score: float, text: str) -> None:
+    regions = Regions.from_outlines([[WORD]], [np.float32([0.9])])
+    whole, longer = WordReading("finish", 0.8, np.zeros((6, 1))), WordReading("finish.", score, np.zeros((7, 1)))
+
+    def likelihoods(readings: Sequence[WordReading]) -> list[float]:
+        return [reading.score * (0.1 if reading is longer else 1) for reading in readings]
+
+    readings = split_at_boundaries(regions, [whole], [[(0.0, 1.2)]], lambda _: [longer], likelihoods)[1]
+    assert [reading.text for reading in readings] == [text]
+
+
 @pytest.mark.parametrize(("spelling", "texts"), [(0.75, ["SAND", "WICH"]), (0.65, ["SANDWICH"])])
 def test_much_likelier_words_stay_in_one_piece(spelling: float, texts: list[str]) -> None:
     regions = Regions.from_outlines([[WORD]], [np.float32([0.9])])

@@ -40,8 +40,8 @@ class SequenceConfig(RecognizerConfig):
         num_layers: transformer layers along the word.
         num_heads: their attention heads.
         dropout: their dropout.
-        word_boundaries: also tell where words begin and end along a region, so that what is cut off is read whole and
-            what was found as one falls into its words.
+        word_boundaries: also tell where words begin and end along a region, so that what is cut off is read whole,
+            what was found as one falls into its words, and pieces of a word are joined.
     """
 
     channels: list[int] | tuple[int, ...] = (64, 96, 160, 224)

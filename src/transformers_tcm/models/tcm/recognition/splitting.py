@@ -140,18 +140,25 @@ def _with_sections(
     of_wholes, of_parts = likelihoods([readings[index] for index in changed]), likelihoods(found)
 
     def better(candidate: int, cover: Sequence[int]) -> bool:
-        words = [found[part] for part in cover]
+        whole, words = readings[changed[candidate]], [found[part] for part in cover]
         likelihood = letters_score(words, [of_parts[part] for part in cover])
         if len(words) == 1:
-            return likelihood > of_wholes[candidate]
+            # Spelling does not tell whether there is a full stop.
+            return words[0].score > whole.score if _same_letters(words[0], whole) else likelihood > of_wholes[candidate]
         return (
             min(len(word.text) for word in words) >= fewest_letters
-            and _gain(words, readings[changed[candidate]]) > _LEAST_GAIN_OF_SEVERAL
+            and _gain(words, whole) > _LEAST_GAIN_OF_SEVERAL
             and LIKELIER * likelihood > of_wholes[candidate]
         )
 
     chosen = [better(candidate, cover) for candidate, cover in enumerate(covers)]
     return _with_parts(regions, readings, changed, parts, found, covers, chosen)
+
+
+def _same_letters(one: WordReading, other: WordReading) -> bool:
+    """Whether two readings differ by nothing but punctuation and case."""
+    texts = ("".join(filter(str.isalnum, reading.text.casefold())) for reading in (one, other))
+    return len(set(texts)) == 1
 
 
 def _sections(regions: Regions, sections: Sequence[Sections]) -> tuple[Regions, Sequence[int]]:
