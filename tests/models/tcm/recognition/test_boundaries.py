@@ -169,6 +169,25 @@ def test_boundaries_are_learned_and_nothing_else(decoder: str) -> None:
             assert float(region[0, 0] + end * length) == pytest.approx(float(word[3, 0]), abs=3)
 
 
+def test_words_are_followed_beyond_the_first_crop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of three looks reaches 6 pixels further where a word, which most of it has to be in the region, goes on."""
+    words, asked = [(89, 149), (300, 399)], []
+
+    def look(features: torch.Tensor, points: torch.Tensor, *_: Any) -> list[torch.Tensor]:
+        asked.append(len(points))
+        places = points[:, :1, 0] + (torch.arange(480) + 0.5) / 480 * (points[:, 3] - points[:, 0])[:, :1]  # (N, T)
+        inside = torch.stack([(first < places) & (places < last) for first, last in words]).any(dim=0)
+        return [torch.where(inside, 5.0, -5.0)]
+
+    model = recognizer(word_boundaries=True)
+    monkeypatch.setattr(model, "_look", look)
+    spans = [(100, 150), (300, 380), (300, 400), (300, 320)]
+    found = model.find_words(torch.zeros(1, 3, 16, 16), bars(*spans), torch.zeros(4).long())
+    ends = [[a + share * (b - a) for share in word] for (a, b), (word,) in zip(spans, found, strict=True)]
+    np.testing.assert_allclose(ends, [(89 - 0.7, 150), (300, 398), (300, 400), (300, 338)], atol=0.3)
+    assert asked == [4, 3, 2]
+
+
 def test_no_words_give_a_loss_of_zero_with_gradients() -> None:
     model = recognizer(word_boundaries=True)
     words = LabelledWords(torch.zeros(0, 8, 2), torch.zeros(0).long(), torch.zeros(0, 1).long())

@@ -110,6 +110,15 @@ def test_the_same_letters_have_to_be_much_likelier_as_one_word(spelling: float, 
     assert joined([PRICE], [word("GL"), word("ORY")], Reader({(0, 50): word("GLORY")}), likelihoods)[1] == texts
 
 
+@pytest.mark.parametrize(("text", "texts"), [("99", ["$19.99"]), ("98", ["$19.99", "98"]), ("$19.99", ["$19.99"] * 2)])
+def test_pieces_of_what_was_read_whole_are_left_out(text: str, texts: list[str]) -> None:
+    regions, found = joined(
+        [[quad(0, 30)], [quad(0, 50), quad(33, 51)]], [word("99"), word("$19.99"), word(text)], Reader({})
+    )
+    assert found == ["99", *texts]
+    assert regions.batch_indices.tolist() == [0] + [1] * len(texts)
+
+
 def test_two_words_along_both_stay_two() -> None:
     reader = Reader({}, words=2)
     assert joined([PRICE], [word("of"), word("kisses")], reader)[1] == ["of", "kisses"]

@@ -14,7 +14,7 @@ from torch.nn import functional
 from ....bezier import bernstein_basis
 from .sampling import bezier_outlines, with_ends, with_margin, word_heights, word_lengths
 
-__all__ = ["REACH", "TCMWordBoundaries", "inside_words", "moved_at_random", "words_along"]
+__all__ = ["REACH", "TCMWordBoundaries", "inside_words", "mostly_within", "moved_at_random", "words_along"]
 
 # Heights of a region that its crop reaches further on each end.
 REACH = 0.6
@@ -59,12 +59,16 @@ def words_along(logits: np.ndarray, reach: float) -> list[tuple[float, float]]:
     for first, last in _runs(logits):
         # From shares of the crop to shares of the region.
         begin, end = (share * (1 + 2 * reach) - reach for share in (first, last))
-        shared = min(end, 1.0) - max(begin, 0.0)
-        if end - begin >= _SHORTEST * height and shared > 0.5 * (end - begin):
+        if end - begin >= _SHORTEST * height and mostly_within(begin, end):
             found.append((max(begin - _GAP * height, -reach), min(end + _GAP * height, 1 + reach)))
     same = _SAME_END * height
     snapped = [(0.0 if abs(a) < same else a, 1.0 if abs(b - 1) < same else b) for a, b in found]
     return snapped or [(0.0, 1.0)]
+
+
+def mostly_within(begin: float, end: float) -> bool:
+    """Whether more than half of what lies between two shares of a region's length lies within it."""
+    return min(end, 1.0) - max(begin, 0.0) > 0.5 * (end - begin)
 
 
 def _runs(logits: np.ndarray) -> list[tuple[float, float]]:

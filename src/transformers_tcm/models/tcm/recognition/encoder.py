@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from huggingface_hub.dataclasses import strict
 from torch import nn
@@ -18,7 +19,7 @@ from ..attention_tcm import TCMAttention
 from ..heads.base import Regions, check_range
 from ..layers_tcm import TCMConvNorm
 from .base import Recognizer, RecognizerConfig
-from .boundaries import REACH, TCMWordBoundaries, inside_words, moved_at_random, words_along
+from .boundaries import REACH, TCMWordBoundaries, inside_words, mostly_within, moved_at_random, words_along
 from .proposals import LabelledWords, regions_to_bezier
 from .sampling import with_ends, word_heights, word_lengths
 
@@ -27,6 +28,8 @@ __all__ = ["SequenceConfig", "SequenceRecognizer", "TCMWordEncoder", "TCMWordEnc
 
 # Times that the ends of each labelled word are moved at random to learn where they are.
 _DRAWS = 2
+# Looks for where a word ends, each reaching further than the one before.
+_MOST_LOOKS = 3
 
 
 @strict
@@ -159,10 +162,29 @@ class SequenceRecognizer(Recognizer):
     ) -> list[list[tuple[float, float]]]:
         if self.boundaries is None:
             return super().find_words(features, control_points, batch_indices)
+        return self._find_words(features, control_points, batch_indices, _MOST_LOOKS)
+
+    def _find_words(
+        self, features: torch.Tensor, control_points: torch.Tensor, batch_indices: torch.Tensor, looks: int
+    ) -> list[list[tuple[float, float]]]:
+        """See `find_words`; where words go on beyond what a crop reaches, further looks reach further on that end."""
         parts = self._look(features, self._wider(control_points), batch_indices, self._boundary_logits)
         logits = [word for part in parts for word in part.float().cpu().numpy()]
-        reaches = REACH * word_heights(control_points) / word_lengths(control_points).clamp(min=1e-3)
-        return [words_along(word, reach) for word, reach in zip(logits, reaches.tolist(), strict=True)]
+        reaches = (REACH * word_heights(control_points) / word_lengths(control_points).clamp(min=1e-3)).tolist()
+        found = [words_along(word, reach) for word, reach in zip(logits, reaches, strict=True)]
+        # (N, 2), whether words go on before the region and after it.
+        going_on = np.array([(w[0][0] <= -r, w[-1][1] >= 1 + r) for w, r in zip(found, reaches, strict=True)])
+        cut_off = np.flatnonzero(going_on.reshape(-1, 2).any(axis=1))
+        if looks > 1 and len(cut_off):
+            steps = control_points.new_tensor(REACH * going_on[cut_off])  # (n, 2)
+            further = with_ends(control_points[cut_off], steps[:, 0], steps[:, 1])
+            again = self._find_words(features, further, batch_indices[cut_off], looks - 1)
+            for index, words in zip(cut_off.tolist(), again, strict=True):
+                before, after = reaches[index] * going_on[index]
+                # From shares of the longer region to shares of the region.
+                words = [tuple(share * (1 + before + after) - before for share in word) for word in words]
+                found[index] = [(begin, end) for begin, end in words if mostly_within(begin, end)] or found[index]
+        return found
 
     def boundary_loss(
         self, features: torch.Tensor, words: LabelledWords, ignored: torch.Tensor, regions: Regions | None

@@ -5,9 +5,11 @@ takes for one word along both pieces, and what reads as one, takes their place.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 from ....bezier import CORNERS, bezier_joined
 from ..heads.base import Regions
@@ -18,8 +20,8 @@ from .splitting import LIKELIER, Likelihoods, Read, Sections, letters_score
 
 __all__ = ["join_pieces"]
 
-# In mean heights of two pieces: how far apart they may be, how far they may overlap, and be beside each other's line.
-_LARGEST_GAP, _LARGEST_OVERLAP, _LARGEST_OFFSET = 0.8, 1.2, 0.45
+# In mean heights of two pieces: how far apart they may be, and beside each other's line.
+_LARGEST_GAP, _LARGEST_OFFSET = 0.8, 0.45
 # Heights that a piece reaches further than the other on its end.
 _LEAST_ADVANCE = 0.15
 # Of their heights, and between their directions.
@@ -36,7 +38,8 @@ Find = Callable[[Regions], Sequence[Sections]]
 def join_pieces(
     regions: Regions, readings: Sequence[WordReading], find: Find, read: Read, likelihoods: Likelihoods
 ) -> tuple[Regions, list[WordReading]]:
-    """Regions and their readings, with one region in the place of two that are pieces of a word.
+    """Regions and their readings, with one region in the place of two that are pieces of a word, and without pieces
+    of what was read whole.
 
     Args:
         regions: N regions that were read.
@@ -60,36 +63,61 @@ def join_pieces(
         if not joined:
             break
         regions, readings = _with_wholes(regions, readings, wholes, found, joined)
-    return regions, readings
+    return _without_scraps(regions, readings)
+
+
+@dataclass(frozen=True)
+class _Lines:
+    """How regions lie beside each other, (N, N) each, in mean heights along the direction of the row's region."""
+
+    on_line: torch.Tensor  # the column's region is on the line of the row's, and of its size
+    gap: torch.Tensor  # from where the row's ends to where the column's begins
+    later_begin: torch.Tensor  # by how much the column's begins and ends beyond where the row's does
+    later_end: torch.Tensor
+
+
+def _lines(regions: Regions) -> _Lines:
+    points = regions_to_bezier(regions).cpu()
+    heights, middle = word_heights(points), (points[:, :4] + points[:, 4:].flip(1)) / 2  # (N,), (N, 4, 2)
+    begins, ends = middle[:, 0], middle[:, 3]
+    onward = functional.normalize(ends - middle[:, 2], dim=-1)  # (N, 2), the direction at the end
+    entering = functional.normalize(middle[:, 1] - begins, dim=-1)
+    unit = ((heights[:, None] + heights) / 2).clamp(min=1e-3)  # (N, N)
+
+    def along(places: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
+        return ((others - places[:, None]) * onward[:, None]).sum(dim=-1) / unit
+
+    gap = begins - ends[:, None]  # (N, N, 2)
+    offset = (gap[..., 0] * onward[:, None, 1] - gap[..., 1] * onward[:, None, 0]).abs() / unit
+    on_line = (
+        (regions.batch_indices[:, None] == regions.batch_indices).cpu()
+        & (offset < _LARGEST_OFFSET)
+        & (torch.maximum(heights[:, None], heights) < _LARGEST_RATIO * torch.minimum(heights[:, None], heights))
+        & (onward @ entering.T > _LEAST_COSINE)
+    ).fill_diagonal_(False)
+    return _Lines(on_line, along(ends, begins), along(begins, begins), along(ends, ends))
 
 
 def _neighbours(regions: Regions) -> list[tuple[int, int]]:
     """Pairs of regions of which the second goes on, in the reading direction, where the first ends."""
-    points = regions_to_bezier(regions).cpu()
-    heights, middle = word_heights(points), (points[:, :4] + points[:, 4:].flip(1)) / 2  # (N,), (N, 4, 2)
-    begins, ends = middle[:, 0], middle[:, 3]
-    onward = torch.nn.functional.normalize(ends - middle[:, 2], dim=-1)  # (N, 2), the direction at the end
-    entering = torch.nn.functional.normalize(middle[:, 1] - begins, dim=-1)
-    unit = (heights[:, None] + heights) / 2  # (N, N)
+    lines = _lines(regions)
+    goes_on = torch.minimum(lines.later_begin, lines.later_end) > _LEAST_ADVANCE
+    pairs: list[tuple[int, int]] = (lines.on_line & goes_on & (lines.gap < _LARGEST_GAP)).nonzero().tolist()
+    return pairs
 
-    def along(points: torch.Tensor, others: torch.Tensor) -> torch.Tensor:
-        """How far the others are beyond points, (N, N), in the direction of the pair's first."""
-        return ((others - points[:, None]) * onward[:, None]).sum(dim=-1) / unit
 
-    gap = begins - ends[:, None]  # (N, N, 2)
-    offset = (gap[..., 0] * onward[:, None, 1] - gap[..., 1] * onward[:, None, 0]).abs() / unit
-    distance = along(ends, begins)
-    ratio = heights[:, None] / heights.clamp(min=1e-3)
-    fitting = (
-        (regions.batch_indices[:, None] == regions.batch_indices).cpu()
-        & (distance < _LARGEST_GAP)
-        & (distance > -_LARGEST_OVERLAP)
-        & (offset < _LARGEST_OFFSET)
-        & (torch.maximum(ratio, 1 / ratio.clamp(min=1e-3)) < _LARGEST_RATIO)
-        & (onward @ entering.T > _LEAST_COSINE)
-        & (torch.minimum(along(ends, ends), along(begins, begins)) > _LEAST_ADVANCE)
-    )
-    return [(first, second) for first, second in fitting.nonzero().tolist() if first != second]
+def _without_scraps(regions: Regions, readings: Sequence[WordReading]) -> tuple[Regions, list[WordReading]]:
+    """Without regions that lie within another and say a part of what that says."""
+    lines = _lines(regions)
+    within = lines.on_line & (lines.later_begin > -_LEAST_ADVANCE) & (lines.later_end < _LEAST_ADVANCE)
+    scraps = {
+        inner
+        for outer, inner in within.nonzero().tolist()
+        if len(readings[inner].text) < len(readings[outer].text)
+        and readings[inner].text.casefold() in readings[outer].text.casefold()
+    }
+    kept = [index for index in range(len(readings)) if index not in scraps]
+    return (regions.select(kept), [readings[index] for index in kept]) if scraps else (regions, list(readings))
 
 
 def _joined(regions: Regions, pairs: Sequence[tuple[int, int]]) -> Regions:
