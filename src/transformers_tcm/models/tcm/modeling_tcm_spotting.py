@@ -34,6 +34,7 @@ from .recognition.base import Recognizer
 from .recognition.joining import join_pieces
 from .recognition.proposals import LabelledWords, outlines_to_bezier, regions_to_bezier
 from .recognition.reading import WordReading, char_classes
+from .recognition.sampling import FeatureLevels
 from .recognition.splitting import Sections, split_at_boundaries, split_at_spaces, split_joined_words
 
 logger = logging.get_logger(__name__)
@@ -287,11 +288,12 @@ class TCMForTextSpotting(TCMForTextDetection):
         if labels is None or not self.training:
             # Not the model's device, whose weights may be elsewhere until they are used.
             regions = self.head.decode(maps, sizes, settings).to(sizes.device)
-            read = partial(self._read_regions, outputs, use_language_model, text_threshold)
+            features = None if self.recognizer is None else FeatureLevels(self._features(outputs))
+            read = partial(self._read_regions, features, use_language_model, text_threshold)
             split = partial(self._split_regions, maps, sizes, settings)
-            regions, readings = self._read_words(outputs, regions, read, split)
+            regions, readings = self._read_words(features, regions, read, split)
             if output_turn_votes:
-                found["turn_votes"] = self._turn_votes(outputs, regions, len(sizes))
+                found["turn_votes"] = self._turn_votes(features, regions, len(sizes))
             found |= {name: value for name, value in vars(regions).items() if name != "control_points"}
             found |= self._as_fields(readings, regions.scores.device)
         return TCMTextSpottingOutput(
@@ -391,7 +393,7 @@ class TCMForTextSpotting(TCMForTextDetection):
             return None
         return self.head.decode(maps, sizes, settings).to(sizes.device)
 
-    def _turn_votes(self, outputs: TCMModelOutput, regions: Regions, num_images: int) -> torch.Tensor:
+    def _turn_votes(self, features: FeatureLevels | None, regions: Regions, num_images: int) -> torch.Tensor:
         """Votes (B, 4) of the largest words of each image, each for the direction in which it is read better than the
         other way round, by how much better. The regions have their `char_logits` already."""
         polygons, images = regions.polygons(), regions.batch_indices.cpu().numpy()
@@ -399,13 +401,13 @@ class TCMForTextSpotting(TCMForTextDetection):
             index for image in range(num_images) for index in _witnesses(polygons, np.flatnonzero(images == image))
         ]
         votes = torch.zeros(num_images, 4)
-        if self.recognizer is None or not chosen:
+        if self.recognizer is None or features is None or not chosen:
             return votes
         assert regions.char_logits is not None
         as_found = self.recognizer.decode(regions.char_logits[chosen, :1], use_language_model=False)
         # From the opposite corner.
         quads = [np.roll(polygons[index], -2, axis=0) for index in chosen]
-        on_head = self._glance(self._features(outputs), quads, regions.batch_indices[chosen])
+        on_head = self._glance(features, quads, regions.batch_indices[chosen])
         likelihoods = np.array([self._likelihoods(readings) for readings in (as_found, on_head)])  # (2, N)
         for index, looks, likelihood in zip(chosen, zip(as_found, on_head, strict=True), likelihoods.T, strict=True):
             better = int(likelihood.argmax())
@@ -415,18 +417,18 @@ class TCMForTextSpotting(TCMForTextDetection):
         return votes
 
     def _read_regions(
-        self, outputs: TCMModelOutput, use_language_model: bool, text_threshold: float, regions: Regions
+        self, features: FeatureLevels | None, use_language_model: bool, text_threshold: float, regions: Regions
     ) -> list[WordReading]:
         """What regions say; fills their `char_logits` where the head did not, and turns those that run along their
         height."""
-        if self.recognizer is not None:
-            self._look_at(regions, self._features(outputs), text_threshold if use_language_model else np.inf)
+        if features is not None:
+            self._look_at(regions, features, text_threshold if use_language_model else np.inf)
         assert regions.char_logits is not None  # of the recogniser or of a head that reads
         return self._readings(regions.char_logits, use_language_model, text_threshold)
 
     def _read_words(
         self,
-        outputs: TCMModelOutput,
+        features: FeatureLevels | None,
         regions: Regions,
         read: Callable[[Regions], list[WordReading]],
         split: Callable[[Regions], tuple[Regions, Sequence[int]]],
@@ -434,20 +436,20 @@ class TCMForTextSpotting(TCMForTextDetection):
         """Regions with the words that some of them hold, or are pieces of, in their place, and what they say; see
         `splitting` and `joining` for how."""
         readings = read(regions)
-        if self.recognizer is None:
+        if self.recognizer is None or features is None:
             return regions, readings
         assert regions.char_logits is not None  # they were read
         spaces = self.recognizer.find_spaces(regions.char_logits)
         regions, readings = split_at_spaces(regions, readings, spaces, read, self._likelihoods)
-        glance = partial(self._glance_at_regions, outputs)
+        glance = partial(self._glance_at_regions, features)
         regions, readings = split_joined_words(regions, readings, split, glance, read)
         if self.recognizer.boundaries is not None:
-            find = partial(self._words_along, self._features(outputs))
+            find = partial(self._words_along, features)
             regions, readings = split_at_boundaries(regions, readings, find(regions), read, self._likelihoods)
             regions, readings = join_pieces(regions, readings, find, read, self._likelihoods)
         return regions, readings
 
-    def _words_along(self, features: torch.Tensor, regions: Regions) -> Sequence[Sections]:
+    def _words_along(self, features: FeatureLevels, regions: Regions) -> Sequence[Sections]:
         """See `Recognizer.find_words`."""
         assert self.recognizer is not None
         return self.recognizer.find_words(features, regions_to_bezier(regions), regions.batch_indices)
@@ -459,15 +461,15 @@ class TCMForTextSpotting(TCMForTextDetection):
         parts, sources = self.head.split(maps, sizes, settings, regions)
         return parts.to(sizes.device), sources
 
-    def _glance_at_regions(self, outputs: TCMModelOutput, regions: Regions) -> list[WordReading]:
+    def _glance_at_regions(self, features: FeatureLevels, regions: Regions) -> list[WordReading]:
         """First looks at regions, without a language model."""
         assert self.recognizer is not None
         if regions.char_logits is None:
-            self._look_at(regions, self._features(outputs), np.inf)
+            self._look_at(regions, features, np.inf)
         assert regions.char_logits is not None
         return self.recognizer.decode(regions.char_logits[:, :1], use_language_model=False)
 
-    def _look_at(self, regions: Regions, features: torch.Tensor, text_threshold: float) -> None:
+    def _look_at(self, regions: Regions, features: FeatureLevels, text_threshold: float) -> None:
         """Fill the `char_logits` of regions, and turn those that run along their height."""
         assert self.recognizer is not None
         points, images = regions_to_bezier(regions), regions.batch_indices
@@ -498,7 +500,7 @@ class TCMForTextSpotting(TCMForTextDetection):
         return [reading.score * weight for reading, weight in zip(readings, weights, strict=True)]
 
     def _along_height(
-        self, features: torch.Tensor, quads: list[np.ndarray], images: torch.Tensor
+        self, features: FeatureLevels, quads: list[np.ndarray], images: torch.Tensor
     ) -> Iterator[np.ndarray]:
         """Tall quads, each from the corner where its surest reading starts: across, down or up."""
         ways = []
@@ -509,10 +511,10 @@ class TCMForTextSpotting(TCMForTextDetection):
         for options in zip(*ways, strict=True):
             yield max(options, key=lambda option: option[0])[1]
 
-    def _glance(self, features: torch.Tensor, quads: list[np.ndarray], images: torch.Tensor) -> list[WordReading]:
+    def _glance(self, features: FeatureLevels, quads: list[np.ndarray], images: torch.Tensor) -> list[WordReading]:
         """First looks at N quads (4, 2), without a language model; images (N,)."""
         assert self.recognizer is not None
-        logits = self.recognizer(features, outlines_to_bezier(quads).to(features.device), images)
+        logits = self.recognizer(features, outlines_to_bezier(quads).to(images.device), images)
         return self.recognizer.decode(logits[:, None], use_language_model=False)
 
 

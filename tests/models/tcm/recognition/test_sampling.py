@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from transformers_tcm.bezier import bezier_points, fit_bezier
-from transformers_tcm.models.tcm.recognition.sampling import BezierAlign, quads_to_bezier
+from transformers_tcm.models.tcm.recognition.sampling import BezierAlign, FeatureLevels, WordSampler, quads_to_bezier
 
 
 def rectangle(x: float, y: float, width: float, height: float, degrees: float) -> np.ndarray:
@@ -179,3 +179,16 @@ def test_sizes_must_be_positive() -> None:
         BezierAlign((0, 8), 4)
     with pytest.raises(ValueError, match="must be positive"):
         BezierAlign((4, 8), 4, chunk_size=0)
+
+
+def test_levels_of_a_map_are_made_once() -> None:
+    torch.manual_seed(0)
+    features, sampler = torch.randn(1, 3, 40, 120, dtype=torch.bfloat16), WordSampler((4, 16), 4, 3)
+    word = quads_to_bezier(torch.tensor([[[8.0, 8], [110, 8], [110, 24], [8, 24]]]))
+    words, images = word * torch.tensor([1, 2, 4])[:, None, None], torch.zeros(3, dtype=torch.int64)
+    assert len(sampler.choose_levels(words).unique()) == 3
+    expected, maps = sampler(features, words, images), FeatureLevels(features)
+    assert expected.dtype == torch.bfloat16
+    torch.testing.assert_close(sampler(maps, words, images), expected, rtol=0, atol=0)
+    features.zero_()
+    torch.testing.assert_close(sampler(maps, words, images), expected, rtol=0, atol=0)

@@ -18,7 +18,7 @@ from ..heads.base import Regions, check_range
 from .language_model import CharacterLanguageModel, LanguageModelConfig, fold_character, needs_search
 from .proposals import LabelledWords
 from .reading import PRINTABLE_ASCII, WordReading, char_classes
-from .sampling import WordSampler, quads_to_bezier, with_margin, word_heights
+from .sampling import FeatureLevels, WordSampler, quads_to_bezier, with_margin, word_heights
 
 __all__ = ["Recognizer", "RecognizerConfig", "changed_settings"]
 
@@ -217,7 +217,7 @@ class Recognizer(nn.Module, ABC):
         return [[] for _ in char_logits]
 
     def find_words(
-        self, features: torch.Tensor, control_points: torch.Tensor, batch_indices: torch.Tensor
+        self, features: torch.Tensor | FeatureLevels, control_points: torch.Tensor, batch_indices: torch.Tensor
     ) -> list[list[tuple[float, float]]]:
         """The words along N regions: where each begins and ends in shares of the region's length, below 0 and above 1
         where the region cuts it off; (0, 1) for a region that is one word or none, and without `boundaries`.
@@ -242,7 +242,7 @@ class Recognizer(nn.Module, ABC):
 
     def forward(
         self,
-        features: torch.Tensor,
+        features: torch.Tensor | FeatureLevels,
         control_points: torch.Tensor,
         batch_indices: torch.Tensor,
         classes: torch.Tensor | None = None,
@@ -250,17 +250,18 @@ class Recognizer(nn.Module, ABC):
         """Logits (N, T, classes) of words.
 
         Args:
-            features: (B, C, H, W).
+            features: (B, C, H, W), or what is known of such a map already.
             control_points: (N, 8, 2) pixels of the network's input, see `transformers_tcm.bezier`.
             batch_indices: (N,) the image that each word is in.
             classes: (N, L) the right characters, for decoders to be taught with.
         """
         parts = self._look(features, control_points, batch_indices, self.classify, classes)
-        return torch.cat(parts) if parts else features.new_zeros(0, self.num_steps, self.settings.num_classes)
+        finest = features.finest if isinstance(features, FeatureLevels) else features
+        return torch.cat(parts) if parts else finest.new_zeros(0, self.num_steps, self.settings.num_classes)
 
     def test_time_augmentation(
         self,
-        features: torch.Tensor,
+        features: torch.Tensor | FeatureLevels,
         control_points: torch.Tensor,
         batch_indices: torch.Tensor,
         text_threshold: float = 0.0,
@@ -288,7 +289,7 @@ class Recognizer(nn.Module, ABC):
 
     def _look(
         self,
-        features: torch.Tensor,
+        features: torch.Tensor | FeatureLevels,
         control_points: torch.Tensor,
         batch_indices: torch.Tensor,
         layer: Layer,
@@ -304,7 +305,7 @@ class Recognizer(nn.Module, ABC):
 
     def _look_at_chunk(
         self,
-        features: torch.Tensor,
+        features: torch.Tensor | FeatureLevels,
         control_points: torch.Tensor,
         batch_indices: torch.Tensor,
         layer: Layer,

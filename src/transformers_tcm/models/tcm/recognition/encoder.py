@@ -21,7 +21,7 @@ from ..layers_tcm import TCMConvNorm
 from .base import Recognizer, RecognizerConfig
 from .boundaries import REACH, TCMWordBoundaries, inside_words, mostly_within, moved_at_random, words_along
 from .proposals import LabelledWords, regions_to_bezier
-from .sampling import with_ends, word_heights, word_lengths
+from .sampling import FeatureLevels, with_ends, word_heights, word_lengths
 
 __all__ = ["SequenceConfig", "SequenceRecognizer", "TCMWordEncoder", "TCMWordEncoderLayer", "map_convs"]
 
@@ -158,14 +158,18 @@ class SequenceRecognizer(Recognizer):
 
     @torch.no_grad()
     def find_words(
-        self, features: torch.Tensor, control_points: torch.Tensor, batch_indices: torch.Tensor
+        self, features: torch.Tensor | FeatureLevels, control_points: torch.Tensor, batch_indices: torch.Tensor
     ) -> list[list[tuple[float, float]]]:
         if self.boundaries is None:
             return super().find_words(features, control_points, batch_indices)
         return self._find_words(features, control_points, batch_indices, _MOST_LOOKS)
 
     def _find_words(
-        self, features: torch.Tensor, control_points: torch.Tensor, batch_indices: torch.Tensor, looks: int
+        self,
+        features: torch.Tensor | FeatureLevels,
+        control_points: torch.Tensor,
+        batch_indices: torch.Tensor,
+        looks: int,
     ) -> list[list[tuple[float, float]]]:
         """See `find_words`; where words go on beyond what a crop reaches, further looks reach further on that end."""
         parts = self._look(features, self._wider(control_points), batch_indices, self._boundary_logits)

@@ -16,6 +16,7 @@ from ....bezier import bernstein_basis
 
 __all__ = [
     "BezierAlign",
+    "FeatureLevels",
     "MaskedBoxSampler",
     "WordSampler",
     "bezier_outlines",
@@ -129,6 +130,33 @@ def _checked_images(features: torch.Tensor, control_points: torch.Tensor, batch_
     return images
 
 
+class FeatureLevels:
+    """A map and what it is when it is halved again and again by average pooling.
+
+    Words of a batch are read several times, some of them alone. Each level is made, and put in the number type that
+    words are cut out in, only once.
+
+    Args:
+        features: (B, C, H, W).
+    """
+
+    def __init__(self, features: torch.Tensor):
+        self._maps, self._precise = [features], dict[int, torch.Tensor]()
+
+    @property
+    def finest(self) -> torch.Tensor:
+        """The map itself."""
+        return self._maps[0]
+
+    def precise(self, level: int) -> torch.Tensor:
+        """The map (B, C, h, w) of a level in single precision or better, 0 for the map itself."""
+        while len(self._maps) <= level:
+            self._maps.append(functional.avg_pool2d(self._maps[-1], 2, ceil_mode=True))
+        if level not in self._precise:
+            self._precise[level] = self._maps[level].to(torch.promote_types(self.finest.dtype, torch.float32))
+        return self._precise[level]
+
+
 class WordSampler(nn.Module):
     """Straightens words of any size into crops of one size.
 
@@ -151,20 +179,17 @@ class WordSampler(nn.Module):
         self.levels = nn.ModuleList(BezierAlign(self.sampled_size, stride * 2**level) for level in range(num_levels))
 
     def forward(
-        self, features: torch.Tensor, control_points: torch.Tensor, batch_indices: torch.Tensor
+        self, features: torch.Tensor | FeatureLevels, control_points: torch.Tensor, batch_indices: torch.Tensor
     ) -> torch.Tensor:
         """Maps (B, C, H, W), control points (N, 8, 2) in pixels of the input, images (N,) to crops (N, C, h, w)."""
+        maps = features if isinstance(features, FeatureLevels) else FeatureLevels(features)
         chosen = self.choose_levels(control_points)
         crops, order = [], []
-        # A map that no word is cut out of is not made.
-        for level, align in enumerate(self.levels[: int(chosen.max()) + 1]):
-            if level:
-                features = functional.avg_pool2d(features, 2, ceil_mode=True)
+        for level in chosen.unique().tolist():
             here = (chosen == level).nonzero()[:, 0]
-            if len(here):
-                crops.append(align(features, control_points[here], batch_indices[here]))
-                order.append(here)
-        sampled = torch.cat(crops)[torch.cat(order).argsort()]
+            crops.append(self.levels[level](maps.precise(level), control_points[here], batch_indices[here]))
+            order.append(here)
+        sampled = torch.cat(crops)[torch.cat(order).argsort()].to(maps.finest.dtype)
         return functional.avg_pool2d(sampled, self.samples)
 
     def choose_levels(self, control_points: torch.Tensor) -> torch.Tensor:
@@ -193,7 +218,7 @@ class MaskedBoxSampler(WordSampler):
         self.crop_size, self.margin = (crop_size[0], crop_size[1]), margin
 
     def forward(
-        self, features: torch.Tensor, control_points: torch.Tensor, batch_indices: torch.Tensor
+        self, features: torch.Tensor | FeatureLevels, control_points: torch.Tensor, batch_indices: torch.Tensor
     ) -> torch.Tensor:
         """Maps (B, C, H, W), control points (N, 8, 2) in pixels of the input, images (N,) to crops (N, C, h, w)."""
         outlines = bezier_outlines(control_points)
