@@ -127,7 +127,8 @@ def _joined(regions: Regions, pairs: Sequence[tuple[int, int]]) -> Regions:
     curves = []
     for first, second in pairs:
         if regions.counts[first] == regions.counts[second] == len(CORNERS):
-            corners = np.concatenate([points[first][CORNERS][:1], points[second][CORNERS][1:3], points[first][7:]])
+            left, right = points[first], points[second]
+            corners = np.stack([left[0], right[3], right[4], left[7]])
             curves.append(quads_to_bezier(torch.from_numpy(corners)).numpy())
         else:
             curves.append(bezier_joined(points[first], points[second]))
