@@ -30,7 +30,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A spotter without training."""
     folder = tmp_path_factory.mktemp("spotter")
     torch.manual_seed(0)
-    TCMForTextSpotting(tiny_spotter_config()).save_pretrained(folder)
+    TCMForTextSpotting(tiny_spotter_config(word_boundaries=True)).save_pretrained(folder)
     TCMImageProcessorPil(size={"longest_edge": 160}, coarse_edge=96, **LOOSE).save_pretrained(folder)
     return folder
 

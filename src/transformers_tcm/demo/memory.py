@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from ..models.tcm.recognition.sampling import FeatureLevels
+
 __all__ = ["RecentResults", "remember_outputs"]
 
 # A photo is looked at twice, and up to three times more where its text is turned.
@@ -59,6 +61,7 @@ def remember_outputs(model: Any) -> None:
     recognizer = getattr(model, "recognizer", None)
     if recognizer is not None:
         recognizer.forward = _once_for_words(recognizer.forward)
+        recognizer.find_words = _once_for_words(recognizer.find_words)
         recognizer.decode = _once_for_logits(recognizer.decode)
 
 
@@ -88,19 +91,20 @@ def _once_for_features(forward: Callable[..., Any]) -> Callable[..., Any]:
     return remembered
 
 
-def _once_for_words(forward: Callable[..., Any]) -> Callable[..., Any]:
-    """Of the recogniser: logits (N, T, classes), word by word."""
+def _once_for_words(compute: Callable[..., Any]) -> Callable[..., Any]:
+    """Of the recogniser: logits (N, T, classes), or a list of what it makes of N words, word by word."""
     by_features = WeakTensorKeyDictionary()
 
-    def remembered(features: torch.Tensor, control_points: torch.Tensor, batch_indices: torch.Tensor) -> torch.Tensor:
-        recent = by_features.setdefault(features, RecentResults(_MOST_WORDS))
+    def remembered(
+        features: torch.Tensor | FeatureLevels, control_points: torch.Tensor, batch_indices: torch.Tensor
+    ) -> Any:
+        if not len(control_points):
+            return compute(features, control_points, batch_indices)
+        finest = features.finest if isinstance(features, FeatureLevels) else features
+        recent = by_features.setdefault(finest, RecentResults(_MOST_WORDS))
         keys = [*zip(map(_digest, control_points), batch_indices.tolist(), strict=True)]
-
-        def read(indices: list[int]) -> torch.Tensor:
-            logits: torch.Tensor = forward(features, control_points[indices], batch_indices[indices])
-            return logits
-
-        return torch.stack(recent.of(keys, read)) if keys else read([])
+        found = recent.of(keys, lambda indices: compute(features, control_points[indices], batch_indices[indices]))
+        return torch.stack(found) if isinstance(found[0], torch.Tensor) else found
 
     return remembered
 
