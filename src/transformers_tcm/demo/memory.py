@@ -100,8 +100,7 @@ def _once_for_words(compute: Callable[..., Any]) -> Callable[..., Any]:
     ) -> Any:
         if not len(control_points):
             return compute(features, control_points, batch_indices)
-        finest = features.finest if isinstance(features, FeatureLevels) else features
-        recent = by_features.setdefault(finest, RecentResults(_MOST_WORDS))
+        recent = by_features.setdefault(FeatureLevels.of(features).finest, RecentResults(_MOST_WORDS))
         keys = [*zip(map(_digest, control_points), batch_indices.tolist(), strict=True)]
         found = recent.of(keys, lambda indices: compute(features, control_points[indices], batch_indices[indices]))
         return torch.stack(found) if isinstance(found[0], torch.Tensor) else found

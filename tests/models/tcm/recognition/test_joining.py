@@ -97,6 +97,13 @@ def test_a_piece_is_of_one_word() -> None:
     assert texts == ["a", "b-c"]
 
 
+def test_what_was_not_joined_is_not_read_again() -> None:
+    reader = Reader({(0, 50): word("$19.99"), (200, 250): word("ofit", 0.1)})
+    _, texts = joined([[*PRICE, quad(200, 220), quad(223, 250)]], list(map(word, ("$19", "99", "of", "it"))), reader)
+    assert texts == ["$19.99", "of", "it"]
+    assert reader.looked_at == reader.read == [(0, 50), (200, 250)]
+
+
 @pytest.mark.parametrize(("score", "texts"), [(0.8, ["$19.99"]), (0.7, ["$19", "99"])])
 def test_what_reads_much_less_clear_is_not_joined(score: float, texts: list[str]) -> None:
     assert joined([PRICE], [word("$19"), word("99")], Reader({(0, 50): word("$19.99", score)}))[1] == texts

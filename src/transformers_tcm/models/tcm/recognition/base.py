@@ -256,8 +256,9 @@ class Recognizer(nn.Module, ABC):
             classes: (N, L) the right characters, for decoders to be taught with.
         """
         parts = self._look(features, control_points, batch_indices, self.classify, classes)
-        finest = features.finest if isinstance(features, FeatureLevels) else features
-        return torch.cat(parts) if parts else finest.new_zeros(0, self.num_steps, self.settings.num_classes)
+        if parts:
+            return torch.cat(parts)
+        return FeatureLevels.of(features).finest.new_zeros(0, self.num_steps, self.settings.num_classes)
 
     def test_time_augmentation(
         self,

@@ -49,8 +49,9 @@ def join_pieces(
         likelihoods: of readings.
     """
     readings = list(readings)
+    fresh = set(range(len(readings)))  # of the others it is known what they are pieces of
     for _ in range(_MOST_JOINS):
-        pairs = _neighbours(regions)
+        pairs = [pair for pair in _neighbours(regions) if not fresh.isdisjoint(pair)]
         if not pairs:
             break
         wholes = _joined(regions, pairs)
@@ -62,7 +63,10 @@ def join_pieces(
         joined = _chosen(pairs, readings, found, likelihoods)
         if not joined:
             break
-        regions, readings = _with_wholes(regions, readings, wholes, found, joined)
+        order = _with_wholes(len(readings), joined)
+        fresh = {place for place, index in enumerate(order) if index >= len(readings)}
+        everything = [*readings, *found]
+        regions, readings = Regions.joined([regions, wholes]).select(order), [everything[index] for index in order]
     return _without_scraps(regions, readings)
 
 
@@ -161,18 +165,10 @@ def _chosen(
     return chosen
 
 
-def _with_wholes(
-    regions: Regions,
-    readings: Sequence[WordReading],
-    wholes: Regions,
-    found: Sequence[WordReading],
-    joined: dict[int, tuple[int, int]],
-) -> tuple[Regions, list[WordReading]]:
-    """Regions and readings with wholes, and what was `found` in them, in the place of the pairs that they are of."""
-    kept: dict[int, int] = {index: index for index in range(len(readings))}
+def _with_wholes(count: int, joined: dict[int, tuple[int, int]]) -> list[int]:
+    """Indices of `count` regions, with those of wholes, which come after them, in the place of their pairs."""
+    kept = {index: index for index in range(count)}
     for whole, (first, second) in joined.items():
-        kept[first] = len(readings) + whole
+        kept[first] = count + whole
         del kept[second]
-    everything = [*readings, *found]
-    order = list(kept.values())
-    return Regions.joined([regions, wholes]).select(order), [everything[index] for index in order]
+    return list(kept.values())

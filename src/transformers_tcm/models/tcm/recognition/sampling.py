@@ -143,6 +143,11 @@ class FeatureLevels:
     def __init__(self, features: torch.Tensor):
         self._maps, self._precise = [features], dict[int, torch.Tensor]()
 
+    @classmethod
+    def of(cls, features: "torch.Tensor | FeatureLevels") -> "FeatureLevels":
+        """Those of a map (B, C, H, W), or what is given if it is that already."""
+        return features if isinstance(features, FeatureLevels) else cls(features)
+
     @property
     def finest(self) -> torch.Tensor:
         """The map itself."""
@@ -182,7 +187,7 @@ class WordSampler(nn.Module):
         self, features: torch.Tensor | FeatureLevels, control_points: torch.Tensor, batch_indices: torch.Tensor
     ) -> torch.Tensor:
         """Maps (B, C, H, W), control points (N, 8, 2) in pixels of the input, images (N,) to crops (N, C, h, w)."""
-        maps = features if isinstance(features, FeatureLevels) else FeatureLevels(features)
+        maps = FeatureLevels.of(features)
         chosen = self.choose_levels(control_points)
         crops, order = [], []
         for level in chosen.unique().tolist():
