@@ -157,6 +157,21 @@ def may_hold_larger(fine: TextInstances, scale: float) -> bool:
     return len(heights) <= _FEW_WORDS or max(heights) >= _LARGE_HEIGHT
 
 
+def worth_reading(fine: TextInstances, coarse: TextInstances, scale: float) -> list[int]:
+    """Which words of a coarse look `merge_levels` may take: large ones, and those that the fine look lacks.
+
+    Args:
+        fine, coarse, scale: see `merge_levels`; scores do not count.
+    """
+    sources = np.repeat([0, 1], [len(coarse), len(fine)])
+    rivals, *_ = _rivals(TextInstances([*coarse.polygons, *fine.polygons]), sources)
+    return [
+        index
+        for index, polygon in enumerate(coarse.polygons)
+        if index not in rivals or scale * geometry.word_height(polygon) >= _CLEAR_HEIGHT
+    ]
+
+
 def merge_levels(fine: TextInstances, coarse: TextInstances, scale: float) -> TextInstances:
     """One result from a fine and a coarse look at the same picture (levels of an image pyramid).
 

@@ -11,9 +11,20 @@ from transformers import pipeline
 
 import transformers_tcm
 from transformers_tcm.instances import TextInstances
-from transformers_tcm.pipelines.looks import CROP_MARGIN, coarser, framed, turned, turned_back, unframed
+from transformers_tcm.models.tcm.heads.base import Regions
+from transformers_tcm.pipelines import text_spotting
+from transformers_tcm.pipelines.looks import (
+    CROP_MARGIN,
+    Known,
+    coarser,
+    framed,
+    turned,
+    turned_back,
+    unframed,
+    worth_reading_again,
+)
 from transformers_tcm.pipelines.text_spotting import TextSpottingPipeline
-from transformers_tcm.tiling import may_hold_larger, merge_levels
+from transformers_tcm.tiling import may_hold_larger, merge_levels, worth_reading
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "images"
 PHOTO = Image.open(EXAMPLES / "street.jpg").convert("RGB")
@@ -82,6 +93,11 @@ def test_large_words_come_from_the_coarse_look_and_small_ones_from_the_fine() ->
     assert merge_levels(fine, coarse, 0.5).texts == ["SCHOOL", "fine", "x"]
     # At a quarter of its size the large word is no clearer than the small one.
     assert merge_levels(fine, coarse, 0.25).texts == ["SC", "fine", "x"]
+    # Nothing else of the coarse look can be taken, so nothing else is read.
+    assert worth_reading(fine, coarse, 0.5) == [0, 2]
+    assert worth_reading(fine, coarse, 0.25) == [2]
+    assert worth_reading(TextInstances([]), coarse, 0.25) == [0, 1, 2]
+    assert worth_reading(fine, TextInstances([]), 0.25) == []
 
 
 @pytest.mark.parametrize(("scale", "expected"), [(0.5, False), (1.0, False), (1.5, True), (2.0, True)])
@@ -90,6 +106,15 @@ def test_large_words_ask_for_a_coarser_look(scale: float, expected: bool) -> Non
     assert may_hold_larger(TextInstances([QUAD, QUAD * 0.5, QUAD * 0.5]), scale) == expected
     for few in ([], [QUAD], [QUAD, QUAD * 0.5]):
         assert may_hold_larger(TextInstances(few), scale)
+
+
+def test_a_coarse_look_reads_what_the_fine_one_lacks_in_each_picture() -> None:
+    regions = Regions.from_outlines([[QUAD, QUAD + 60], [QUAD + 60]], [np.array([0.9, 0.8]), np.array([0.7])])
+    batch = {"pixel_mask": torch.ones(2, 96, 160, dtype=torch.int64)}
+    # The pictures are twice as large as the input of the coarse look, and as high and twice as wide.
+    known = [Known(TextInstances([QUAD * 2]), 0.5), Known(TextInstances([(QUAD + 60) * [2, 1]]), 0.5)]
+    kept = worth_reading_again(known, batch, torch.tensor([[192, 320], [96, 320]]), regions)
+    assert kept == [1]
 
 
 def test_without_words_in_one_look_the_other_counts() -> None:
@@ -111,6 +136,21 @@ def test_the_bundled_spotter_reads_turned_pictures_along_the_text(spotter: TextS
     along = read["SCHOOL"][1] - read["SCHOOL"][0]
     expected = {90: (0, 1), 180: (-1, 0)}[degrees]
     np.testing.assert_allclose(along / np.linalg.norm(along), expected, atol=0.2)
+
+
+def test_a_coarse_look_leaves_out_what_would_not_be_taken(
+    spotter: TextSpottingPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[int] = []
+    look_at = spotter.model._read_regions
+    monkeypatch.setattr(spotter.model, "_read_regions", lambda *args: read.append(len(args[-1])) or look_at(*args))
+    found = [word["text"] for word in spotter(PHOTO, orientation="upright")]
+    count = sum(read)
+    read.clear()
+    everything = lambda known, batch, sizes, regions: range(len(regions))  # noqa: E731
+    monkeypatch.setattr(text_spotting, "worth_reading_again", everything)
+    assert [word["text"] for word in spotter(PHOTO, orientation="upright")] == found
+    assert count < sum(read)
 
 
 def test_pictures_stay_as_they_are_where_that_is_asked_for(spotter: TextSpottingPipeline) -> None:

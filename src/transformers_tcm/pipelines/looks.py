@@ -3,6 +3,7 @@
 The first two are made of the tensors that the image processor gave, so no picture is decoded or resized twice.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +13,23 @@ from PIL import Image
 from torch.nn import functional
 
 from ..instances import TextInstances
+from ..models.tcm.heads.base import Regions
 from ..models.tcm.post_processing_tcm import to_original_size
+from ..tiling import worth_reading
 
-__all__ = ["CROP_MARGIN", "CROP_SCALE", "Batch", "Look", "coarser", "framed", "turned", "turned_back", "unframed"]
+__all__ = [
+    "CROP_MARGIN",
+    "CROP_SCALE",
+    "Batch",
+    "Known",
+    "Look",
+    "coarser",
+    "framed",
+    "turned",
+    "turned_back",
+    "unframed",
+    "worth_reading_again",
+]
 
 # Around a crop, in its pixels, and by how much it is enlarged at most: what reads most word crops and small signs of
 # the validation set (docs/accuracy.md).
@@ -40,6 +55,19 @@ class Look:
     outputs: Any
 
 
+@dataclass
+class Known:
+    """What a coarse look at a picture follows.
+
+    Args:
+        instances: what a fine look found, in pixels of the picture.
+        scale: by how much the picture is enlarged for the coarse look.
+    """
+
+    instances: TextInstances
+    scale: float
+
+
 def coarser(batch: Batch, longest_edge: int, divisor: int) -> Batch | None:
     """The same pictures smaller; `None` where they would hardly be smaller, and without any.
 
@@ -60,6 +88,27 @@ def coarser(batch: Batch, longest_edge: int, divisor: int) -> Batch | None:
     if not pixels.is_floating_point():
         small = small.round()  # bytes are cut off
     return _padded(small.to(pixels.dtype), smaller_sizes, divisor)
+
+
+def worth_reading_again(
+    known: Sequence[Known], batch: Batch, target_sizes: torch.Tensor, regions: Regions
+) -> list[int]:
+    """Which regions of a coarse look at B pictures are worth reading, see `tiling.worth_reading`.
+
+    Args:
+        known: of each picture.
+        batch: the coarse look's input.
+        target_sizes: (B, 2) height and width of the pictures.
+        regions: of the coarse look, in pixels of its input.
+    """
+    polygons, images = regions.polygons(), regions.batch_indices.cpu().numpy()
+    ratios = (target_sizes / _valid_sizes(batch["pixel_mask"]).cpu()).tolist()
+    kept: list[int] = []
+    for image, (fine, (ratio_y, ratio_x)) in enumerate(zip(known, ratios, strict=True)):
+        here = np.flatnonzero(images == image)
+        coarse = TextInstances([polygons[index] for index in here]).scale(ratio_x, ratio_y)
+        kept += here[worth_reading(fine.instances, coarse, fine.scale)].tolist()
+    return kept
 
 
 def turned(batch: Batch, quarter_turns: int, divisor: int) -> Batch:

@@ -25,7 +25,7 @@ from ..models.tcm.modeling_tcm import TCMForTextDetection
 from ..models.tcm.post_processing_tcm import as_tensors, by_score, to_original_size
 from ..tiling import TileGrid, may_hold_larger, merge_levels
 from .engine import with_backend
-from .looks import CROP_MARGIN, CROP_SCALE, Look, coarser, framed, unframed
+from .looks import CROP_MARGIN, CROP_SCALE, Known, Look, coarser, framed, unframed
 from .tiles import Tile, cut, each, merged_instances, merged_score_map, size_policy
 
 __all__ = ["TextDetectionPipeline", "as_instances", "as_pipeline_inputs"]
@@ -373,9 +373,11 @@ class TextDetectionPipeline(Pipeline):
         smaller = coarser({name: values[chosen] for name, values in batch.items()}, coarse_edge, self._divisor)
         if smaller is None:
             return looks, found
-        outputs, again = self._read([images[index] for index in chosen], smaller, target_sizes[chosen], settings)
-        for index, coarse in zip(chosen, again, strict=True):
-            merged = merge_levels(as_instances(found[index]), as_instances(coarse), scales[index])
+        known = [Known(as_instances(found[index]), scales[index]) for index in chosen]
+        again = [{**images[index], "known": fine} for index, fine in zip(chosen, known, strict=True)]
+        outputs, coarse = self._read(again, smaller, target_sizes[chosen], settings)
+        for index, fine, other in zip(chosen, known, coarse, strict=True):
+            merged = merge_levels(fine.instances, as_instances(other), fine.scale)
             found[index] = as_tensors(self._in_order(merged))
         return [*looks, Look(chosen, outputs)], found
 

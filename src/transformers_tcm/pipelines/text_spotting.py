@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from types import GeneratorType
 from typing import Any, ClassVar
 
@@ -14,7 +15,7 @@ from ..lexicon import Lexicon, LexiconArgument, is_per_image, lexicon_per_image
 from ..models.tcm.modeling_tcm_spotting import TCMForTextSpotting
 from ..models.tcm.post_processing_tcm import as_tensors
 from ..reading_order import lines, reading_order
-from .looks import Batch, Look, coarser, turned, turned_back
+from .looks import Batch, Look, coarser, turned, turned_back, worth_reading_again
 from .text_detection import TextDetectionPipeline, as_instances, as_pipeline_inputs
 
 __all__ = ["TextSpottingPipeline"]
@@ -178,12 +179,14 @@ class TextSpottingPipeline(TextDetectionPipeline):
         reading = {name: post_processing[name] for name in READING if name in post_processing}
         decoding = {name: post_processing[name] for name in self._decoding_names if name in post_processing}
         text_threshold = reading.get("text_threshold", self.image_processor.text_threshold)
+        known = [image["known"] for image in images if "known" in image]
         outputs = self.model(
             **batch,
             decoding=asdict(self.image_processor.decoding_settings(**decoding)),
             text_threshold=self.image_processor.uncalibrated(text_threshold or 0.0),
             use_language_model=reading.pop("use_language_model", True),
             output_turn_votes=post_processing["output_turn_votes"],
+            regions_to_read=partial(worth_reading_again, known, batch, target_sizes) if known else None,
             return_dict=True,
         )
         reading["lexicon"] = [image.get("lexicon", reading.get("lexicon")) for image in images]

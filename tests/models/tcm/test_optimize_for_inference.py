@@ -15,7 +15,7 @@ from transformers_tcm import (
     bundled_model_path,
     load_image,
 )
-from transformers_tcm.models.tcm import modeling_tcm
+from transformers_tcm.models.tcm import layers_tcm, modeling_tcm
 from transformers_tcm.models.tcm.layers_tcm import TCMConvNorm
 
 # `TCM_PHOTOS=folder` takes the first 20 photos there.
@@ -78,8 +78,13 @@ def test_text_tower_and_norms_are_computed_once(monkeypatch):
     model = made().optimize_for_inference(dtype=None)
     probabilities(model)
     monkeypatch.setattr(model.model.text_encoder, "forward", None)
-    monkeypatch.setattr(TCMConvNorm, "_fold", None)
+    folded: list[torch.nn.Module] = []
+    fold = layers_tcm._folded
+    monkeypatch.setattr(layers_tcm, "_folded", lambda conv, norm: folded.append(conv) or fold(conv, norm))
     assert probabilities(model).isfinite().all()
+    # Of the two branches of the head, whose layers are plain ones, in each call.
+    assert set(folded) <= {layer for layer in model.head.modules() if "Conv" in type(layer).__name__}
+    assert not any(conv in module for module in model.modules() if isinstance(module, TCMConvNorm) for conv in folded)
 
 
 def test_weights_stay_as_they_are_and_are_saved(tmp_path):
@@ -89,6 +94,28 @@ def test_weights_stay_as_they_are_and_are_saved(tmp_path):
     loaded = TCMForTextDetection.from_pretrained(tmp_path).state_dict()
     assert before.keys() == loaded.keys()
     assert all(torch.equal(tensor, before[name]) for name, tensor in loaded.items())
+
+
+def test_norms_after_any_convolution_are_folded_where_nothing_is_learned():
+    torch.manual_seed(0)
+    layers = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3, padding=1),
+        torch.nn.BatchNorm2d(4),
+        torch.nn.ReLU(),
+        torch.nn.ConvTranspose2d(4, 5, 2, 2, bias=False),
+        torch.nn.BatchNorm2d(5),
+    )
+    features = torch.randn(2, 3, 8, 10)
+    for _ in range(3):
+        layers(features)  # statistics that do something
+    calls: list[torch.nn.Module] = []
+    layers[4].register_forward_hook(lambda *_: calls.append(layers[4]))
+    expected = layers.eval()(features)
+    with torch.no_grad():
+        torch.testing.assert_close(layers_tcm.without_norms(layers, features), expected, atol=1e-5, rtol=1e-5)
+    assert len(calls) == 1
+    torch.testing.assert_close(layers_tcm.without_norms(layers, features), expected)
+    assert len(calls) == 2
 
 
 def test_what_changes_weights_undoes_the_folding():

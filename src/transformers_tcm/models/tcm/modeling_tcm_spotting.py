@@ -225,6 +225,7 @@ class TCMForTextSpotting(TCMForTextDetection):
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
         output_turn_votes: bool = False,
+        regions_to_read: Callable[[Regions], Sequence[int]] | None = None,
         **kwargs: object,
     ) -> TCMTextSpottingOutput:
         """Find and read the text of a batch of images.
@@ -246,6 +247,8 @@ class TCMForTextSpotting(TCMForTextDetection):
             output_attentions: also return attention weights, which takes eager attention.
             output_turn_votes: also find out which way the text of each image runs, by reading some words the other
                 way round. Heads that read by themselves know no other way: their votes are zeros.
+            regions_to_read: gives the indices of the regions that are worth the time, of all that were found in the
+                batch, in pixels of the input; the others are left out. Without it all are read.
 
         Raises:
             ValueError: if the labels are those of other images, or lack what they should hold.
@@ -288,6 +291,8 @@ class TCMForTextSpotting(TCMForTextDetection):
         if labels is None or not self.training:
             # Not the model's device, whose weights may be elsewhere until they are used.
             regions = self.head.decode(maps, sizes, settings).to(sizes.device)
+            if regions_to_read is not None:
+                regions = regions.select(regions_to_read(regions))
             features = None if self.recognizer is None else FeatureLevels(self._features(outputs))
             read = partial(self._read_regions, features, use_language_model, text_threshold)
             split = partial(self._split_regions, maps, sizes, settings)

@@ -45,11 +45,7 @@ class ConcatenatedFPN(nn.Module):
 
     def forward(self, pyramid: Sequence[torch.Tensor]) -> torch.Tensor:
         """C2 … C5 (B, C_i, H / stride, W / stride) to (B, channels, H/4, W/4)."""
-        merged = [lateral(features) for lateral, features in zip(self.lateral, pyramid, strict=True)]
-        for level in range(len(merged) - 1, 0, -1):
-            merged[level - 1] = merged[level - 1] + functional.interpolate(
-                merged[level], size=merged[level - 1].shape[-2:]
-            )
+        merged = _top_down([lateral(features) for lateral, features in zip(self.lateral, pyramid, strict=True)])
         return self.concatenated(merged)
 
     def concatenated(self, merged: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -108,11 +104,7 @@ class FeaturePyramid(nn.Module):
 
         A further level has half the height and width of the one before it, rounded up.
         """
-        merged = [lateral(features) for lateral, features in zip(self.lateral, pyramid, strict=True)]
-        for level in range(len(merged) - 1, 0, -1):
-            merged[level - 1] = merged[level - 1] + functional.interpolate(
-                merged[level], size=merged[level - 1].shape[-2:]
-            )
+        merged = _top_down([lateral(features) for lateral, features in zip(self.lateral, pyramid, strict=True)])
         levels = [smooth(features) for smooth, features in zip(self.smooth, merged, strict=True)]
         for position, halve in enumerate(self.coarser):
             levels.append(halve(levels[-1] if position == 0 else functional.relu(levels[-1])))
@@ -294,6 +286,13 @@ class WeightedFusion(nn.Module):
         shares = weights / (weights.sum() + 1e-4)
         parts = (share * layer(features) for share, layer, features in zip(shares, self.lateral, maps, strict=True))
         return self.smooth(functional.silu(torch.stack(list(parts)).sum(dim=0)))
+
+
+def _top_down(levels: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Levels, the finest first, each with the coarser ones added, in place."""
+    for fine, coarse in zip(levels[-2::-1], levels[:0:-1], strict=True):
+        fine += functional.interpolate(coarse, size=fine.shape[-2:])
+    return levels
 
 
 def _halved(features: torch.Tensor) -> torch.Tensor:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from .... import geometry
+from ..layers_tcm import without_norms
 
 __all__ = [
     "box_score",
@@ -49,11 +50,12 @@ def map_logits(branch: nn.Sequential, features: torch.Tensor) -> torch.Tensor:
     both in float32, by `keep_in_float32` of the head.
     """
     start, rest = branch[:2], branch[2:]
+    assert isinstance(rest, nn.Sequential)
     if features.dtype == torch.float16 and branch.get_parameter("0.weight").dtype == torch.float32:
         with torch.autocast(features.device.type, enabled=False):
             hidden = start(features.float())
-        return rest(hidden.to(branch.get_parameter("3.weight").dtype)).float()
-    return branch(features).float()
+        return without_norms(rest, hidden.to(branch.get_parameter("3.weight").dtype)).float()
+    return without_norms(branch, features).float()
 
 
 def shrink_distance(polygon: np.ndarray, ratio: float) -> float:

@@ -22,9 +22,6 @@ from .sampling import FeatureLevels, WordSampler, quads_to_bezier, with_margin, 
 
 __all__ = ["Recognizer", "RecognizerConfig", "changed_settings"]
 
-# Words are encoded in multiples of this number.
-ROUNDING = 8
-
 # From states (N, T, D), and the right classes (N, L) where they are taught, to something for each word.
 Layer = Callable[[torch.Tensor, torch.Tensor | None], torch.Tensor]
 
@@ -317,7 +314,7 @@ class Recognizer(nn.Module, ABC):
         Their number is rounded up by reading the last one several times: convolutions on a CPU keep compiled kernels
         and their memory for every number of words that they have met, gigabytes after a while.
         """
-        extra = -len(control_points) % min(ROUNDING, self.settings.chunk_size)
+        extra = _rounded_up(len(control_points)) - len(control_points)
         crops = self.sampler(features, control_points, batch_indices)
         crops = torch.cat([crops, crops[-1:].expand(extra, -1, -1, -1)])
         if classes is not None:
@@ -352,3 +349,9 @@ class Recognizer(nn.Module, ABC):
         amount = self.settings.jitter * word_heights(control_points)[:, None, None]
         # Control points between two corners follow them like points on a straight side.
         return control_points + amount * quads_to_bezier(corners)
+
+
+def _rounded_up(count: int) -> int:
+    """The next of 1, 2, 3, 4, 6, 8, 12, 16, 24, from there on of the multiples of 8."""
+    step = min(2 ** max(count.bit_length() - 2, 0), 8)
+    return -(-count // step) * step

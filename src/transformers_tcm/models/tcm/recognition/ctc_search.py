@@ -6,7 +6,6 @@ Vocabulary Continuous Speech Recognition using Bi-Directional Recurrent DNNs, 20
 Shapes: N words, T steps, C classes, the last of them blank, L characters.
 """
 
-import math
 from collections.abc import Iterable
 from itertools import zip_longest
 from typing import NamedTuple
@@ -26,9 +25,9 @@ NOTHING = -1
 
 # The classes of its characters.
 Word = tuple[int, ...]
-# All paths that read as one beginning of a word: the probability of those that end in a blank, of those that end in
-# its last character, and the weighted logarithm of the probability of its spelling.
-Paths = tuple[float, float, float]
+# All paths that read as one beginning of a word: the probability of those that end in a blank, and of those that end in
+# its last character, times what its spelling counts, relative to the most probable beginning.
+Paths = tuple[float, float]
 
 
 class Step(NamedTuple):
@@ -44,7 +43,7 @@ class Step(NamedTuple):
 
 
 class Spelling:
-    """What a language model adds to the scores of words, computed once for each beginning.
+    """What a language model multiplies the probabilities of words by, computed once for each beginning.
 
     Args:
         language_model: its weight and length bonus count.
@@ -55,13 +54,13 @@ class Spelling:
         self.known: dict[Word, list[float]] = {}
 
     def look_up(self, beginnings: Iterable[Word]) -> None:
-        """Make what follows these beginnings known."""
+        """Make the factors of what follows these beginnings known, a number for every class and last for the end."""
         settings = self.language_model.settings
         new = [word for word in dict.fromkeys(beginnings) if word not in self.known]
         if new:
             scores = self.language_model.next_characters(new)
             scores[:, :-1] += settings.length_bonus
-            self.known.update(zip(new, (settings.weight * scores).tolist(), strict=True))
+            self.known.update(zip(new, np.exp(settings.weight * scores).tolist(), strict=True))
 
 
 def ctc_beam_search(probabilities: np.ndarray, language_model: CharacterLanguageModel) -> list[dict[Word, float]]:
@@ -76,16 +75,16 @@ def ctc_beam_search(probabilities: np.ndarray, language_model: CharacterLanguage
     """
     spelling = Spelling(language_model)
     width = language_model.settings.beam_width
-    beams: list[dict[Word, Paths]] = [{(): (1.0, 0.0, 0.0)} for _ in probabilities]
+    beams: list[dict[Word, Paths]] = [{(): (1.0, 0.0)} for _ in probabilities]
     # All words go on together, so that the language model is asked for many beginnings at a time.
     for steps in zip_longest(*map(_likely_steps, probabilities)):
         spelling.look_up(word for beam in beams for word in beam)
         beams = [
-            beam if step is None else _best(_next_beam(beam, step, spelling), width)
+            beam if step is None else _next_beam(beam, step, spelling, width)
             for beam, step in zip(beams, steps, strict=True)
         ]
     spelling.look_up(word for beam in beams for word in beam)
-    return [_shares({word: _score(paths) + spelling.known[word][-1] for word, paths in beam.items()}) for beam in beams]
+    return [_shares({word: sum(paths) * spelling.known[word][-1] for word, paths in beam.items()}) for beam in beams]
 
 
 def _likely_steps(probabilities: np.ndarray) -> list[Step]:
@@ -98,51 +97,42 @@ def _likely_steps(probabilities: np.ndarray) -> list[Step]:
     likely = shares[:, :-1] > LEAST_SHARE
     kept = likely.any(axis=1)
     kept[1:] |= kept[:-1]
-    steps = []
-    for row, characters in zip(shares[kept], likely[kept], strict=True):
-        classes = np.flatnonzero(characters)
-        steps.append(Step(float(row[-1]), dict(zip(classes.tolist(), row[classes].tolist(), strict=True))))
+    shares, likely = shares[kept], likely[kept]
+    steps = [Step(blank, {}) for blank in shares[:, -1].tolist()]
+    places, classes = np.nonzero(likely)
+    for place, index, share in zip(places.tolist(), classes.tolist(), shares[places, classes].tolist(), strict=True):
+        steps[place].characters[index] = share
     return steps
 
 
-def _next_beam(beam: dict[Word, Paths], step: Step, spelling: Spelling) -> dict[Word, Paths]:
-    """Every beginning after one more step."""
-    grown: dict[Word, Paths] = {}
-    for word, (ended, running, spelled) in beam.items():
-        total, last = ended + running, word[-1] if word else NOTHING
-        _add(grown, word, total * step.blank, running * step.characters.get(last, 0.0), spelled)
-        following = spelling.known[word]
+def _next_beam(beam: dict[Word, Paths], step: Step, spelling: Spelling, width: int) -> dict[Word, Paths]:
+    """The most probable beginnings after one more step."""
+    grown = {}
+    for word, (ended, running) in beam.items():
+        grown[word] = (ended + running) * step.blank, running * step.characters.get(word[-1] if word else NOTHING, 0.0)
+    # What is less probable is not among the first, and takes the time to make a word of.
+    least = sorted(map(sum, grown.values()))[-width] if len(grown) >= width else 0.0
+    for word, (ended, running) in beam.items():
+        total, last, following = ended + running, word[-1] if word else NOTHING, spelling.known[word]
         for character, probability in step.characters.items():
             # A character is only written twice if a blank stands between.
-            source = ended if character == last else total
-            if source:
-                _add(grown, (*word, character), 0.0, source * probability, spelled + following[character])
-    return grown
-
-
-def _add(grown: dict[Word, Paths], word: Word, ended: float, running: float, spelled: float) -> None:
-    """Count further paths to a beginning."""
-    if word in grown:
-        before = grown[word]
-        ended, running = before[0] + ended, before[1] + running
-    grown[word] = (ended, running, spelled)
+            chance = (ended if character == last else total) * probability * following[character]
+            longer = (*word, character)
+            if longer in grown:
+                grown[longer] = grown[longer][0], grown[longer][1] + chance
+            elif chance > least:
+                grown[longer] = 0.0, chance
+    return _best(grown, width)
 
 
 def _best(beam: dict[Word, Paths], width: int) -> dict[Word, Paths]:
-    """The beginnings with the highest scores."""
-    if len(beam) <= width:
-        return beam
-    return dict(sorted(beam.items(), key=lambda item: _score(item[1]), reverse=True)[:width])
+    """The most probable beginnings."""
+    best = sorted(beam.items(), key=lambda item: sum(item[1]), reverse=True)[:width]
+    highest = sum(best[0][1])
+    return {word: (ended / highest, running / highest) for word, (ended, running) in best}
 
 
-def _score(paths: Paths) -> float:
-    return math.log(paths[0] + paths[1] + LEAST_PROBABILITY) + paths[2]
-
-
-def _shares(scores: dict[Word, float]) -> dict[Word, float]:
-    """Softmax of the scores."""
-    highest = max(scores.values())
-    chances = {word: math.exp(score - highest) for word, score in scores.items()}
+def _shares(chances: dict[Word, float]) -> dict[Word, float]:
     total = sum(chances.values())
     return {word: chance / total for word, chance in chances.items()}
 
@@ -164,8 +154,8 @@ def ctc_forced_alignment(probabilities: np.ndarray, word: Word) -> np.ndarray:
     best = np.where(np.arange(len(states)) < 2, costs[0], np.inf)
     moves = np.zeros(costs.shape, np.int64)  # states advanced to get here
     for step in range(1, len(costs)):
-        one, two = np.roll(best, 1), np.where(skips, np.roll(best, 2), np.inf)
-        one[0] = np.inf
+        one = np.concatenate([[np.inf], best])[:-1]
+        two = np.where(skips, np.concatenate([[np.inf, np.inf], best])[:-2], np.inf)
         options = np.stack([best, one, two])
         moves[step] = options.argmin(axis=0)
         best = options.min(axis=0) + costs[step]

@@ -159,10 +159,10 @@ class CharacterLanguageModel(nn.Module):
             `uniform_share`. Classes that the model does not tell apart, such as the digits, all have the probability
             of one of them to come.
         """
-        contexts = torch.full((len(beginnings), self.settings.context), END)
-        for context, classes in zip(contexts, beginnings, strict=True):
-            symbols = [self.symbols[index] for index in classes[-self.settings.context :]]
-            context[len(context) - len(symbols) :] = torch.tensor(symbols, dtype=torch.int64)
+        width = self.settings.context
+        padding = [END] * width
+        symbols = [[*padding, *(self.symbols[index] for index in classes[-width:])][-width:] for classes in beginnings]
+        contexts = torch.tensor(symbols).view(-1, width)
         device = self.embedding.weight.device
         # Weights that are offloaded are nowhere; accelerate then takes the contexts along to where they are brought.
         logits = self(contexts if device.type == "meta" else contexts.to(device)).float()
