@@ -45,6 +45,10 @@ _CLEAR_HEIGHT = 28.0
 _LARGE_HEIGHT = 24.0
 # What is found may also be specks of letters that are too large.
 _FEW_WORDS = 2
+# The share of a region that words cover if it is nothing but these: two words that were found as one are more.
+_COVERED = 0.7
+# Of the mean height of two regions, how far apart they are at most as pieces of a word.
+_NEAR = 0.8
 # The turns of the module's third rule.
 _OVERVIEW, _CENTRAL, _WHOLE, _PIECE = range(4)
 
@@ -158,18 +162,25 @@ def may_hold_larger(fine: TextInstances, scale: float) -> bool:
 
 
 def worth_reading(fine: TextInstances, coarse: TextInstances, scale: float) -> list[int]:
-    """Which words of a coarse look `merge_levels` may take: large ones, and those that the fine look lacks.
+    """Which regions of a coarse look `merge_levels` may take words from: large ones, those of which a good part lies
+    beside all words of the fine look, and what stands next to one of these, which may be a piece of the same word.
 
     Args:
         fine, coarse, scale: see `merge_levels`; scores do not count.
     """
-    sources = np.repeat([0, 1], [len(coarse), len(fine)])
-    rivals, *_ = _rivals(TextInstances([*coarse.polygons, *fine.polygons]), sources)
-    return [
-        index
-        for index, polygon in enumerate(coarse.polygons)
-        if index not in rivals or scale * geometry.word_height(polygon) >= _CLEAR_HEIGHT
-    ]
+    import shapely
+
+    first, second, shared, areas = _overlaps(TextInstances([*coarse.polygons, *fine.polygons]))
+    count = len(coarse)
+    known = (first < count) & (second >= count)
+    covered = np.bincount(first[known], shared[known], minlength=count) > _COVERED * areas[:count]
+    heights = np.array([geometry.word_height(polygon) for polygon in coarse.polygons])
+    outlines = np.array([shapely.Polygon(polygon) for polygon in coarse.polygons])
+    near = shapely.distance(outlines[:, None], outlines) < _NEAR * (heights[:, None] + heights) / 2  # (N, N)
+    kept, before = (scale * heights >= _CLEAR_HEIGHT) | ~covered, None
+    while not np.array_equal(kept, before):
+        kept, before = near[kept].any(axis=0), kept
+    return np.flatnonzero(kept).tolist()
 
 
 def merge_levels(fine: TextInstances, coarse: TextInstances, scale: float) -> TextInstances:

@@ -93,9 +93,20 @@ def test_large_words_come_from_the_coarse_look_and_small_ones_from_the_fine() ->
     assert merge_levels(fine, coarse, 0.5).texts == ["SCHOOL", "fine", "x"]
     # At a quarter of its size the large word is no clearer than the small one.
     assert merge_levels(fine, coarse, 0.25).texts == ["SC", "fine", "x"]
-    # Nothing else of the coarse look can be taken, so nothing else is read.
+
+
+def test_a_coarse_look_reads_what_may_be_taken_and_its_neighbours() -> None:
+    large, small = QUAD * 4, QUAD + 300
+    fine = TextInstances([large, small])
+    coarse = TextInstances([large, small + 2, QUAD + 500])
     assert worth_reading(fine, coarse, 0.5) == [0, 2]
     assert worth_reading(fine, coarse, 0.25) == [2]
+    # Two words of which the fine look has one.
+    twice_as_long = QUAD * np.array([2, 1], np.float32) + np.array([290, 300], np.float32)
+    assert worth_reading(fine, TextInstances([twice_as_long]), 0.25) == [0]
+    # Pieces of a word that goes on.
+    pieces = TextInstances([small + np.array([shift, 0], np.float32) for shift in (0, 44, 100)])
+    assert worth_reading(fine, pieces, 0.25) == [0, 1, 2]
     assert worth_reading(TextInstances([]), coarse, 0.25) == [0, 1, 2]
     assert worth_reading(fine, TextInstances([]), 0.25) == []
 

@@ -290,15 +290,16 @@ class TCMForTextSpotting(TCMForTextDetection):
             loss_dict |= self.recognizer.boundary_loss(self._features(outputs), *known, proposals)
         if labels is None or not self.training:
             # Not the model's device, whose weights may be elsewhere until they are used.
-            regions = self.head.decode(maps, sizes, settings).to(sizes.device)
+            regions = everything = self.head.decode(maps, sizes, settings).to(sizes.device)
             if regions_to_read is not None:
-                regions = regions.select(regions_to_read(regions))
+                regions = everything.select(regions_to_read(everything))
             features = None if self.recognizer is None else FeatureLevels(self._features(outputs))
             read = partial(self._read_regions, features, use_language_model, text_threshold)
             split = partial(self._split_regions, maps, sizes, settings)
             regions, readings = self._read_words(features, regions, read, split)
             if output_turn_votes:
-                found["turn_votes"] = self._turn_votes(features, regions, len(sizes))
+                voters = regions if regions_to_read is None else everything
+                found["turn_votes"] = self._turn_votes(features, voters, len(sizes))
             found |= {name: value for name, value in vars(regions).items() if name != "control_points"}
             found |= self._as_fields(readings, regions.scores.device)
         return TCMTextSpottingOutput(
@@ -400,7 +401,7 @@ class TCMForTextSpotting(TCMForTextDetection):
 
     def _turn_votes(self, features: FeatureLevels | None, regions: Regions, num_images: int) -> torch.Tensor:
         """Votes (B, 4) of the largest words of each image, each for the direction in which it is read better than the
-        other way round, by how much better. The regions have their `char_logits` already."""
+        other way round, by how much better."""
         polygons, images = regions.polygons(), regions.batch_indices.cpu().numpy()
         chosen = [
             index for image in range(num_images) for index in _witnesses(polygons, np.flatnonzero(images == image))
@@ -408,17 +409,18 @@ class TCMForTextSpotting(TCMForTextDetection):
         votes = torch.zeros(num_images, 4)
         if self.recognizer is None or features is None or not chosen:
             return votes
-        assert regions.char_logits is not None
-        as_found = self.recognizer.decode(regions.char_logits[chosen, :1], use_language_model=False)
+        witnesses = regions.select(chosen)
+        as_found = self._glance_at_regions(features, witnesses)
+        quads = witnesses.polygons()
         # From the opposite corner.
-        quads = [np.roll(polygons[index], -2, axis=0) for index in chosen]
-        on_head = self._glance(features, quads, regions.batch_indices[chosen])
+        on_head = self._glance(features, [np.roll(quad, -2, axis=0) for quad in quads], witnesses.batch_indices)
         likelihoods = np.array([self._likelihoods(readings) for readings in (as_found, on_head)])  # (2, N)
-        for index, looks, likelihood in zip(chosen, zip(as_found, on_head, strict=True), likelihoods.T, strict=True):
+        looks = zip(as_found, on_head, strict=True)
+        for image, quad, texts, likelihood in zip(images[chosen], quads, looks, likelihoods.T, strict=True):
             better = int(likelihood.argmax())
             # Single letters look alike both ways round.
-            if len(looks[better].text) >= _FEWEST_LETTERS:
-                votes[images[index], (_direction(polygons[index]) + 2 * better) % 4] += float(np.ptp(likelihood))
+            if len(texts[better].text) >= _FEWEST_LETTERS:
+                votes[image, (_direction(quad) + 2 * better) % 4] += float(np.ptp(likelihood))
         return votes
 
     def _read_regions(
