@@ -177,9 +177,9 @@ def worth_reading(fine: TextInstances, coarse: TextInstances, scale: float) -> l
     heights = np.array([geometry.word_height(polygon) for polygon in coarse.polygons])
     outlines = np.array([shapely.Polygon(polygon) for polygon in coarse.polygons])
     near = shapely.distance(outlines[:, None], outlines) < _NEAR * (heights[:, None] + heights) / 2  # (N, N)
-    kept, before = (scale * heights >= _CLEAR_HEIGHT) | ~covered, None
-    while not np.array_equal(kept, before):
-        kept, before = near[kept].any(axis=0), kept
+    kept = (scale * heights >= _CLEAR_HEIGHT) | ~covered
+    for _ in range(count):
+        kept = near[kept].any(axis=0)
     return np.flatnonzero(kept).tolist()
 
 
