@@ -31,7 +31,16 @@ import numpy as np
 from . import geometry
 from .instances import TextInstances
 
-__all__ = ["Box", "TileGrid", "may_hold_larger", "merge_levels", "merge_tiles", "stitch_maps"]
+__all__ = [
+    "Box",
+    "TileGrid",
+    "holds_large",
+    "may_hold_larger",
+    "merge_levels",
+    "merge_tiles",
+    "stitch_maps",
+    "worth_reading",
+]
 
 Box = tuple[int, int, int, int]
 
@@ -157,8 +166,12 @@ def may_hold_larger(fine: TextInstances, scale: float) -> bool:
         fine: what was found, in pixels of the picture.
         scale: by how much the picture would be enlarged for a coarse look.
     """
-    heights = [scale * geometry.word_height(polygon) for polygon in fine.polygons]
-    return len(heights) <= _FEW_WORDS or max(heights) >= _LARGE_HEIGHT
+    return len(fine) <= _FEW_WORDS or holds_large(fine, scale)
+
+
+def holds_large(fine: TextInstances, scale: float) -> bool:
+    """Whether a fine look found something large; arguments as for `may_hold_larger`."""
+    return any(scale * geometry.word_height(polygon) >= _LARGE_HEIGHT for polygon in fine.polygons)
 
 
 def worth_reading(fine: TextInstances, coarse: TextInstances, scale: float) -> list[int]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from transformers import pipeline
 
 import transformers_tcm
@@ -24,7 +24,7 @@ from transformers_tcm.pipelines.looks import (
     worth_reading_again,
 )
 from transformers_tcm.pipelines.text_spotting import TextSpottingPipeline
-from transformers_tcm.tiling import may_hold_larger, merge_levels, worth_reading
+from transformers_tcm.tiling import holds_large, may_hold_larger, merge_levels, worth_reading
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "images"
 PHOTO = Image.open(EXAMPLES / "street.jpg").convert("RGB")
@@ -115,8 +115,10 @@ def test_a_coarse_look_reads_what_may_be_taken_and_its_neighbours() -> None:
 def test_large_words_ask_for_a_coarser_look(scale: float, expected: bool) -> None:
     """16 pixels of the picture; where hardly anything was found everything else may be too large."""
     assert may_hold_larger(TextInstances([QUAD, QUAD * 0.5, QUAD * 0.5]), scale) == expected
+    assert holds_large(TextInstances([QUAD]), scale) == expected
     for few in ([], [QUAD], [QUAD, QUAD * 0.5]):
         assert may_hold_larger(TextInstances(few), scale)
+    assert not holds_large(TextInstances([]), scale)
 
 
 def test_a_coarse_look_reads_what_the_fine_one_lacks_in_each_picture() -> None:
@@ -162,6 +164,23 @@ def test_a_coarse_look_leaves_out_what_would_not_be_taken(
     monkeypatch.setattr(text_spotting, "worth_reading_again", everything)
     assert [word["text"] for word in spotter(PHOTO, orientation="upright")] == found
     assert count < sum(read)
+
+
+@pytest.mark.parametrize("word", ["NAILS", "QUEUE"])
+def test_letters_of_a_third_of_the_picture_are_read(spotter: TextSpottingPipeline, word: str) -> None:
+    """At 1600 and 960 pixels they look like anything but letters."""
+    picture = Image.new("RGB", (1400, 1000), (240, 240, 235))
+    draw = ImageDraw.Draw(picture)
+    draw.text((120, 250), word, (30, 30, 40), font=ImageFont.load_default(330))
+    draw.text((900, 840), "Opening hours", (30, 30, 40), font=ImageFont.load_default(48))
+    edges: list[int] = []
+    hook = spotter.model.register_forward_pre_hook(
+        lambda _, args, kwargs: edges.append(max(kwargs["pixel_values"].shape[-2:])), with_kwargs=True
+    )
+    with hook:
+        read = {found["text"] for found in spotter(picture)}
+    assert {word, "Opening", "hours"} <= read
+    assert edges == [1600, 960, 480]
 
 
 def test_pictures_stay_as_they_are_where_that_is_asked_for(spotter: TextSpottingPipeline) -> None:

@@ -1,7 +1,7 @@
 """`pipeline("text-detection")`: photos in, outlines of words out."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
 from types import GeneratorType
@@ -23,7 +23,7 @@ from ..models.tcm.heads import head_class
 from ..models.tcm.image_processing_common_tcm import resized_size
 from ..models.tcm.modeling_tcm import TCMForTextDetection
 from ..models.tcm.post_processing_tcm import as_tensors, by_score, to_original_size
-from ..tiling import TileGrid, may_hold_larger, merge_levels
+from ..tiling import TileGrid, holds_large, may_hold_larger, merge_levels
 from .engine import with_backend
 from .looks import CROP_MARGIN, CROP_SCALE, Known, Look, coarser, framed, unframed
 from .tiles import Tile, cut, each, merged_instances, merged_score_map, size_policy
@@ -128,9 +128,10 @@ class TextDetectionPipeline(Pipeline):
                 into a tile, or need not be made smaller, are read as without tiles. `batch_size` counts tiles here.
             tile_overlap (`int`, *optional*, defaults to a quarter of `tile`): what neighbouring tiles share at least,
                 up to half of `tile`; shorter words are seen whole by one of them. In the same pixels.
-            coarse_edge (`int`, *optional*): longest edge in pixels of a second, coarser look, for large letters; 0
-                means none. `transformers_tcm.tiling` says which pictures get one, and how both looks become one result.
-                There is none with tiles, whose overview takes its place, nor where it would hardly be smaller.
+            coarse_edge (`int`, *optional*): longest edge in pixels of a second, coarser look, for large letters, which
+                a third one of half this edge may follow, for larger ones; 0 means neither. `transformers_tcm.tiling`
+                says which pictures get them, and how the looks become one result. There are none with tiles, whose
+                overview takes their place, nor where they would hardly be smaller.
             crop_edge (`int`, *optional*): pictures whose longest edge has at most so many pixels are taken for crops of
                 words or signs, which letters may fill: they are read in a margin and, without a `size` in the call,
                 enlarged by no more than 2; 0 means none.
@@ -357,8 +358,8 @@ class TextDetectionPipeline(Pipeline):
         target_sizes: torch.Tensor,
         post_processing: dict[str, Any],
     ) -> tuple[list[Look], list[dict[str, Any]]]:
-        """`_read` at full size, and at `coarse_edge` where letters may be too large for that: the looks, and one result
-        for each picture."""
+        """`_read` at full size, at `coarse_edge` where letters may be too large for that, and at half of it where there
+        are large ones: the looks, and one result for each picture."""
         coarse_edge = post_processing.get("coarse_edge", self.image_processor.coarse_edge)
         if not isinstance(coarse_edge, int) or coarse_edge < 0:
             raise ValueError(f"`coarse_edge` is {coarse_edge!r}; expected a number of pixels, or 0 for no second look")
@@ -366,20 +367,36 @@ class TextDetectionPipeline(Pipeline):
         outputs, found = self._read(images, batch, target_sizes, settings)
         looks = [Look(list(range(len(images))), outputs)]
         # Tiles have an overview instead.
-        if "place" in images[0] or not coarse_edge:
-            return looks, found
-        scales = [coarse_edge / longest for longest in target_sizes.amax(dim=1).tolist()]
-        chosen = [index for index, scale in enumerate(scales) if may_hold_larger(as_instances(found[index]), scale)]
-        smaller = coarser({name: values[chosen] for name, values in batch.items()}, coarse_edge, self._divisor)
+        if "place" not in images[0] and coarse_edge:
+            for edge, asks in ((coarse_edge, may_hold_larger), (coarse_edge // 2, holds_large)):
+                looks += self._look_again(images, batch, target_sizes, settings, found, edge, asks)
+        return looks, found
+
+    def _look_again(
+        self,
+        images: list[dict[str, Any]],
+        batch: dict[str, torch.Tensor],
+        target_sizes: torch.Tensor,
+        settings: dict[str, Any],
+        found: list[dict[str, Any]],
+        edge: int,
+        asks: Callable[[TextInstances, float], bool],
+    ) -> list[Look]:
+        """A look at pictures made smaller, those for which what was `found`, at this scale, asks for one; the results
+        take in what it shows."""
+        known = [
+            Known(as_instances(one), edge / max(size)) for one, size in zip(found, target_sizes.tolist(), strict=True)
+        ]
+        chosen = [index for index, fine in enumerate(known) if asks(fine.instances, fine.scale)]
+        smaller = coarser({name: values[chosen] for name, values in batch.items()}, edge, self._divisor)
         if smaller is None:
-            return looks, found
-        known = [Known(as_instances(found[index]), scales[index]) for index in chosen]
-        again = [{**images[index], "known": fine} for index, fine in zip(chosen, known, strict=True)]
+            return []
+        again = [{**images[index], "known": known[index]} for index in chosen]
         outputs, coarse = self._read(again, smaller, target_sizes[chosen], settings)
-        for index, fine, other in zip(chosen, known, coarse, strict=True):
-            merged = merge_levels(fine.instances, as_instances(other), fine.scale)
+        for index, other in zip(chosen, coarse, strict=True):
+            merged = merge_levels(known[index].instances, as_instances(other), known[index].scale)
             found[index] = as_tensors(self._in_order(merged))
-        return [*looks, Look(chosen, outputs)], found
+        return [Look(chosen, outputs)]
 
     @property
     def _divisor(self) -> int:

@@ -54,7 +54,7 @@ class TCMImageProcessorKwargs(ImagesKwargs, total=False):
     max_scale (`float`, *optional*): images are enlarged by no more than this, whatever `size` says; `None` sets no
         limit.
     coarse_edge (`int`, *optional*, defaults to 0): longest edge in pixels of the second, coarser look that pipelines
-        take at each image, for large letters; 0 means none.
+        take at images that may hold large letters, with a third one of half of it for larger ones; 0 means neither.
     crop_edge (`int`, *optional*, defaults to 0): longest edge in pixels up to which pipelines take a picture for a crop
         of a word or a sign and read it in a margin; 0 means that they take none for one.
     head_type (`str`, *optional*, defaults to `"dbnet"`): the head whose maps are decoded. Its `decoding_class` says

@@ -113,6 +113,16 @@ def test_long_words_do_not_vanish() -> None:
     assert most_probable_words(probabilities[None], speller("a", beam_width=2, weight=0)) == [(A,) * 1000]
 
 
+@pytest.mark.parametrize(("weight", "length_bonus"), [(1000.0, 0.0), (1000.0, 100.0)])
+def test_spelling_that_counts_beyond_all_measure_is_no_error(weight: float, length_bonus: float) -> None:
+    """Even where looks leave no other word."""
+    model = speller("ab", weight=weight, length_bonus=length_bonus, uniform_share=0.0)
+    probabilities = np.zeros((1, 6, 4), np.float32)
+    probabilities[0, range(6), [0, 3, 1, 3, 1, 3]] = 1
+    [found] = ctc_beam_search(probabilities, model)
+    assert {word: share for word, share in found.items() if share} == {(0, 1, 1): 1.0}
+
+
 @given(STEPS, st.lists(st.sampled_from([A, B]), max_size=3))
 def test_characters_stand_on_the_most_probable_path(logits: list[tuple[float, ...]], characters: list[int]) -> None:
     word = tuple(characters)

@@ -20,6 +20,8 @@ __all__ = ["Word", "ctc_beam_search", "ctc_forced_alignment"]
 LEAST_SHARE = 1e-3
 # In place of probabilities that are zero.
 LEAST_PROBABILITY = 1e-300
+# Of factors, either way, so that no word becomes impossible by its spelling, or infinitely likely.
+LARGEST_EXPONENT = 600.0
 # In place of the last character of a word that has none yet.
 NOTHING = -1
 
@@ -60,7 +62,8 @@ class Spelling:
         if new:
             scores = self.language_model.next_characters(new)
             scores[:, :-1] += settings.length_bonus
-            self.known.update(zip(new, np.exp(settings.weight * scores).tolist(), strict=True))
+            exponents = (settings.weight * scores).clip(-LARGEST_EXPONENT, LARGEST_EXPONENT)
+            self.known.update(zip(new, np.exp(exponents.astype(np.float64)).tolist(), strict=True))
 
 
 def ctc_beam_search(probabilities: np.ndarray, language_model: CharacterLanguageModel) -> list[dict[Word, float]]:
