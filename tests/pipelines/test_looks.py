@@ -141,6 +141,16 @@ def spotter() -> TextSpottingPipeline:
     return pipeline("text-spotting", model=str(transformers_tcm.bundled_model_path("fasttcm-spotter-tiny")))
 
 
+def texts_and_edges(spotter: TextSpottingPipeline, picture: Image.Image) -> tuple[set[str], list[int]]:
+    """What is read in a picture that stands upright, and the longest edges of the looks at it."""
+    edges: list[int] = []
+    hook = spotter.model.register_forward_pre_hook(
+        lambda _, args, kwargs: edges.append(max(kwargs["pixel_values"].shape[-2:])), with_kwargs=True
+    )
+    with hook:
+        return {found["text"] for found in spotter(picture, orientation="upright")}, edges
+
+
 @pytest.mark.parametrize("degrees", [90, 180])
 def test_the_bundled_spotter_reads_turned_pictures_along_the_text(spotter: TextSpottingPipeline, degrees: int) -> None:
     words = spotter(PHOTO.rotate(-degrees, expand=True))
@@ -172,14 +182,19 @@ def test_letters_of_a_third_of_the_picture_are_read(spotter: TextSpottingPipelin
     draw = ImageDraw.Draw(picture)
     draw.text((120, 250), "NAILS", (30, 30, 40), font=ImageFont.load_default(330))
     draw.text((900, 840), "Opening hours", (30, 30, 40), font=ImageFont.load_default(48))
-    edges: list[int] = []
-    hook = spotter.model.register_forward_pre_hook(
-        lambda _, args, kwargs: edges.append(max(kwargs["pixel_values"].shape[-2:])), with_kwargs=True
-    )
-    with hook:
-        read = {found["text"] for found in spotter(picture)}
+    read, edges = texts_and_edges(spotter, picture)
     assert {"NAILS", "Opening", "hours"} <= read
     assert edges == [1600, 960, 480]
+
+
+def test_crops_with_large_letters_are_also_read_in_their_own_size(spotter: TextSpottingPipeline) -> None:
+    crop = Image.new("RGB", (200, 60), (240, 240, 235))
+    ImageDraw.Draw(crop).text((14, 6), "HOTEL", (30, 30, 40), font=ImageFont.load_default(46))
+    read, edges = texts_and_edges(spotter, crop)
+    assert read == {"HOTEL"}
+    # In a margin, three times as large and as it is, padded to multiples of 32.
+    assert edges == [672, 224]
+    assert texts_and_edges(spotter, Image.new("RGB", (200, 60), (240, 240, 235))) == (set(), [672])
 
 
 def test_pictures_stay_as_they_are_where_that_is_asked_for(spotter: TextSpottingPipeline) -> None:

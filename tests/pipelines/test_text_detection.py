@@ -278,11 +278,11 @@ def test_settings_of_the_pipeline_hold_until_a_call_says_otherwise() -> None:
     assert strict(PHOTOS[0], box_threshold=None) == []
 
 
-def test_crops_are_read_in_a_margin_at_twice_their_size(detector: TextDetectionPipeline) -> None:
+def test_crops_are_read_in_a_margin_at_three_times_their_size(detector: TextDetectionPipeline) -> None:
     crop = photo(60, 20, (0, 4, 50, 20))
     found = detector(crop, crop_edge=60, output_score_maps=True)
     margins = 2 * CROP_MARGIN
-    assert detector.model.shapes[-1] == (1, 3, 96, 160)  # twice (20, 60) with margins, padded
+    assert detector.model.shapes[-1] == (1, 3, 128, 256)  # three times (36, 76), padded
     np.testing.assert_allclose(box_of(found["instances"][0]), [0, 4, 50, 20], atol=0.5)
     assert found["score_map"].shape == (20, 60)
     assert detector(crop, crop_edge=60, size=20 + margins) is not None

@@ -33,7 +33,7 @@ __all__ = [
 
 # Around a crop, in its pixels, and by how much it is enlarged at most: what reads most word crops and small signs of
 # the validation set (docs/accuracy.md).
-CROP_MARGIN, CROP_SCALE = 8, 2.0
+CROP_MARGIN, CROP_SCALE = 8, 3.0
 
 # A look that is hardly smaller than the first shows nothing new.
 _MOST_ALIKE = 0.8

@@ -134,7 +134,8 @@ class TextDetectionPipeline(Pipeline):
                 overview takes their place, nor where they would hardly be smaller.
             crop_edge (`int`, *optional*): pictures whose longest edge has at most so many pixels are taken for crops of
                 words or signs, which letters may fill: they are read in a margin and, without a `size` in the call,
-                enlarged by no more than 2; 0 means none.
+                enlarged by no more than 3, and where something large was found also looked at in their own size; 0
+                means none.
             output_score_maps (`bool`, *optional*, defaults to `False`): also return what the model matched with its
                 prompt, see below.
 
@@ -366,10 +367,15 @@ class TextDetectionPipeline(Pipeline):
         settings = {name: value for name, value in post_processing.items() if name != "coarse_edge"}
         outputs, found = self._read(images, batch, target_sizes, settings)
         looks = [Look(list(range(len(images))), outputs)]
+        further: list[tuple[int, Callable[[TextInstances, float], bool]]] = []
         # Tiles have an overview instead.
         if "place" not in images[0] and coarse_edge:
-            for edge, asks in ((coarse_edge, may_hold_larger), (coarse_edge // 2, holds_large)):
-                looks += self._look_again(images, batch, target_sizes, settings, found, edge, asks)
+            further = [(coarse_edge, may_hold_larger), (coarse_edge // 2, holds_large)]
+        if further and "is_framed" in images[0]:
+            # Crops at their own size; they hold few words in any case.
+            further = [(min(coarse_edge, int(target_sizes.max())), holds_large)]
+        for edge, asks in further:
+            looks += self._look_again(images, batch, target_sizes, settings, found, edge, asks)
         return looks, found
 
     def _look_again(
