@@ -65,9 +65,9 @@ def test_other_thresholds_run_no_network_again_and_find_what_the_pipeline_does(f
         assert [one["text"] for one in found] == [one["text"] for one in expected]
         for one, other in zip(found, expected, strict=True):
             np.testing.assert_allclose(one["polygon"], other["polygon"], atol=1e-3)
-    assert encoder.count == neck.count == 2  # a look at the full size and a coarser one
+    assert encoder.count == neck.count == 3  # a look at the full size and two coarser ones
     finder.find(photo(160, 96, (20, 20, 70, 60)), orientation="upright")
-    assert encoder.count == neck.count == 4
+    assert encoder.count == neck.count == 6
 
 
 def test_words_whose_outline_is_known_are_not_read_again(folder, street) -> None:

@@ -91,8 +91,8 @@ class TCMMultiheadAttention(AttentionInterface, nn.MultiheadAttention):
 
 
 def without_norms(layers: nn.Sequential, features: torch.Tensor) -> torch.Tensor:
-    """What layers make of features; norms are folded into the convolutions before them, transposed ones too, as in
-    `TCMConvNorm`, but in each call."""
+    """What layers make of features (B, C, H, W); norms are folded into the convolutions before them, transposed ones
+    too, as in `TCMConvNorm`, but in each call."""
     if layers.training or torch.is_grad_enabled():
         return layers(features)
     remaining: list[Any] = list(layers)
