@@ -12,8 +12,8 @@ from ..models.tcm.recognition.sampling import FeatureLevels
 
 __all__ = ["RecentResults", "remember_outputs"]
 
-# A photo is looked at twice, and up to three times more where its text is turned.
-_MOST_INPUTS = 5
+# A photo is looked at up to three times, and up to four times more where its text is turned.
+_MOST_INPUTS = 7
 # Of a feature map; each takes some 20 kB.
 _MOST_WORDS = 2048
 
