@@ -56,7 +56,7 @@ _LARGE_HEIGHT = 24.0
 _FEW_WORDS = 2
 # The share of a region that words cover if it is nothing but these: two words that were found as one are more.
 _COVERED = 0.7
-# Of the mean height of two regions, how far apart they are at most as pieces of a word.
+# Of the height of a region, how far away other pieces of the same word are at most.
 _NEAR = 0.8
 # The turns of the module's third rule.
 _OVERVIEW, _CENTRAL, _WHOLE, _PIECE = range(4)
@@ -188,11 +188,13 @@ def worth_reading(fine: TextInstances, coarse: TextInstances, scale: float) -> l
     known = (first < count) & (second >= count)
     covered = np.bincount(first[known], shared[known], minlength=count) > _COVERED * areas[:count]
     heights = np.array([geometry.word_height(polygon) for polygon in coarse.polygons])
-    outlines = np.array([shapely.Polygon(polygon) for polygon in coarse.polygons])
-    near = shapely.distance(outlines[:, None], outlines) < _NEAR * (heights[:, None] + heights) / 2  # (N, N)
+    outlines = np.array([shapely.Polygon(polygon) for polygon in coarse.polygons], object)
+    near, neighbours = shapely.STRtree(outlines).query(outlines, predicate="dwithin", distance=_NEAR * heights)
     kept = (scale * heights >= _CLEAR_HEIGHT) | ~covered
     for _ in range(count):
-        kept = near[kept].any(axis=0)
+        if kept[neighbours[kept[near]]].all():
+            break
+        kept[neighbours[kept[near]]] = True
     return np.flatnonzero(kept).tolist()
 
 
