@@ -16,9 +16,10 @@ photo as a whole, made smaller, is the overview. Then:
 So a word is reported once, and whole wherever a tile or the overview sees it whole. A word that is too long for the
 tiles and too small for the overview may still come out as pieces.
 
-Two looks at a whole picture, a fine and a coarse one, join more simply, by `merge_levels`: where they see the same word
-the coarse look counts if the word is large enough to be read in it, otherwise the fine one. `may_hold_larger` tells of
-a fine look whether a coarse one is worth its time: what is too large for it is seen in pieces, large ones as well.
+Looks at a whole picture, a fine one and a coarser one after it, join more simply, by `merge_levels`: where they see the
+same word the coarse look counts if the word is large enough to be read in it, otherwise the fine one. `may_hold_larger`
+and `holds_large` tell of a fine look whether a coarse one is worth its time: what is too large for it is seen in
+pieces, large ones as well. `worth_reading` tells which regions of a coarse look are.
 """
 
 from collections.abc import Sequence
@@ -56,7 +57,7 @@ _LARGE_HEIGHT = 24.0
 _FEW_WORDS = 2
 # The share of a region that words cover if it is nothing but these: two words that were found as one are more.
 _COVERED = 0.7
-# Of the height of a region, how far away other pieces of the same word are at most.
+# Of the height of a region, how far away other pieces of the same word are at most, as where these are joined.
 _NEAR = 0.8
 # The turns of the module's third rule.
 _OVERVIEW, _CENTRAL, _WHOLE, _PIECE = range(4)

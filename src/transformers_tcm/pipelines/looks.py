@@ -1,4 +1,4 @@
-"""Looks at a picture: a coarser one for large letters (image pyramid), the picture turned upright, a crop in a margin.
+"""Looks at a picture: coarser ones for large letters (image pyramid), the picture turned upright, a crop in a margin.
 
 The first two are made of the tensors that the image processor gave, so no picture is decoded or resized twice.
 """

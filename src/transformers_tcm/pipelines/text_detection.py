@@ -30,6 +30,9 @@ from .tiles import Tile, cut, each, merged_instances, merged_score_map, size_pol
 
 __all__ = ["TextDetectionPipeline", "as_instances", "as_pipeline_inputs"]
 
+# Whether what was found in a picture, and by how much it would be enlarged for a look, ask for that look.
+Asks = Callable[[TextInstances, float], bool]
+
 
 class TextDetectionPipeline(Pipeline):
     """Finds the text in images.
@@ -362,47 +365,38 @@ class TextDetectionPipeline(Pipeline):
         """`_read` at full size, at `coarse_edge` where letters may be too large for that, and at half of it where there
         are large ones: the looks, and one result for each picture."""
         coarse_edge = post_processing.get("coarse_edge", self.image_processor.coarse_edge)
-        if not isinstance(coarse_edge, int) or coarse_edge < 0:
-            raise ValueError(f"`coarse_edge` is {coarse_edge!r}; expected a number of pixels, or 0 for no second look")
+        further = self._further_looks(images[0], target_sizes, coarse_edge)
         settings = {name: value for name, value in post_processing.items() if name != "coarse_edge"}
         outputs, found = self._read(images, batch, target_sizes, settings)
         looks = [Look(list(range(len(images))), outputs)]
-        further: list[tuple[int, Callable[[TextInstances, float], bool]]] = []
-        # Tiles have an overview instead.
-        if "place" not in images[0] and coarse_edge:
-            further = [(coarse_edge, may_hold_larger), (coarse_edge // 2, holds_large)]
-        if further and "is_framed" in images[0]:
-            # Crops at their own size; they hold few words in any case.
-            further = [(min(coarse_edge, int(target_sizes.max())), holds_large)]
         for edge, asks in further:
-            looks += self._look_again(images, batch, target_sizes, settings, found, edge, asks)
+            scales = (edge / target_sizes.amax(dim=1)).tolist()
+            known = [Known(as_instances(one), scale) for one, scale in zip(found, scales, strict=True)]
+            chosen = [index for index, fine in enumerate(known) if asks(fine.instances, fine.scale)]
+            smaller = coarser({name: values[chosen] for name, values in batch.items()}, edge, self._divisor)
+            if smaller is None:
+                continue
+            again = [{**images[index], "known": known[index]} for index in chosen]
+            outputs, coarse = self._read(again, smaller, target_sizes[chosen], settings)
+            looks.append(Look(chosen, outputs))
+            for index, other in zip(chosen, coarse, strict=True):
+                merged = merge_levels(known[index].instances, as_instances(other), known[index].scale)
+                found[index] = as_tensors(self._in_order(merged))
         return looks, found
 
-    def _look_again(
-        self,
-        images: list[dict[str, Any]],
-        batch: dict[str, torch.Tensor],
-        target_sizes: torch.Tensor,
-        settings: dict[str, Any],
-        found: list[dict[str, Any]],
-        edge: int,
-        asks: Callable[[TextInstances, float], bool],
-    ) -> list[Look]:
-        """A look at pictures made smaller, those for which what was `found`, at this scale, asks for one; the results
-        take in what it shows."""
-        known = [
-            Known(as_instances(one), edge / max(size)) for one, size in zip(found, target_sizes.tolist(), strict=True)
-        ]
-        chosen = [index for index, fine in enumerate(known) if asks(fine.instances, fine.scale)]
-        smaller = coarser({name: values[chosen] for name, values in batch.items()}, edge, self._divisor)
-        if smaller is None:
+    @staticmethod
+    def _further_looks(image: dict[str, Any], target_sizes: torch.Tensor, coarse_edge: Any) -> list[tuple[int, Asks]]:
+        """Longest edges of coarser looks at pictures like this one, and which pictures get each, by what was found so
+        far."""
+        if not isinstance(coarse_edge, int) or coarse_edge < 0:
+            raise ValueError(f"`coarse_edge` is {coarse_edge!r}; expected a number of pixels, or 0 for no second look")
+        # Tiles have an overview instead.
+        if "place" in image or not coarse_edge:
             return []
-        again = [{**images[index], "known": known[index]} for index in chosen]
-        outputs, coarse = self._read(again, smaller, target_sizes[chosen], settings)
-        for index, other in zip(chosen, coarse, strict=True):
-            merged = merge_levels(known[index].instances, as_instances(other), known[index].scale)
-            found[index] = as_tensors(self._in_order(merged))
-        return [Look(chosen, outputs)]
+        # Crops at their own size; they hold few words in any case.
+        if "is_framed" in image:
+            return [(min(coarse_edge, int(target_sizes.max())), holds_large)]
+        return [(coarse_edge, may_hold_larger), (coarse_edge // 2, holds_large)]
 
     @property
     def _divisor(self) -> int:

@@ -79,8 +79,8 @@ def test_text_tower_and_norms_are_computed_once(monkeypatch):
     probabilities(model)
     monkeypatch.setattr(model.model.text_encoder, "forward", None)
     folded: list[torch.nn.Module] = []
-    fold = layers_tcm._folded
-    monkeypatch.setattr(layers_tcm, "_folded", lambda conv, norm: folded.append(conv) or fold(conv, norm))
+    fold = layers_tcm._fold
+    monkeypatch.setattr(layers_tcm, "_fold", lambda conv, norm: folded.append(conv) or fold(conv, norm))
     assert probabilities(model).isfinite().all()
     # Of the two branches of the head, whose layers are plain ones, in each call.
     assert set(folded) <= {layer for layer in model.head.modules() if "Conv" in type(layer).__name__}

@@ -46,14 +46,14 @@ class TCMConvNorm(nn.Sequential):
         # Weights that are elsewhere (`device_map`) come when their module is called.
         if self.training or torch.is_grad_enabled() or conv.weight.device != features.device:
             return super().forward(features)
-        weight, bias = self._folded or _folded(conv, norm)
+        weight, bias = self._folded or _fold(conv, norm)
         features = functional.conv2d(features, weight, bias, conv.stride, conv.padding[0])
         return features if len(self) == 2 else functional.relu(features, inplace=True)
 
     @torch.no_grad()
     def fold(self) -> None:
         """Fold the norm once for all calls, until weights are loaded, moved, cast or trained."""
-        self._folded = _folded(self[0], self[1])
+        self._folded = _fold(self[0], self[1])
 
     def train(self, mode: bool = True) -> Self:
         """See `torch.nn.Module.train`; in training mode nothing stays folded."""
@@ -99,7 +99,7 @@ def without_norms(layers: nn.Sequential, features: torch.Tensor) -> torch.Tensor
     while remaining:
         layer = remaining.pop(0)
         if remaining and isinstance(remaining[0], nn.BatchNorm2d) and layer.weight.device == features.device:
-            weight, bias = _folded(layer, remaining.pop(0))
+            weight, bias = _fold(layer, remaining.pop(0))
             transform = functional.conv_transpose2d if isinstance(layer, nn.ConvTranspose2d) else functional.conv2d
             features = transform(features, weight, bias, layer.stride, layer.padding)
         else:
@@ -107,16 +107,17 @@ def without_norms(layers: nn.Sequential, features: torch.Tensor) -> torch.Tensor
     return features
 
 
-def _folded(conv: Any, norm: Any) -> tuple[torch.Tensor, torch.Tensor]:
+def _fold(conv: Any, norm: Any) -> tuple[torch.Tensor, torch.Tensor]:
     """Weight and bias of a convolution, transposed or not, with the norm after it."""
     # In float32, because the rounding of half precision would move whole channels.
     gamma, beta = norm.weight.float(), norm.bias.float()
     scale = gamma * torch.rsqrt(norm.get_buffer("running_var").float() + norm.eps)
     mean = norm.get_buffer("running_mean").float()
     shift = beta + ((0 if conv.bias is None else conv.bias.float()) - mean) * scale
-    outputs_first = scale.view(-1, 1, 1) if isinstance(conv, nn.ConvTranspose2d) else scale.view(-1, 1, 1, 1)
+    # Weights (C', C, k, k), those of transposed convolutions (C, C', k, k).
+    shape = (-1, 1, 1) if isinstance(conv, nn.ConvTranspose2d) else (-1, 1, 1, 1)
     dtype = conv.weight.dtype
-    return (conv.weight.float() * outputs_first).to(dtype), shift.to(dtype)
+    return (conv.weight.float() * scale.view(shape)).to(dtype), shift.to(dtype)
 
 
 def sizes_tensor(

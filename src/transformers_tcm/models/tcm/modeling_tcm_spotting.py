@@ -298,6 +298,7 @@ class TCMForTextSpotting(TCMForTextDetection):
             split = partial(self._split_regions, maps, sizes, settings)
             regions, readings = self._read_words(features, regions, read, split)
             if output_turn_votes:
+                # Those that are not read as well: of some turned pictures the others are too few to tell.
                 voters = regions if regions_to_read is None else everything
                 found["turn_votes"] = self._turn_votes(features, voters, len(sizes))
             found |= {name: value for name, value in vars(regions).items() if name != "control_points"}
