@@ -1,9 +1,11 @@
 """`TCMConfig`: defaults that build the full size, round trips, and errors that name what is wrong."""
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub.errors import StrictDataclassFieldValidationError
 from transformers import CLIPTextConfig
 
 from transformers_tcm.models.tcm.configuration_tcm import DEFAULT_PROMPT_TOKEN_IDS, TCMConfig, TCMVisionConfig
@@ -172,6 +174,18 @@ def test_other_prompts_are_tokenized_to_one_length() -> None:
 def test_bad_settings_are_named(settings: dict, message: str) -> None:
     with pytest.raises(Exception, match=message):
         TCMConfig(**settings)
+
+
+@pytest.mark.parametrize("head_type", HEADS)
+def test_settings_of_another_type_are_named(head_type: str) -> None:
+    """Also those that any value would do for: a text that says "false" is true."""
+    for settings in (head_class(head_type).config_class, head_class(head_type).decoding_class):
+        for field in fields(settings):
+            with pytest.raises(StrictDataclassFieldValidationError, match=f"'{field.name}'"):
+                settings(**{field.name: b"false"})
+    name = fields(head_class(head_type).config_class)[-1].name
+    with pytest.raises(StrictDataclassFieldValidationError, match=f"'{name}'"):
+        _ = TCMConfig(head_type=head_type, head_config={name: b"false"}).head_settings
 
 
 def test_unknown_preset_lists_the_known_ones() -> None:

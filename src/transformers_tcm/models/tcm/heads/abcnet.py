@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from huggingface_hub.dataclasses import strict
 from torch import nn
 from torch.nn import functional
 from transformers import initialization as init
@@ -22,6 +21,7 @@ from .... import geometry
 from ....bezier import CORNERS, bezier_points, short_sides
 from ....instances import TextInstances
 from ..recognition.proposals import words_to_bezier
+from ..strict_tcm import strict_frozen
 from .base import DecodingSettings, DetectionHead, HeadInputs, Regions, check_range, split_by_image, stacked
 from .boxes import focal_loss, generalized_box_iou, nms
 from .necks import BidirectionalPyramid, FeaturePyramid
@@ -37,7 +37,7 @@ MIN_AREA = 1.0
 POINTS_PER_SIDE = 10
 
 
-@strict
+@strict_frozen
 @dataclass(frozen=True)
 class ABCNetConfig:
     """Settings of the ABCNet head.
@@ -110,7 +110,7 @@ class ABCNetConfig:
         return [2**level for level in range(self.finest_level, self.coarsest_level + 1)]
 
 
-@strict
+@strict_frozen
 @dataclass(frozen=True)
 class ABCNetDecoding(DecodingSettings):
     """Which locations' words are taken.

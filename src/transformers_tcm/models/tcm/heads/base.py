@@ -7,12 +7,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from huggingface_hub.dataclasses import strict
 from torch import nn
 from transformers.utils import ModelOutput
 
 from ....instances import TextInstances
 from ..recognition.language_model import CharacterLanguageModel
+from ..strict_tcm import strict_frozen
 
 __all__ = [
     "DecodingSettings",
@@ -31,7 +31,7 @@ Labels = Mapping[str, torch.Tensor]
 Maps = Mapping[str, Any]
 
 
-@strict
+@strict_frozen
 @dataclass(frozen=True)
 class DecodingSettings:
     """How regions are read from a head's maps; each head has a subclass with what else it needs.

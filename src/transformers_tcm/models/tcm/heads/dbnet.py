@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from huggingface_hub.dataclasses import strict
 from transformers.utils import ModelOutput
 
 from .... import geometry
 from ....instances import TextInstances
 from ..losses_tcm import balanced_binary_cross_entropy, dice_loss
+from ..strict_tcm import strict_frozen
 from .base import DecodingSettings, DetectionHead, HeadInputs, Regions, check_range, stacked, valid_parts
 from .necks import ConcatenatedFPN
 from .shrinking import (
@@ -32,7 +32,7 @@ from .shrinking import (
 __all__ = ["DBNetConfig", "DBNetDecoding", "DBNetHead", "DBNetOutput"]
 
 
-@strict
+@strict_frozen
 @dataclass(frozen=True)
 class DBNetConfig:
     """Settings of the DBNet head.
@@ -78,7 +78,7 @@ class DBNetConfig:
             )
 
 
-@strict
+@strict_frozen
 @dataclass(frozen=True)
 class DBNetDecoding(DecodingSettings):
     """How words are read from the probability map; `max_candidates` takes the largest regions.

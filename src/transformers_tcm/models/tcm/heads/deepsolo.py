@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from huggingface_hub.dataclasses import strict
 from torch import nn
 from transformers import initialization as init
 from transformers.utils import ModelOutput
@@ -19,6 +18,7 @@ from ....bezier import bernstein_basis, bezier_points
 from ....instances import TextInstances
 from ..recognition.language_model import CharacterLanguageModel, LanguageModelConfig
 from ..recognition.reading import WordReading, ctc_steps, read_words
+from ..strict_tcm import strict_frozen
 from .base import DecodingSettings, HeadInputs, Maps, Regions, check_range
 from .deformable import (
     MLP,
@@ -39,7 +39,7 @@ from .matching import Words, ctc_text_costs, ctc_text_loss, focal_cost, hungaria
 __all__ = ["DeepSoloConfig", "DeepSoloDecoding", "DeepSoloHead", "DeepSoloOutput"]
 
 
-@strict
+@strict_frozen
 @dataclass(frozen=True)
 class DeepSoloConfig(DeformableConfig):
     """Settings of the DeepSolo head, those of `DeformableConfig` and more; the defaults are the paper's, except for the
@@ -75,7 +75,7 @@ class DeepSoloConfig(DeformableConfig):
         check_range(self, num_points=(4, None))
 
 
-@strict
+@strict_frozen
 @dataclass(frozen=True)
 class DeepSoloDecoding(DecodingSettings):
     """How words are read from DeepSolo's queries.
@@ -290,7 +290,7 @@ class DeepSoloHead(DeformableHead):
         char_logits: torch.Tensor,
         settings: DeepSoloConfig,
         language_model: CharacterLanguageModel | None = None,
-        text_threshold: float = 0.0,
+        text_threshold: float | torch.Tensor = 0.0,
     ) -> list[WordReading]:
         """Words of logits (N, T, C): a character is what a run of equal points says, and blanks separate them."""
         return read_words(char_logits[:, None], settings.charset, ctc_steps, language_model, text_threshold)

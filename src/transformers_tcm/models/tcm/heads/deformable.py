@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from huggingface_hub.dataclasses import strict
 from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
@@ -28,6 +27,7 @@ from ....instances import TextInstances
 from ..layers_tcm import TCMMultiheadAttention, sizes_tensor
 from ..recognition.proposals import words_to_bezier
 from ..recognition.reading import PRINTABLE_ASCII
+from ..strict_tcm import strict_frozen
 from .base import DecodingSettings, DetectionHead, HeadInputs, Labels, Maps, Regions, check_range, stacked
 from .matching import Words, text_classes, words_of
 
@@ -66,7 +66,7 @@ MIN_AREA = 1.0
 BORDER = 0.01
 
 
-@strict
+@strict_frozen
 @dataclass(frozen=True)
 class DeformableConfig:
     """Settings that all heads on a two-stage deformable DETR share.

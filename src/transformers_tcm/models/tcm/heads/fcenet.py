@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from huggingface_hub.dataclasses import strict
 from torch import nn
 from torch.nn import functional
 from transformers import initialization as init
@@ -20,6 +19,7 @@ from transformers.utils import ModelOutput
 from .... import geometry
 from ....instances import TextInstances
 from ..losses_tcm import sum_of_largest
+from ..strict_tcm import strict_frozen
 from .base import (
     DecodingSettings,
     DetectionHead,
@@ -51,7 +51,7 @@ OUTSIDE_WEIGHT = 0.5
 MIN_AREA = 1.0
 
 
-@strict
+@strict_frozen
 @dataclass(frozen=True)
 class FCENetConfig:
     """Settings of the FCENet head.
@@ -104,7 +104,7 @@ class FCENetConfig:
             )
 
 
-@strict
+@strict_frozen
 @dataclass(frozen=True)
 class FCENetDecoding(DecodingSettings):
     """How outlines are read from the cells; `box_threshold` bounds the scores of outlines from below.

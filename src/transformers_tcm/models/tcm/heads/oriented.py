@@ -15,7 +15,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from huggingface_hub.dataclasses import strict
 from torch import nn
 from torch.nn import functional
 from transformers import initialization as init
@@ -30,6 +29,7 @@ from ....rotated_boxes import (
     wrap_angle,
 )
 from ..layers_tcm import sizes_tensor
+from ..strict_tcm import strict_frozen
 from .base import DetectionHead, HeadInputs, Regions, split_by_image, stacked
 from .boxes import focal_loss
 from .necks import FeaturePyramid
@@ -79,7 +79,7 @@ MIN_IOU = 1e-6
 BACKGROUND, NOT_COUNTED = -1, -2
 
 
-@strict
+@strict_frozen
 @dataclass(frozen=True)
 class OrientedHeadConfig:
     """Settings that all heads of oriented objects have.
@@ -111,7 +111,7 @@ class OrientedHeadConfig:
             raise ValueError(f"weights of losses must not be negative, got {weights}")
 
 
-@strict
+@strict_frozen
 @dataclass(frozen=True)
 class CenternessConfig(OrientedHeadConfig):
     """Settings of the heads that predict centre-ness.
@@ -133,7 +133,7 @@ class CenternessConfig(OrientedHeadConfig):
             )
 
 
-@strict
+@strict_frozen
 @dataclass(frozen=True)
 class OrientedDecoding:
     """How objects are read from the maps.

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from huggingface_hub.dataclasses import strict
 from torch import nn
 from transformers import initialization as init
 from transformers.utils import ModelOutput
@@ -19,6 +18,7 @@ from transformers.utils import ModelOutput
 from .... import geometry
 from ....instances import TextInstances
 from ..losses_tcm import kth_largest
+from ..strict_tcm import strict_frozen
 from .base import (
     DecodingSettings,
     DetectionHead,
@@ -40,7 +40,7 @@ MIN_AREA = 1.0
 CONTOUR_TOLERANCE = 0.002
 
 
-@strict
+@strict_frozen
 @dataclass(frozen=True)
 class PANConfig:
     """Settings of the PAN head.
@@ -85,7 +85,7 @@ class PANConfig:
             raise ValueError(f"`kernel_ratio` must lie between 0 and 1, got {self.kernel_ratio}")
 
 
-@strict
+@strict_frozen
 @dataclass(frozen=True)
 class PANDecoding(DecodingSettings):
     """How words are grown from their kernels; `box_threshold` bounds the mean probability of a word's pixels.

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from huggingface_hub.dataclasses import strict
 from torch import nn
 from torch.nn import functional
 from transformers import initialization as init
 
 from ....rotated_boxes import rotated_iou
+from ..strict_tcm import strict_frozen
 from .base import Regions, split_by_image, stacked
 from .necks import InputFeaturePyramid
 from .oriented import (
@@ -51,7 +51,7 @@ NEAREST = 9
 MARGIN = 0.01
 
 
-@strict
+@strict_frozen
 @dataclass(frozen=True)
 class RotatedATSSConfig(CenternessConfig):
     """Settings of the rotated ATSS head: those that it has in common with others.

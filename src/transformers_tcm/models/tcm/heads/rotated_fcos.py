@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from huggingface_hub.dataclasses import strict
 from torch import nn
 from torch.nn import functional
 from transformers import initialization as init
 
 from ....rotated_boxes import rotated_iou
+from ..strict_tcm import strict_frozen
 from .base import Regions, split_by_image
 from .necks import FeaturePyramid
 from .oriented import (
@@ -45,7 +45,7 @@ CENTER_RADIUS = 1.5
 REACH = 8
 
 
-@strict
+@strict_frozen
 @dataclass(frozen=True)
 class RotatedFCOSConfig(CenternessConfig):
     """Settings of the rotated FCOS head: those that it has in common with others."""

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from huggingface_hub.dataclasses import strict
 
 from ....rotated_boxes import iou_limits, iou_of_pairs
+from ..strict_tcm import strict_frozen
 from .base import Regions, split_by_image, stacked
 from .necks import InputFeaturePyramid
 from .oriented import (
@@ -49,7 +49,7 @@ LONGEST_DIAGONAL = ANCHOR_SCALES[-1] * math.sqrt(2.5)
 OBJECTS_AT_ONCE = 128
 
 
-@strict
+@strict_frozen
 @dataclass(frozen=True)
 class RotatedRetinaNetConfig(OrientedHeadConfig):
     """Settings of the rotated RetinaNet head: those that all heads of oriented objects have."""

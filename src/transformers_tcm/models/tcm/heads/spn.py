@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from huggingface_hub.dataclasses import strict
 from transformers.utils import ModelOutput
 
 from .... import geometry
 from ....instances import TextInstances
 from ..losses_tcm import dice_loss
+from ..strict_tcm import strict_frozen
 from .base import DecodingSettings, DetectionHead, HeadInputs, Regions, check_range, stacked, valid_parts
 from .necks import ConcatenatedFPN
 from .shrinking import find_regions, map_branch, map_logits, offset_in_pixels, shrink_distance
@@ -29,7 +29,7 @@ __all__ = ["SPNConfig", "SPNDecoding", "SPNHead", "SPNOutput"]
 TOLERANCE = 0.01
 
 
-@strict
+@strict_frozen
 @dataclass(frozen=True)
 class SPNConfig:
     """Settings of the SPN head.
@@ -57,7 +57,7 @@ class SPNConfig:
         check_range(self, min_short_side=(0, None))
 
 
-@strict
+@strict_frozen
 @dataclass(frozen=True)
 class SPNDecoding(DecodingSettings):
     """How proposals are read from the map; `box_threshold` bounds its mean in the smallest rectangle around a region.

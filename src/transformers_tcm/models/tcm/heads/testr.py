@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from huggingface_hub.dataclasses import strict
 from torch import nn
 from transformers import initialization as init
 from transformers.utils import ModelOutput
@@ -18,6 +17,7 @@ from ....bezier import bezier_points
 from ....instances import TextInstances
 from ..recognition.language_model import CharacterLanguageModel
 from ..recognition.reading import UNKNOWN_CHARACTER, WordReading
+from ..strict_tcm import strict_frozen
 from .base import DecodingSettings, HeadInputs, Maps, Regions, check_range
 from .boxes import generalized_box_iou
 from .deformable import (
@@ -51,7 +51,7 @@ def _check_curve(curve: str) -> None:
         raise ValueError(f"`curve` must be one of {', '.join(NUM_POINTS)}, got {curve!r}")
 
 
-@strict
+@strict_frozen
 @dataclass(frozen=True)
 class TESTRConfig(DeformableConfig):
     """Settings of the TESTR head, those of `DeformableConfig` and more; the defaults are the paper's.
@@ -88,7 +88,7 @@ class TESTRConfig(DeformableConfig):
         return NUM_POINTS[self.curve]
 
 
-@strict
+@strict_frozen
 @dataclass(frozen=True)
 class TESTRDecoding(DecodingSettings):
     """How words are read from TESTR's queries.
@@ -318,7 +318,7 @@ class TESTRHead(DeformableHead):
         char_logits: torch.Tensor,
         settings: TESTRConfig,
         language_model: CharacterLanguageModel | None = None,
-        text_threshold: float = 0.0,
+        text_threshold: float | torch.Tensor = 0.0,
     ) -> list[WordReading]:
         """Words of logits (N, T, C): what each slot says that is not padding, wherever padding stands.
 
