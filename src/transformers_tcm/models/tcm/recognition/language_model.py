@@ -144,8 +144,15 @@ class CharacterLanguageModel(nn.Module):
         contexts = functional.pad(symbols, (self.settings.context, 0), value=END).unfold(1, self.settings.context, 1)
         targets = functional.pad(symbols, (0, 1), value=END)  # (N, L + 1), beside contexts (N, L + 1, W)
         counted = functional.pad(classes >= 0, (1, 0), value=True)
-        losses = functional.cross_entropy(self(contexts[counted]).float(), targets[counted], reduction="none")
+        logits = self(self._placed(contexts[counted])).float().to(targets.device)
+        losses = functional.cross_entropy(logits, targets[counted], reduction="none")
         return torch.zeros(counted.shape, device=losses.device).masked_scatter(counted, losses), counted
+
+    def _placed(self, contexts: torch.Tensor) -> torch.Tensor:
+        """Contexts on the device of the weights."""
+        device = self.embedding.weight.device
+        # Weights that are offloaded are nowhere; accelerate then takes the contexts along to where they are brought.
+        return contexts if device.type == "meta" else contexts.to(device)
 
     @torch.no_grad()
     def next_characters(self, beginnings: Sequence[tuple[int, ...]]) -> np.ndarray:
@@ -162,10 +169,7 @@ class CharacterLanguageModel(nn.Module):
         width = self.settings.context
         padding = [END] * width
         symbols = [[*padding, *(self.symbols[index] for index in classes[-width:])][-width:] for classes in beginnings]
-        contexts = torch.tensor(symbols).view(-1, width)
-        device = self.embedding.weight.device
-        # Weights that are offloaded are nowhere; accelerate then takes the contexts along to where they are brought.
-        logits = self(contexts if device.type == "meta" else contexts.to(device)).float()
+        logits = self(self._placed(torch.tensor(symbols).view(-1, width))).float()
         probabilities = logits.softmax(dim=-1)[:, [*self.symbols, END]]
         # A share of 0 and a probability of 0 together would be no number.
         least = torch.finfo(probabilities.dtype).tiny
@@ -173,9 +177,12 @@ class CharacterLanguageModel(nn.Module):
         return probabilities.lerp(uniform, self.settings.uniform_share).clamp(min=least).log().cpu().numpy()
 
 
-def needs_search(scores: torch.Tensor, settings: LanguageModelConfig, text_threshold: float = 0.0) -> torch.Tensor:
+def needs_search(
+    scores: torch.Tensor, settings: LanguageModelConfig, text_threshold: float | torch.Tensor = 0.0
+) -> torch.Tensor:
     """Which words (N,) spelling has a say in: those that look neither as clear as to leave no doubt, nor so unclear,
-    below `text_threshold`, that they are not reported; by the scores (N,) of their first look."""
+    below `text_threshold` (of all, or (N,) of each), that they are not reported; by the scores (N,) of their first
+    look."""
     return (scores >= text_threshold) & (scores < settings.clear_score)
 
 
