@@ -58,7 +58,7 @@ def own_reading(spotter: Any, paper: Image.Image, boxes: Sequence[tuple[int, int
     batch = processor(paper, do_resize=False).to(spotter.dtype)
     features = model._features(model.model(batch["pixel_values"], batch["pixel_mask"], return_dict=True))
     points, images = outlines_to_bezier([corners(box) for box in boxes]), torch.zeros(len(boxes), dtype=torch.int64)
-    threshold = processor.uncalibrated(processor.text_threshold)
+    threshold = processor.text_threshold
 
     def read() -> tuple[float, list[str]]:
         start = time.perf_counter()

@@ -71,11 +71,13 @@ class Word:
 
 @dataclass(frozen=True)
 class Reading:
-    """A word that a system reports, how sure it is, whether it lies on a word at all, and whether it is right."""
+    """A word that a system reports: how sure it is, whether it lies on a word at all, whether it is right, and which
+    one it is of those that the system found in the picture."""
 
     score: float
     on_word: bool
     right: bool
+    place: int = 0
 
 
 @dataclass(frozen=True)
@@ -132,7 +134,7 @@ def judge(picture: Picture, found: TextInstances) -> Outcome:
     on_ignored = areas.inside_any(truth.ignored, 0.5)
     scores = found.text_scores if found.text_scores is not None else found.scores
     readings = [
-        Reading(1.0 if scores is None else float(scores[j]), j in taken, j in right)
+        Reading(1.0 if scores is None else float(scores[j]), j in taken, j in right, j)
         for j in range(len(found))
         if j in taken or not on_ignored[j]
     ]

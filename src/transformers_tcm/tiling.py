@@ -17,9 +17,9 @@ So a word is reported once, and whole wherever a tile or the overview sees it wh
 tiles and too small for the overview may still come out as pieces.
 
 Looks at a whole picture, a fine one and a coarser one after it, join more simply, by `merge_levels`: where they see the
-same word the coarse look counts if the word is large enough to be read in it, otherwise the fine one. `may_hold_larger`
-and `holds_large` tell of a fine look whether a coarse one is worth its time: what is too large for it is seen in
-pieces, large ones as well. `worth_reading` tells which regions of a coarse look are.
+same word the surer one counts, and rather the coarse one if the word is large enough to be read in it, otherwise the
+fine one. `may_hold_larger` and `holds_large` tell of a fine look whether a coarse one is worth its time: what is too
+large for it is seen in pieces, large ones as well. `worth_reading` tells which regions of a coarse look are.
 """
 
 from collections.abc import Sequence
@@ -53,6 +53,8 @@ _SAME_WORD = 0.5
 _CLEAR_HEIGHT = 28.0
 # Pixels that the highest word of a fine look would be high in a coarse one for that to show more (docs/accuracy.md).
 _LARGE_HEIGHT = 24.0
+# What the look counts, beside a score, that shows letters of a size as large as the network reads best.
+_CLEARER = 0.3
 # What is found may also be specks of letters that are too large.
 _FEW_WORDS = 2
 # The share of a region that words cover if it is nothing but these: two words that were found as one are more.
@@ -164,7 +166,7 @@ def may_hold_larger(fine: TextInstances, scale: float) -> bool:
     """Whether a picture may hold letters too large for a fine look: it found hardly anything, or something large.
 
     Args:
-        fine: what was found, in pixels of the picture.
+        fine: what was found, also what is no word to be reported, in pixels of the picture.
         scale: by how much the picture would be enlarged for a coarse look.
     """
     return len(fine) <= _FEW_WORDS or holds_large(fine, scale)
@@ -176,8 +178,9 @@ def holds_large(fine: TextInstances, scale: float) -> bool:
 
 
 def worth_reading(fine: TextInstances, coarse: TextInstances, scale: float) -> list[int]:
-    """Which regions of a coarse look `merge_levels` may take words from: large ones, those of which a good part lies
-    beside all words of the fine look, and what stands next to one of these, which may be a piece of the same word.
+    """Which regions of a coarse look `merge_levels` is likely to take words from: large ones, those of which a good
+    part lies beside all words of the fine look, and what stands next to one of these, which may be a piece of the same
+    word.
 
     Args:
         fine, coarse, scale: see `merge_levels`; scores do not count.
@@ -207,17 +210,17 @@ def merge_levels(fine: TextInstances, coarse: TextInstances, scale: float) -> Te
         scale: by how much the picture was enlarged for the coarse look.
 
     Returns:
-        First words that are large enough in the coarse look, then those of the fine look, then what else the coarse one
-        found, each only where no word of the other look that shares more than half of the smaller area is taken.
+        The surest first, where words that are large in the coarse look and small ones of the fine look have an
+        advantage, each only where no word of the other look that shares more than half of the smaller area is taken.
     """
     instances = _joined([coarse, fine])
     if not len(coarse) or not len(fine):
         return instances
-    sources = np.repeat([0, 1], [len(coarse), len(fine)])
-    heights = scale * np.array([geometry.word_height(polygon) for polygon in instances.polygons])
-    ranks = np.where(sources == 1, 1, np.where(heights >= _CLEAR_HEIGHT, 0, 2))
-    order = np.lexsort((-np.asarray(instances.scores, np.float32), ranks)).tolist()
-    rivals, *_ = _rivals(instances, sources)
+    is_coarse = np.repeat([True, False], [len(coarse), len(fine)])
+    is_large = scale * np.array([geometry.word_height(polygon) for polygon in instances.polygons]) >= _CLEAR_HEIGHT
+    scores = np.asarray(instances.scores if instances.text_scores is None else instances.text_scores, np.float32)
+    order = np.argsort(-scores - _CLEARER * (is_coarse == is_large), kind="stable").tolist()
+    rivals, *_ = _rivals(instances, is_coarse)
     return instances.select(_greedy_nms(order, rivals))
 
 

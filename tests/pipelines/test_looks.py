@@ -1,17 +1,20 @@
 """Several looks at one picture: coarser, turned, and in a margin."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw, ImageFont
+from spotting_fakes import BrightWords, photo
 from transformers import pipeline
 
 import transformers_tcm
 from transformers_tcm.instances import TextInstances
 from transformers_tcm.models.tcm.heads.base import Regions
+from transformers_tcm.models.tcm.image_processing_pil_tcm import TCMImageProcessorPil
 from transformers_tcm.pipelines import text_spotting
 from transformers_tcm.pipelines.looks import (
     CROP_MARGIN,
@@ -88,11 +91,16 @@ def test_large_words_come_from_the_coarse_look_and_small_ones_from_the_fine() ->
         [large * np.array([0.5, 1], np.float32), small], scores=np.array([0.99, 0.6]), texts=["SC", "fine"]
     )
     coarse = TextInstances(
-        [large, small + 2, QUAD + 500], scores=np.array([0.7, 0.9, 0.5]), texts=["SCHOOL", "fme", "x"]
+        [large, small + 2, QUAD + 500], scores=np.array([0.75, 0.8, 0.5]), texts=["SCHOOL", "fme", "x"]
     )
     assert merge_levels(fine, coarse, 0.5).texts == ["SCHOOL", "fine", "x"]
     # At a quarter of its size the large word is no clearer than the small one.
     assert merge_levels(fine, coarse, 0.25).texts == ["SC", "fine", "x"]
+    # What is much surer counts all the same, and of readings that is what they say of themselves.
+    unsure = replace(fine, scores=np.array([0.99, 0.45]))
+    assert merge_levels(unsure, coarse, 0.5).texts == ["SCHOOL", "fme", "x"]
+    sure, other = replace(unsure, text_scores=np.array([0.9, 0.9])), replace(coarse, text_scores=np.full(3, 0.5))
+    assert merge_levels(sure, other, 0.5).texts == ["fine", "SC", "x"]
 
 
 def test_a_coarse_look_reads_what_may_be_taken_and_its_neighbours() -> None:
@@ -174,6 +182,17 @@ def test_a_coarse_look_leaves_out_what_would_not_be_taken(
     monkeypatch.setattr(text_spotting, "worth_reading_again", everything)
     assert [word["text"] for word in spotter(PHOTO, orientation="upright")] == found
     assert count < sum(read)
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_large_pieces_that_are_not_reported_ask_for_a_coarser_look(large: bool) -> None:
+    words = [(20, 10, 50, 20), (80, 10, 110, 20), (140, 10, 170, 20), *([(20, 100, 220, 200)] if large else [])]
+    model = BrightWords()
+    settings = {"box_threshold": 0.4, "text_threshold": 0.5, "unclip_ratio": 0.0, "coarse_edge": 128}
+    processor = TCMImageProcessorPil(size={"longest_edge": 256}, **settings)
+    spotter = pipeline("text-spotting", model=model, image_processor=processor)  # type: ignore[call-overload]
+    assert spotter(photo(256, 256, *words, level=150), orientation="upright") == []
+    assert [shape[-1] for shape in model.shapes] == ([256, 128, 64] if large else [256])
 
 
 def test_letters_of_a_third_of_the_picture_are_read(spotter: TextSpottingPipeline) -> None:

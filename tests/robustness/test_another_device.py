@@ -1,5 +1,8 @@
 """Models and pipelines on a device that is not the processor: nothing is left behind, whatever the head."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -45,6 +48,7 @@ def test_the_pretended_device_minds(device: str) -> None:
         np.asarray(other)
 
 
+@pytest.mark.skipif("TCM_FRESH_PROCESS" not in os.environ, reason="runs in a process of its own")
 @pytest.mark.parametrize(("head", "decoder"), CASES)
 def test_training_steps(head: str, decoder: str | None, device: str) -> None:
     """The loss is that of the processor, and there are gradients."""
@@ -58,6 +62,15 @@ def test_training_steps(head: str, decoder: str | None, device: str) -> None:
     gradients = [parameter.grad for parameter in model.head.parameters() if parameter.grad is not None]
     assert gradients
     assert all(isinstance(gradient, PretendTensor) for gradient in gradients)
+
+
+def test_training_steps_in_a_process_of_their_own() -> None:
+    """Torch counts the devices at the first backward pass, and knows of no later ones."""
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", "-k", "test_training_steps["]
+    environment = {**os.environ, "TCM_FRESH_PROCESS": "1"}
+    run = subprocess.run([*command, __file__], env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    assert f"{len(CASES)} passed" in run.stdout
 
 
 def same(found: Any, expected: Any) -> None:

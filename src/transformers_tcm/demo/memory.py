@@ -113,10 +113,12 @@ def _once_for_logits(decode: Callable[..., Any]) -> Callable[..., Any]:
     recent = RecentResults(_MOST_WORDS)
 
     def remembered(
-        char_logits: torch.Tensor, use_language_model: bool = True, text_threshold: float = 0.0
+        char_logits: torch.Tensor, use_language_model: bool = True, text_threshold: float | torch.Tensor = 0.0
     ) -> list[Any]:
-        keys = [(_digest(logits), use_language_model, text_threshold) for logits in char_logits]
-        return recent.of(keys, lambda indices: decode(char_logits[indices], use_language_model, text_threshold))
+        least = torch.as_tensor(text_threshold).expand(len(char_logits))
+        known = zip(char_logits, least.tolist(), strict=True)
+        keys = [(_digest(logits), use_language_model, threshold) for logits, threshold in known]
+        return recent.of(keys, lambda indices: decode(char_logits[indices], use_language_model, least[indices]))
 
     return remembered
 

@@ -369,19 +369,22 @@ class TextDetectionPipeline(Pipeline):
         settings = {name: value for name, value in post_processing.items() if name != "coarse_edge"}
         outputs, found = self._read(images, batch, target_sizes, settings)
         looks = [Look(list(range(len(images))), outputs)]
+        seen = self._seen(outputs, target_sizes, found)
         for edge, asks in further:
             scales = (edge / target_sizes.amax(dim=1)).tolist()
             known = [Known(as_instances(one), scale) for one, scale in zip(found, scales, strict=True)]
-            chosen = [index for index, fine in enumerate(known) if asks(fine.instances, fine.scale)]
+            chosen = [index for index, scale in enumerate(scales) if asks(seen[index], scale)]
             smaller = coarser({name: values[chosen] for name, values in batch.items()}, edge, self._divisor)
             if smaller is None:
                 continue
             again = [{**images[index], "known": known[index]} for index in chosen]
             outputs, coarse = self._read(again, smaller, target_sizes[chosen], settings)
             looks.append(Look(chosen, outputs))
-            for index, other in zip(chosen, coarse, strict=True):
+            also_seen = self._seen(outputs, target_sizes[chosen], coarse)
+            for index, other, more in zip(chosen, coarse, also_seen, strict=True):
                 merged = merge_levels(known[index].instances, as_instances(other), known[index].scale)
                 found[index] = as_tensors(self._in_order(merged))
+                seen[index] = TextInstances([*seen[index].polygons, *more.polygons])
         return looks, found
 
     @staticmethod
@@ -397,6 +400,10 @@ class TextDetectionPipeline(Pipeline):
         if "is_framed" in image:
             return [(min(coarse_edge, int(target_sizes.max())), holds_large)]
         return [(coarse_edge, may_hold_larger), (coarse_edge // 2, holds_large)]
+
+    def _seen(self, outputs: Any, target_sizes: torch.Tensor, found: Sequence[dict[str, Any]]) -> list[TextInstances]:
+        """What further looks are chosen by: all regions of each picture, in pixels of it."""
+        return [as_instances(one) for one in found]
 
     @property
     def _divisor(self) -> int:

@@ -1,6 +1,6 @@
 """`pipeline("text-spotting")`: photos in, outlines of words and the words themselves out."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from types import GeneratorType
@@ -183,7 +183,8 @@ class TextSpottingPipeline(TextDetectionPipeline):
         outputs = self.model(
             **batch,
             decoding=asdict(self.image_processor.decoding_settings(**decoding)),
-            text_threshold=self.image_processor.uncalibrated(text_threshold or 0.0),
+            text_threshold=text_threshold or 0.0,
+            score_calibration=self.image_processor.score_calibration,
             use_language_model=reading.pop("use_language_model", True),
             output_turn_votes=post_processing["output_turn_votes"],
             regions_to_read=partial(worth_reading_again, known, batch, target_sizes) if known else None,
@@ -191,6 +192,11 @@ class TextSpottingPipeline(TextDetectionPipeline):
         )
         reading["lexicon"] = [image.get("lexicon", reading.get("lexicon")) for image in images]
         return outputs, self.image_processor.post_process_text_spotting(outputs, target_sizes, **reading)
+
+    def _seen(self, outputs: Any, target_sizes: torch.Tensor, found: Sequence[dict[str, Any]]) -> list[TextInstances]:
+        # Letters that are too large come in pieces, which make no words that would be reported.
+        everything = self.image_processor.post_process_text_spotting(outputs, target_sizes, text_threshold=0.0)
+        return [as_instances(one) for one in everything]
 
     def _in_order(self, instances: TextInstances) -> TextInstances:
         return instances.select(reading_order(instances.polygons))

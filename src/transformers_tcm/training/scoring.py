@@ -55,7 +55,11 @@ def score_batch(model: TCMDetector, image_processor: Any, inputs: dict[str, Any]
     """
     if isinstance(model, TCMForTextSpotting):
         decoding = asdict(image_processor.decoding_settings())
-        inputs = {**inputs, "decoding": decoding, "text_threshold": image_processor.text_threshold or 0.0}
+        reading = {
+            "text_threshold": image_processor.text_threshold or 0.0,
+            "score_calibration": image_processor.score_calibration,
+        }
+        inputs = {**inputs, "decoding": decoding, **reading}
     outputs = model(**inputs)
     scores = BatchScores(losses=[outputs.loss.item()])
     if model.head.task == "oriented":

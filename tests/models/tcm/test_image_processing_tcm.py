@@ -711,39 +711,36 @@ def test_all_of_this_with_torchvision():
     assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
 
 
+CALIBRATION = {"bias": -1.0, "text_score": 1.0, "score": 1.0, "length": 1.0}
+
+
 def test_reported_scores_of_words_are_calibrated() -> None:
-    processor = TCMImageProcessorPil(text_threshold=0.5, score_calibration=[[0, 0], [0.8, 0.5], [1, 0.9]])
-    words = [Word(upright(5, 5, 40, 20), "ab", 0.9), Word(upright(50, 5, 90, 20), "cd", 0.7)]
+    processor = TCMImageProcessorPil(text_threshold=0.5, score_calibration=CALIBRATION)
+    quads = [upright(5, 20 * line, 50, 20 * line + 10) for line in range(3)]
+    words = [Word(quads[0], "abcd", 0.5, 0.5), Word(quads[1], "ef", 0.5, 0.5), Word(quads[2], "g", 0.8, 0.8)]
     outputs = spotting_output([words], torch.tensor([[64, 96]]))
     (found,) = processor.post_process_text_spotting(outputs, [(64, 96)])
-    assert found["texts"] == ["ab"]  # the other one is reported with less than a half
-    np.testing.assert_allclose(found["text_scores"], [0.7], atol=1e-4)
-    # The spotter, which knows its own scores, is told which of them that is.
-    assert processor(np.zeros((64, 96, 3), np.uint8))["text_threshold"] == pytest.approx(0.8)
+    # The odds of the second one are 2 to e.
+    assert found["texts"] == ["abcd", "g"]
+    np.testing.assert_allclose(found["text_scores"], [4 / (4 + np.e), 16 / (16 + np.e)], atol=1e-5)
+    # The spotter, which need not search for what is not reported, is told.
+    features = processor(np.zeros((64, 96, 3), np.uint8))
+    assert features["text_threshold"] == 0.5
+    assert features["score_calibration"] == CALIBRATION
+    assert "score_calibration" not in TCMImageProcessorPil(text_threshold=0.5)(np.zeros((64, 96, 3), np.uint8))
 
 
 @pytest.mark.parametrize(
-    "pairs", [[[0, 0]], [[0, 0.5], [1, 0.5]], [[0, 0], [1, 1.2]], [0.1, 0.2], [[0.5, 0], [0.2, 1]]]
+    "weights",
+    [
+        [[0, 0], [1, 1]],
+        {"bias": 0.0},
+        {**CALIBRATION, "height": 1.0},
+        {**CALIBRATION, "score": "high"},
+        {**CALIBRATION, "score": np.inf},
+        {**CALIBRATION, "text_score": 0.0},
+    ],
 )
-def test_a_calibration_rises_from_0_to_1(pairs: list[Any]) -> None:
-    with pytest.raises(ValueError, match="expected pairs of a given and a reported score"):
-        TCMImageProcessorPil(score_calibration=pairs)
-
-
-def test_pictures_are_not_enlarged_beyond_the_limit() -> None:
-    processor = TCMImageProcessorPil(size={"longest_edge": 640}, max_scale=2.0)
-    assert processor(np.zeros((40, 100, 3), np.uint8))["pixel_values"].shape == (1, 3, 96, 224)
-    assert processor(np.zeros((320, 640, 3), np.uint8))["pixel_values"].shape == (1, 3, 320, 640)
-    for name, value in (("max_scale", 0), ("coarse_edge", -1), ("crop_edge", -1)):
-        with pytest.raises(ValueError, match=f"`{name}` is {value}"):
-            processor(np.zeros((40, 100, 3), np.uint8), **{name: value})
-
-
-def test_settings_of_the_head_are_checked_when_they_are_changed_at_loading(processor, tmp_path):
-    processor.save_pretrained(tmp_path)
-    changed = type(processor).from_pretrained(tmp_path, box_threshold=0.8, size={"longest_edge": 96})
-    assert changed.box_threshold == 0.8
-    assert changed.size == SizeDict(longest_edge=96)
-    assert type(processor).from_pretrained(tmp_path).box_threshold == processor.box_threshold
-    with pytest.raises(ValueError, match="box_threshold"):
-        type(processor).from_pretrained(tmp_path, box_threshold=2.0)
+def test_a_calibration_is_of_numbers(weights: Any) -> None:
+    with pytest.raises(ValueError, match="expected numbers for bias, text_score, score, length"):
+        TCMImageProcessorPil(score_calibration=weights)

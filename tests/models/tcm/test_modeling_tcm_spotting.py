@@ -26,6 +26,7 @@ from transformers_tcm.models.tcm.post_processing_tcm import instances_of_images
 from transformers_tcm.models.tcm.recognition import splitting
 from transformers_tcm.models.tcm.recognition.proposals import outlines_to_bezier
 from transformers_tcm.models.tcm.recognition.sampling import quads_to_bezier
+from transformers_tcm.models.tcm.score_calibration import ScoreCalibration
 from transformers_tcm.training import freeze_all_but, freeze_detector
 
 Make = Callable[..., TCMForTextSpotting]
@@ -582,6 +583,26 @@ def test_a_language_model_chooses_what_is_read(small_spotter: Make, tmp_path: Pa
     assert torch.equal(loaded.recognizer.language_model.output[1].bias, end_or_c)
     plain = TCMForTextSpotting.from_pretrained(tmp_path, recognizer={**model.config.recognizer, "language_model": None})
     assert plain.recognizer.language_model is None
+
+
+def test_only_words_that_may_be_reported_are_searched_for(small_spotter: Make) -> None:
+    """By the probability that is reported, where scores are calibrated: that of a word in a region that is sure is
+    high enough, of one that is not it is too low."""
+    language = {"context": 3, "embedding_size": 4, "hidden_size": 8, "weight": 5.0, "length_bonus": 3.0}
+    model, pixels = small_spotter({"charset": "abc", "language_model": language}), random_pixels(1, 3, 64, 96)
+    propose(model, (20, 10, 80, 24))
+    calibration = {"bias": 0.0, "text_score": 1.0, "score": 1.0, "length": 1.0}
+    with torch.no_grad():
+        model.recognizer.language_model.output[1].bias[3] = 10.0  # every word is "c" again and again
+        searched, look = model(pixels), model(pixels, use_language_model=False)
+        ((score, text_score, text),) = zip(look.scores, look.text_scores, texts_of(look), strict=True)
+        probability = ScoreCalibration(**calibration)(
+            *(np.array([one]) for one in (text_score, score, len(text)))
+        ).item()
+        for threshold, expected in ((probability - 1e-4, searched), ((1 + probability) / 2, look)):
+            found = model(pixels, text_threshold=threshold, score_calibration=calibration)
+            assert texts_of(found) == texts_of(expected)
+    assert texts_of(searched) != texts_of(look)
 
 
 def test_training_leaves_the_language_model_alone(small_spotter: Make) -> None:

@@ -337,8 +337,9 @@ class TCMConfig(LoadsThroughShim, PreTrainedConfig):
             given["num_classes"] = self.num_labels or 1
         try:
             return settings_class(**given)
-        except TypeError as error:  # an unknown name, or a string among the numbers
-            raise ValueError(f"`head_config` does not fit the head {self.head_type!r}: {error}") from error
+        except (TypeError, StrictDataclassError) as error:  # an unknown name, or a string among the numbers
+            reason = " ".join(str(error.__cause__ or error).split())
+            raise ValueError(f"`head_config` does not fit the head {self.head_type!r}: {reason}") from error
 
     @property
     def recognizer_settings(self) -> RecognizerConfig | None:

@@ -40,6 +40,7 @@ from .post_processing_tcm import (
     words_of_images,
 )
 from .recognition.reading import PRINTABLE_ASCII
+from .score_calibration import ScoreCalibration
 
 __all__ = ["TCMBaseImageProcessor", "TCMImageProcessorKwargs", "padded_size", "resized_size"]
 
@@ -60,9 +61,8 @@ class TCMImageProcessorKwargs(ImagesKwargs, total=False):
     head_type (`str`, *optional*, defaults to `"dbnet"`): the head whose maps are decoded. Its `decoding_class` says
         which decoding settings there are beside these; they are arguments and attributes of the processor like them.
     text_threshold (`float`, *optional*): lowest score of a word that a spotter read; `None` for detectors.
-    score_calibration (`list`, *optional*): pairs of the score that a spotter gives a word and the share of such words
-        that are right, both rising from 0 to 1, between which is interpolated: what is reported as `text_scores`.
-        `None` reports what the spotter gives.
+    score_calibration (`dict`, *optional*): the fields of a `ScoreCalibration`, which makes what is reported as
+        `text_scores`, the probability that a reading is right, of what the spotter gives. `None` reports the latter.
     charset (`str`, *optional*): the characters that a spotter reads; `None` is printable ASCII.
     """
 
@@ -72,7 +72,7 @@ class TCMImageProcessorKwargs(ImagesKwargs, total=False):
     crop_edge: int | None
     head_type: str | None
     text_threshold: float | int | None
-    score_calibration: list[list[float]] | None
+    score_calibration: dict[str, float] | None
     charset: str | None
 
 
@@ -148,7 +148,8 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
         decoding = _take(kwargs, decoding_class)
         super().__init__(**kwargs)
         _check_probabilities(text_threshold=self.text_threshold)
-        _check_calibration(self.score_calibration)
+        if self.score_calibration is not None:
+            ScoreCalibration.of(self.score_calibration)
         for name, value in asdict(_decoding(decoding_class, decoding)).items():
             setattr(self, name, value)
 
@@ -205,8 +206,9 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
             (sum of K_i, 2) float32 in resized pixels, `counts` (N,) int64 = the K_i, `ignore` (N,) bool, `orig_size`
             (2,) int64 = original height and width, where the annotations have classes `class_labels` (N,) int64, and
             where they have texts `char_ids` (N, L) int64, the Unicode code points of each word with zeros after its
-            end, nothing but zeros where it is ignored or unknown. With a `text_threshold` also that, and `decoding`, a
-            plain dict of the settings by which a spotter decodes detections.
+            end, nothing but zeros where it is ignored or unknown. With a `text_threshold` also that, the
+            `score_calibration` if there is one, and `decoding`, a plain dict of the settings by which a spotter decodes
+            detections.
 
         Raises:
             ValueError: for images without pixels, with NaN or infinite ones, or with other channels than `image_mean`
@@ -221,20 +223,10 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
         _check_probabilities(text_threshold=text_threshold)
         if text_threshold is not None:
             features["decoding"] = asdict(self.decoding_settings(**decoding))
-            features["text_threshold"] = self.uncalibrated(text_threshold)
+            features["text_threshold"] = text_threshold
+            if self.score_calibration is not None:
+                features["score_calibration"] = self.score_calibration
         return features
-
-    def uncalibrated(self, text_threshold: float) -> float:
-        """The score that a spotter itself gives a word which is reported with that of `text_threshold`.
-
-        Raises:
-            ValueError: for what is no number between 0 and 1.
-        """
-        _check_probabilities(text_threshold=text_threshold)
-        if self.score_calibration is None:
-            return text_threshold
-        given, reported = zip(*self.score_calibration, strict=True)
-        return float(np.interp(text_threshold, reported, given))
 
     @property
     def makes_bytes(self) -> bool:
@@ -559,7 +551,7 @@ class TCMBaseImageProcessor(LoadsThroughShim, BaseImageProcessor):
             lexicon_rule,
             max_distance,
             self.charset or PRINTABLE_ASCII,
-            self.score_calibration,
+            None if self.score_calibration is None else ScoreCalibration.of(self.score_calibration),
         )
 
 
@@ -586,17 +578,6 @@ def _check_probabilities(**settings: float | None) -> None:
     for name, value in settings.items():
         if value is not None and not (_is_number(value) and 0 <= value <= 1):
             raise ValueError(f"`{name}` is {value!r}; expected a number between 0 and 1")
-
-
-def _check_calibration(pairs: Any) -> None:
-    if pairs is None:
-        return
-    values = np.array(pairs, np.float64)
-    is_shaped = values.ndim == 2 and values.shape[1] == 2 and len(values) >= 2
-    if not is_shaped or (np.diff(values, axis=0) <= 0).any() or values.min() < 0 or values.max() > 1:
-        raise ValueError(
-            f"`score_calibration` is {pairs}; expected pairs of a given and a reported score, both rising, from 0 to 1"
-        )
 
 
 def _is_number(value: Any) -> bool:

@@ -36,6 +36,7 @@ from .recognition.proposals import LabelledWords, outlines_to_bezier, regions_to
 from .recognition.reading import WordReading, char_classes
 from .recognition.sampling import FeatureLevels
 from .recognition.splitting import Sections, split_at_boundaries, split_at_spaces, split_joined_words
+from .score_calibration import ScoreCalibration
 
 logger = logging.get_logger(__name__)
 
@@ -51,6 +52,9 @@ _SPELLING_WEIGHT = 0.4
 
 # Modules whose weights files have packed in one, see the end of this module.
 _PACKED_IN_FILES = r"recognizer\.encoder\.layers\.\d+\.word_attention"
+
+# From first looks at N regions, and the scores (N,) of these, to the least scores, one or (N,), that are reported.
+LeastScores = Callable[[Sequence[WordReading], torch.Tensor], float | torch.Tensor]
 
 
 @dataclass
@@ -221,6 +225,7 @@ class TCMForTextSpotting(TCMForTextDetection):
         train_detection: bool | torch.Tensor = True,
         use_language_model: bool = True,
         text_threshold: float = 0.0,
+        score_calibration: Mapping[str, float] | None = None,
         output_training_maps: bool = False,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
@@ -242,6 +247,8 @@ class TCMForTextSpotting(TCMForTextDetection):
             train_detection: (B,), or one for all: `False` where an image's labels only hold words. Such images train
                 the recogniser alone; the head's targets and the outputs are those of the others.
             use_language_model, text_threshold: see `read`.
+            score_calibration: fields of the `ScoreCalibration` by which the image processor makes what it reports of
+                the scores of outputs, if it does: `text_threshold` is one of reported scores then.
             output_training_maps: also compute the maps that only the loss needs.
             output_hidden_states: also return the maps of stem and stages.
             output_attentions: also return attention weights, which takes eager attention.
@@ -294,7 +301,9 @@ class TCMForTextSpotting(TCMForTextDetection):
             if regions_to_read is not None:
                 regions = everything.select(regions_to_read(everything))
             features = None if self.recognizer is None else FeatureLevels(self._features(outputs))
-            read = partial(self._read_regions, features, use_language_model, text_threshold)
+            calibration = None if score_calibration is None else ScoreCalibration.of(score_calibration)
+            least_scores = partial(_least_scores, text_threshold, calibration)
+            read = partial(self._read_regions, features, use_language_model, least_scores)
             split = partial(self._split_regions, maps, sizes, settings)
             regions, readings = self._read_words(features, regions, read, split)
             if output_turn_votes:
@@ -332,7 +341,7 @@ class TCMForTextSpotting(TCMForTextDetection):
         return _as_tensors(readings, len(charset), device)
 
     def _readings(
-        self, char_logits: torch.Tensor, use_language_model: bool, text_threshold: float
+        self, char_logits: torch.Tensor, use_language_model: bool, text_threshold: float | torch.Tensor = 0.0
     ) -> list[WordReading]:
         if self.recognizer is None:
             language_model = self.head.language_model if use_language_model else None
@@ -425,14 +434,17 @@ class TCMForTextSpotting(TCMForTextDetection):
         return votes
 
     def _read_regions(
-        self, features: FeatureLevels | None, use_language_model: bool, text_threshold: float, regions: Regions
+        self, features: FeatureLevels | None, use_language_model: bool, least_scores: LeastScores, regions: Regions
     ) -> list[WordReading]:
         """What regions say; fills their `char_logits` where the head did not, and turns those that run along their
         height."""
         if features is not None:
-            self._look_at(regions, features, text_threshold if use_language_model else np.inf)
+            self._look_at(regions, features, least_scores if use_language_model else None)
         assert regions.char_logits is not None  # of the recogniser or of a head that reads
-        return self._readings(regions.char_logits, use_language_model, text_threshold)
+        looks = self._readings(regions.char_logits, use_language_model=False)
+        if not use_language_model or (self.recognizer or self.head).language_model is None:
+            return looks
+        return self._readings(regions.char_logits, True, least_scores(looks, regions.scores))
 
     def _read_words(
         self,
@@ -473,12 +485,13 @@ class TCMForTextSpotting(TCMForTextDetection):
         """First looks at regions, without a language model."""
         assert self.recognizer is not None
         if regions.char_logits is None:
-            self._look_at(regions, features, np.inf)
+            self._look_at(regions, features)
         assert regions.char_logits is not None
         return self.recognizer.decode(regions.char_logits[:, :1], use_language_model=False)
 
-    def _look_at(self, regions: Regions, features: FeatureLevels, text_threshold: float) -> None:
-        """Fill the `char_logits` of regions, and turn those that run along their height."""
+    def _look_at(self, regions: Regions, features: FeatureLevels, least_scores: LeastScores | None = None) -> None:
+        """Fill the `char_logits` of regions, with a first look at each and further ones at those that reach their
+        least score by it, and turn those that run along their height."""
         assert self.recognizer is not None
         points, images = regions_to_bezier(regions), regions.batch_indices
         if regions.control_points is None and self.recognizer.straightens:
@@ -491,7 +504,11 @@ class TCMForTextSpotting(TCMForTextDetection):
                     polygons[index] = quad
                 regions.points = torch.from_numpy(np.concatenate(polygons)).to(regions.points)
                 points = regions_to_bezier(regions)
-        regions.char_logits = self.recognizer.test_time_augmentation(features, points, images, text_threshold)
+        first = self.recognizer(features, points, images)[:, None]  # (N, T, classes) -> (N, 1, T, classes)
+        least: float | torch.Tensor = np.inf
+        if least_scores is not None:
+            least = least_scores(self.recognizer.decode(first, use_language_model=False), regions.scores)
+        regions.char_logits = self.recognizer.test_time_augmentation(features, points, images, least, first)
 
     def _likelihoods(self, readings: Sequence[WordReading]) -> list[float]:
         """How likely readings are words, in [0, 1]: by how clear they are, and a little by how they are spelled."""
@@ -524,6 +541,17 @@ class TCMForTextSpotting(TCMForTextDetection):
         assert self.recognizer is not None
         logits = self.recognizer(features, outlines_to_bezier(quads).to(images.device), images)
         return self.recognizer.decode(logits[:, None], use_language_model=False)
+
+
+def _least_scores(
+    text_threshold: float, calibration: ScoreCalibration | None, looks: Sequence[WordReading], scores: torch.Tensor
+) -> float | torch.Tensor:
+    """The scores that N readings need, one for all or (N,), to be reported at a threshold, if they are as long as the
+    looks at them; scores (N,) of their regions."""
+    if calibration is None:
+        return text_threshold
+    lengths = np.array([len(look.text) for look in looks])
+    return torch.from_numpy(calibration.least_text_scores(text_threshold, scores.float().cpu().numpy(), lengths))
 
 
 def _witnesses(polygons: Sequence[np.ndarray], indices: np.ndarray) -> list[int]:

@@ -14,6 +14,7 @@ from ...reading_order import reading_order
 from ...rotated_boxes import boxes_to_quads, quads_to_boxes
 from .heads.base import Regions
 from .recognition.reading import WordReading
+from .score_calibration import ScoreCalibration
 
 __all__ = [
     "TargetSizes",
@@ -154,7 +155,7 @@ def words_of_images(
     rule: LexiconRule,
     max_distance: float | None,
     charset: str,
-    calibration: Sequence[Sequence[float]] | None = None,
+    calibration: ScoreCalibration | None = None,
 ) -> list[dict[str, Any]]:
     """What `post_process_text_spotting` returns; `target_sizes` are (B, 2)."""
     valid_sizes = outputs["valid_sizes"]
@@ -163,7 +164,9 @@ def words_of_images(
     limit = checked_limit(rule, max_distance)
     regions = Regions(**{field.name: outputs.get(field.name) for field in fields(Regions)})
     found, images = instances_of_images(regions, len(valid_sizes)), regions.batch_indices.cpu().numpy()
-    readings = _calibrated(_readings(outputs), calibration)
+    readings = _readings(outputs)
+    if calibration is not None:
+        readings = _calibrated(readings, regions.scores.float().cpu().numpy(), calibration)
     results = []
     for index, (proposals, words, size) in enumerate(zip(found, lexicons, sizes, strict=True)):
         read = [readings[place] for place in np.flatnonzero(images == index)]
@@ -193,12 +196,11 @@ def _readings(outputs: Any) -> list[WordReading]:
     return readings
 
 
-def _calibrated(readings: list[WordReading], calibration: Sequence[Sequence[float]] | None) -> list[WordReading]:
-    """Readings with the scores that are reported."""
-    if calibration is None:
-        return readings
-    given, reported = zip(*calibration, strict=True)
-    return [reading._replace(score=float(np.interp(reading.score, given, reported))) for reading in readings]
+def _calibrated(readings: list[WordReading], scores: np.ndarray, calibration: ScoreCalibration) -> list[WordReading]:
+    """Readings with the scores that are reported; scores (N,) of their detections."""
+    text_scores, lengths = np.array([(one.score, len(one.text)) for one in readings]).reshape(-1, 2).T
+    reported = calibration(text_scores, scores, lengths).tolist()
+    return [reading._replace(score=score) for reading, score in zip(readings, reported, strict=True)]
 
 
 def _with_readings(proposals: TextInstances, readings: Sequence[WordReading]) -> TextInstances:

@@ -79,6 +79,6 @@ class AttentionRecognizer(SequenceRecognizer):
         return self.settings.max_length
 
     def decode(
-        self, char_logits: torch.Tensor, use_language_model: bool = True, text_threshold: float = 0.0
+        self, char_logits: torch.Tensor, use_language_model: bool = True, text_threshold: float | torch.Tensor = 0.0
     ) -> list[WordReading]:
         return read_words(char_logits, self.settings.charset, attention_steps)

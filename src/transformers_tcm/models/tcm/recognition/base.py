@@ -197,14 +197,15 @@ class Recognizer(nn.Module, ABC):
 
     @abstractmethod
     def decode(
-        self, char_logits: torch.Tensor, use_language_model: bool = True, text_threshold: float = 0.0
+        self, char_logits: torch.Tensor, use_language_model: bool = True, text_threshold: float | torch.Tensor = 0.0
     ) -> list[WordReading]:
         """The most probable word of each of N.
 
         Args:
             char_logits: (N, V, T, classes), the first view the word as it was found.
             use_language_model: `False` reads character by character, whatever is a word.
-            text_threshold: words whose characters look less clear than this score are not searched for further.
+            text_threshold: words whose characters look less clear than this score, of all or (N,) of each, are not
+                searched for further.
         """
 
     def find_spaces(self, char_logits: torch.Tensor) -> list[list[tuple[float, float]]]:
@@ -262,14 +263,16 @@ class Recognizer(nn.Module, ABC):
         features: torch.Tensor | FeatureLevels,
         control_points: torch.Tensor,
         batch_indices: torch.Tensor,
-        text_threshold: float = 0.0,
+        text_threshold: float | torch.Tensor = 0.0,
+        first: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """Logits (N, V, T, classes) of words in all views, the word itself first.
 
         Further views are looked at only of words that a language model will search for, see `needs_search`; for others
-        the first one stands V times.
+        the first one stands V times. Of the first view the logits (N, 1, T, classes) can be given.
         """
-        first = self(features, control_points, batch_indices)[:, None]  # (N, T, classes) -> (N, 1, T, classes)
+        if first is None:
+            first = self(features, control_points, batch_indices)[:, None]  # (N, T, classes) -> (N, 1, T, classes)
         if self.language_model is None or not self.language_model.settings.margins:
             return first
         scores = torch.tensor([look.score for look in self.decode(first, use_language_model=False)])

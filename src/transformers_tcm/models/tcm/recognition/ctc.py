@@ -68,7 +68,7 @@ class CTCRecognizer(SequenceRecognizer):
         return [_spaces(word, space) for word in char_logits[:, 0].detach().float().cpu().numpy()]
 
     def decode(
-        self, char_logits: torch.Tensor, use_language_model: bool = True, text_threshold: float = 0.0
+        self, char_logits: torch.Tensor, use_language_model: bool = True, text_threshold: float | torch.Tensor = 0.0
     ) -> list[WordReading]:
         language_model = self.language_model if use_language_model else None
         return read_words(char_logits, self.settings.charset, ctc_steps, language_model, text_threshold)

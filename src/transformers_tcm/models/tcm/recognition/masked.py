@@ -207,7 +207,7 @@ class MaskedRecognizer(Recognizer):
         return self.settings.max_length
 
     def decode(
-        self, char_logits: torch.Tensor, use_language_model: bool = True, text_threshold: float = 0.0
+        self, char_logits: torch.Tensor, use_language_model: bool = True, text_threshold: float | torch.Tensor = 0.0
     ) -> list[WordReading]:
         """See `Recognizer.decode`, logits (N, V, T, C); a score is the mean probability of characters and end."""
         charset, readings = self.settings.charset, []

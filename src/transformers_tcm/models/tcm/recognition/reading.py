@@ -56,7 +56,7 @@ def read_words(
     charset: str,
     steps_of: Callable[[np.ndarray], np.ndarray],
     language_model: CharacterLanguageModel | None = None,
-    text_threshold: float = 0.0,
+    text_threshold: float | torch.Tensor = 0.0,
 ) -> list[WordReading]:
     """The N most probable words of logits (N, V, T, C) with C = len(charset) + 2.
 
@@ -67,8 +67,9 @@ def read_words(
         steps_of: which steps of (T, C) stand for characters: `ctc_steps` or `attention_steps`.
         language_model: weighs how words that a CTC recogniser thinks likely are spelled, and the views vote; without it
             each character is the one that looks most probable in the first view.
-        text_threshold: words whose characters look less clear than this score keep their first look, since searching
-            is what takes the time, and so do those that look so clear that spelling has no say, see `needs_search`.
+        text_threshold: words whose characters look less clear than this score, of all or (N,) of each, keep their first
+            look, since searching is what takes the time, and so do those that look so clear that spelling has no say,
+            see `needs_search`.
     """
     probabilities = char_logits.detach().float().softmax(dim=-1).cpu().numpy()
     readings = [_most_probable(word[steps_of(word)], charset) for word in probabilities[:, 0]]
