@@ -14,7 +14,10 @@ from torch.utils import backend_registration
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
-__all__ = ["DEVICE", "PretendTensor", "pretend_device"]
+__all__ = ["CAN_PRETEND", "DEVICE", "PretendTensor", "pretend_device"]
+
+# Whether this torch knows devices that are written in Python.
+CAN_PRETEND = hasattr(backend_registration, "_setup_privateuseone_for_python_backend")
 
 NAME = "pretend"
 DEVICE = f"{NAME}:0"
@@ -109,11 +112,6 @@ class PretendDevice(TorchDispatchMode):
         return run(func, args, kwargs or {})
 
 
-class _Backend(backend_registration._DummyBackendModule):
-    def get_amp_supported_dtype(self) -> list[torch.dtype]:
-        return [torch.bfloat16, torch.float16]
-
-
 def _empty_strided(size: Any, stride: Any, *, dtype: Any = None, **_: Any) -> torch.Tensor:
     return PretendTensor(torch.empty_strided(size, stride, dtype=dtype))
 
@@ -140,7 +138,9 @@ _libraries: list[torch.library.Library] = []
 def pretend_device() -> Iterator[None]:
     """Within it there is the device; torch knows its name for good."""
     if not _libraries:
-        backend_registration._setup_privateuseone_for_python_backend(NAME, _Backend())
+        backend = backend_registration._DummyBackendModule()
+        backend.get_amp_supported_dtype = lambda: [torch.bfloat16, torch.float16]
+        backend_registration._setup_privateuseone_for_python_backend(NAME, backend)
         _libraries.append(torch.library.Library("aten", "IMPL"))
         for name, kernel in _KERNELS.items():
             _libraries[0].impl(name, kernel, "PrivateUse1")

@@ -24,7 +24,7 @@ class ScoreCalibration:
     sure, so is the reading. `benchmarks/calibrate_scores.py` fits the weights.
 
     Args:
-        bias: the odds of a single letter with both scores at a half.
+        bias: logarithmic odds of a single letter with both scores at a half.
         text_score: weight of the log odds that the recogniser gives its reading.
         score: weight of the log odds of the detection.
         length: weight of the natural logarithm of the number of characters.
