@@ -369,7 +369,8 @@ class TextDetectionPipeline(Pipeline):
         settings = {name: value for name, value in post_processing.items() if name != "coarse_edge"}
         outputs, found = self._read(images, batch, target_sizes, settings)
         looks = [Look(list(range(len(images))), outputs)]
-        seen = self._seen(outputs, target_sizes, found)
+        # Tiles get no further looks.
+        seen = self._seen(outputs, target_sizes, found) if further else []
         for edge, asks in further:
             scales = (edge / target_sizes.amax(dim=1)).tolist()
             known = [Known(as_instances(one), scale) for one, scale in zip(found, scales, strict=True)]
